@@ -1,0 +1,1 @@
+"""Detectors propose boxes; what they think the boxes hold is not asked."""

@@ -1,0 +1,189 @@
+"""What crosses package borders: frozen dataclasses, checked when they are made.
+
+Axes: B images, N regions, L map tokens, K words, C map width, D text width.
+"""
+
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pycocotools import mask as coco_mask
+
+from regionspot.boxes import FloatArray, as_boxes
+from regionspot.errors import InputError
+
+IntArray = npt.NDArray[np.int64]
+
+
+class Rle(TypedDict):
+    """A binary mask as COCO's compressed run lengths."""
+
+    size: list[int]
+    counts: str
+
+
+def encode_mask(mask: npt.NDArray[np.bool_]) -> Rle:
+    """Run lengths of a mask (H, W)."""
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return Rle(size=[int(side) for side in rle["size"]], counts=rle["counts"].decode("ascii"))
+
+
+def decode_mask(rle: Rle) -> npt.NDArray[np.bool_]:
+    """The mask (H, W) of run lengths."""
+    return np.asarray(
+        coco_mask.decode({"size": rle["size"], "counts": rle["counts"].encode("ascii")}), np.bool_
+    )
+
+
+def _check_rows(name: str, values: npt.NDArray[np.generic], rows: int) -> None:
+    if values.shape != (rows,):
+        raise InputError(f"{name} must be ({rows},), one for each box, got {values.shape}")
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Boxes that may hold an object.
+
+    Attributes:
+        boxes: (N, 4) float32 xyxy pixels of the original image.
+        score: (N,) float32 in [0, 1], the detector's confidence that there is any object.
+    """
+
+    boxes: FloatArray
+    score: FloatArray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "boxes", as_boxes(self.boxes))
+        object.__setattr__(self, "score", np.asarray(self.score, np.float32))
+        _check_rows("score", self.score, len(self.boxes))
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+@dataclass(frozen=True)
+class RegionTokens:
+    """What the localizer says of each box.
+
+    Attributes:
+        tokens: (N, 256) position-aware tokens.
+        mask_logits: (N, h, w) low-resolution mask logits over the padded square, or None.
+        mask_iou: (N,) the localizer's own estimate of each mask's IoU, or None.
+    """
+
+    tokens: torch.Tensor
+    mask_logits: torch.Tensor | None = None
+    mask_iou: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.tokens.ndim != 2:
+            raise InputError(f"tokens must be (N, 256), got {tuple(self.tokens.shape)}")
+
+
+@dataclass(frozen=True)
+class ImageTokens:
+    """The semantic map of one whole image, resized to a square without cropping.
+
+    Attributes:
+        class_token: (C,) the token of the whole image.
+        map: (C, h, w) the spatial tokens, row by row.
+    """
+
+    class_token: torch.Tensor
+    map: torch.Tensor
+
+    def __post_init__(self) -> None:
+        if self.map.ndim != 3 or self.class_token.shape != self.map.shape[:1]:
+            raise InputError(
+                "expected class_token (C,) and map (C, h, w), got "
+                f"{tuple(self.class_token.shape)} and {tuple(self.map.shape)}"
+            )
+
+    def sequence(self) -> torch.Tensor:
+        """(L, C): the class token, then the map row by row; L = 1 + h w."""
+        return torch.cat([self.class_token[None], self.map.flatten(1).T])
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words and their embeddings.
+
+    Attributes:
+        names: K words, in the person's order.
+        embedding: (K, D) float32, L2-normalised.
+        synonyms: for each name, all the strings that were averaged into it.
+    """
+
+    names: tuple[str, ...]
+    embedding: torch.Tensor
+    synonyms: tuple[tuple[str, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise InputError("the vocabulary is empty: give at least one word")
+        if self.embedding.ndim != 2 or len(self.embedding) != len(self.names):
+            raise InputError(
+                f"embedding must be ({len(self.names)}, D), got {tuple(self.embedding.shape)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """One row a box, in the order of the boxes.
+
+    Attributes:
+        boxes: (N, 4) float32 xyxy pixels of the original image.
+        class_id: (N,) index of the best word in the vocabulary.
+        score: (N,) float32 in [0, 1]: the word's share of the softmax over the vocabulary.
+        runner_up: (N,) index of the second-best word; the best one where there is only one word.
+        margin: (N,) float32, share of the best minus share of the second-best word.
+        presence: (N,) float32 in [0, 1]: sigmoid of the best word's logit, which does not depend
+            on the other words asked for.
+        names: the vocabulary's words.
+        masks: N run-length masks of the image's size, or empty where none were asked for.
+        mask_iou: (N,) the localizer's estimate of each mask's IoU, or empty.
+    """
+
+    boxes: FloatArray
+    class_id: IntArray
+    score: FloatArray
+    runner_up: IntArray
+    margin: FloatArray
+    presence: FloatArray
+    names: tuple[str, ...]
+    masks: tuple[Rle, ...] = ()
+    mask_iou: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "boxes", as_boxes(self.boxes))
+        for name in ("class_id", "score", "runner_up", "margin", "presence"):
+            _check_rows(name, getattr(self, name), len(self.boxes))
+        if self.masks and len(self.masks) != len(self.boxes):
+            raise InputError(f"expected {len(self.boxes)} masks, got {len(self.masks)}")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def name(self, row: int) -> str:
+        """The best word of a row."""
+        return self.names[int(self.class_id[row])]
+
+
+@dataclass(frozen=True)
+class Regions:
+    """What is kept of an image's boxes; it does not depend on any vocabulary.
+
+    Attributes:
+        embedding: (N, D) float32, not normalised, before the comparison with words.
+        masks: N run-length masks of the image's size, or empty where none were asked for.
+        mask_iou: (N,) the localizer's estimate of each mask's IoU, or empty.
+    """
+
+    embedding: torch.Tensor
+    masks: tuple[Rle, ...] = ()
+    mask_iou: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
