@@ -1,0 +1,232 @@
+"""Image files: finding them, and reading them upright as RGB.
+
+A box's frame is the image as a person sees it, after EXIF orientation. `read_image` and
+`image_size` agree on that frame.
+"""
+
+import os
+import struct
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from regionspot.errors import InputError
+
+ImageArray = npt.NDArray[np.uint8]
+
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm"}
+    | {".ppm", ".tif", ".tiff", ".webp"}
+)
+_QUARTER_TURNS = (5, 6, 7, 8)
+_PNG_SIGNATURE = 8
+# Chunks that may hold an orientation: EXIF, or XMP and EXIF as text.
+_PNG_ORIENTATION = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
+
+
+class UnreadableImage(InputError):  # noqa: N818  (it is a state of a file, listed as such)
+    """An image that cannot be read; a run lists it and goes on.
+
+    Attributes:
+        path: of the file.
+        reason: one line, without the path.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something in a folder that was left out: an image, or a sub-folder with all in it."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class FolderListing:
+    """What `find_images` found.
+
+    Attributes:
+        images: paths below the folder as it was given, in order of their parts.
+        skipped: what was left out, in the same order.
+    """
+
+    images: tuple[Path, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def read_image(path: Path) -> ImageArray:
+    """Read an image upright as RGB.
+
+    Transparent parts become white, 16-bit grey is scaled to 8 bits, and of an animation the first
+    frame is taken.
+
+    Returns:
+        (H, W, 3) uint8, contiguous and writable.
+
+    Raises:
+        UnreadableImage: whatever is wrong with the file.
+    """
+    try:
+        with _open(path) as image:
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(image)
+    except Exception as error:
+        # Decoders answer to broken bytes with all kinds of exceptions, SyntaxError among them.
+        raise UnreadableImage(path, _reason(path, error)) from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) of an image in the frame of `read_image`, from its header.
+
+    Raises:
+        UnreadableImage: the header cannot be read. A sound header says nothing of the pixels.
+    """
+    try:
+        with _open(path) as image:
+            width, height = image.size
+            # Pillow's TIFF reader swaps the sides itself.
+            if image.format != "TIFF" and _orientation(path, image) in _QUARTER_TURNS:
+                return height, width
+            return width, height
+    except Exception as error:
+        raise UnreadableImage(path, _reason(path, error)) from error
+
+
+def find_images(folder: Path) -> FolderListing:
+    """List the images below a folder by their suffix, in an order that no system changes.
+
+    Hidden files and folders are passed over. A link that leaves the folder is not followed; a
+    linked sub-folder inside of it is not walked twice.
+
+    Raises:
+        InputError: the folder itself is missing or cannot be listed.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: give a folder of images")
+    root = os.path.realpath(folder)
+    images: list[Path] = []
+    skipped: list[Skipped] = []
+    waiting = [folder]
+    while waiting:
+        below = waiting.pop()
+        try:
+            with os.scandir(below) as entries:
+                visible = [entry for entry in entries if not entry.name.startswith(".")]
+        except OSError as error:
+            if below == folder:
+                raise InputError(f"{folder} cannot be listed: {error.strerror}") from error
+            skipped.append(Skipped(below, f"the folder cannot be listed: {error.strerror}"))
+            continue
+        for entry in visible:
+            path = below / entry.name
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(path)
+            elif entry.is_symlink() or path.suffix.lower() in SUFFIXES:
+                found = _take(entry, path, root)
+                if isinstance(found, Skipped):
+                    skipped.append(found)
+                elif found is not None:
+                    images.append(found)
+    return FolderListing(
+        tuple(sorted(images, key=_order)),
+        tuple(sorted(skipped, key=lambda item: _order(item.path))),
+    )
+
+
+def _order(path: Path) -> tuple[str, ...]:
+    return path.parts
+
+
+def _take(entry: os.DirEntry[str], path: Path, root: str) -> Path | Skipped | None:
+    """The image that an entry is, why it is left out, or None where it is no image at all."""
+    looks_like_image = path.suffix.lower() in SUFFIXES
+    if entry.is_symlink():
+        is_folder = os.path.isdir(path)  # noqa: PTH112  (pathlib's raises on some broken links)
+        if not looks_like_image and not is_folder:
+            return None
+        if os.path.commonpath((root, os.path.realpath(path))) != root:
+            return Skipped(path, "a link that leaves the folder is not followed")
+        if is_folder:
+            return None
+        if not os.path.isfile(path):  # noqa: PTH113
+            return Skipped(path, "a link to nothing that can be read")
+    elif not entry.is_file(follow_symlinks=False):
+        return None
+    return path if _is_utf8(str(path)) else Skipped(path, "the file name is not UTF-8")
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _open(path: Path) -> Image.Image:
+    # What matters Pillow raises. It warns of oddities that it copes with, and of large images below
+    # the size at which it refuses them as decompression bombs.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    return Image.open(path)
+
+
+def _orientation(path: Path, image: Image.Image) -> int:
+    if image.format == "PNG" and _orientation_at_end(path):
+        image.load()
+    # A PNG's own `getexif` would always decode the whole image, to look behind the pixels.
+    return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
+
+
+def _orientation_at_end(path: Path) -> bool:
+    """Whether a PNG has a chunk after its pixels that may hold an orientation."""
+    with path.open("rb") as file:
+        file.seek(_PNG_SIGNATURE)
+        seen_pixels = False
+        while len(header := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", header)
+            if seen_pixels and kind in _PNG_ORIENTATION:
+                return True
+            seen_pixels = seen_pixels or kind == b"IDAT"
+            file.seek(length + 4, os.SEEK_CUR)
+    return False
+
+
+def _to_rgb(image: Image.Image) -> ImageArray:
+    if image.mode.startswith("I;16"):
+        return _grey_to_rgb((np.asarray(image, np.uint32) + 128) // 257)
+    if image.mode in ("I", "F"):
+        grey = np.asarray(image)
+        low, high = grey.min(), grey.max()
+        limit = 65535 if image.mode == "I" else 1
+        if not (low >= 0 and high <= limit):
+            raise ValueError(
+                f"32-bit pixels from {low:g} to {high:g}; save it with 8 or 16 bits a channel"
+            )
+        return _grey_to_rgb(np.rint(grey * (255 / limit)))
+    if image.has_transparency_data:
+        above = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return np.array(Image.alpha_composite(white, above).convert("RGB"))
+    return np.array(image.convert("RGB"))
+
+
+def _grey_to_rgb(grey: npt.NDArray[np.generic]) -> ImageArray:
+    return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "the file is empty" if path.stat().st_size == 0 else "not an image that can be read"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    text = " ".join(str(error).split())
+    return text or type(error).__name__
