@@ -1,1 +1,7 @@
 """RegionSpot: labels for given boxes from frozen SAM tokens and a frozen image-text map."""
+
+from regionspot.model import RegionSpot, load_model
+from regionspot.predictor import Predictor
+from regionspot.types import Labels, Vocabulary
+
+__all__ = ["Labels", "Predictor", "RegionSpot", "Vocabulary", "load_model"]

@@ -1,0 +1,150 @@
+"""Reading and writing the trained head.
+
+Ours are safetensors whose metadata say what the head is part of; the official release's files are
+read with `weights_only` and strictly.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from regionspot.errors import InputError
+from regionspot.head import TOKEN_WIDTH, HeadConfig, RegionHead
+from regionspot.presets import ModelConfig
+from regionspot.scoring import Scoring
+
+HEAD_PARTS = ("to_clip.", "decoder.", "projector.")
+TOWER_PARTS = (
+    "sam",
+    "clip",
+    "image_encoder",
+    "prompt_encoder",
+    "mask_decoder",
+    "visual",
+    "transformer",
+    "token_embedding",
+    "positional_embedding",
+    "ln_final",
+    "text_projection",
+    "logit_scale",
+    "pixel_",
+)
+
+
+@dataclass(frozen=True)
+class TrainedHead:
+    """A head and how its cosines become scores."""
+
+    head: RegionHead
+    scoring: Scoring
+
+
+def save_head(path: Path, head: RegionHead, config: ModelConfig, scoring: Scoring) -> None:
+    """Write a head in fp16 with the configuration it was trained in, through a rename."""
+    tensors = {name: t.detach().half().contiguous() for name, t in head.state_dict().items()}
+    metadata = {
+        "model": json.dumps(asdict(config), sort_keys=True),
+        "scoring": json.dumps(asdict(scoring), sort_keys=True),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    save_file(tensors, temporary, metadata)
+    temporary.replace(path)
+
+
+def load_head(path: Path, config: ModelConfig) -> TrainedHead:
+    """Read a head that `save_head` wrote, for the model that it was trained in.
+
+    Raises:
+        InputError: not such a file, or trained with other towers or of another shape.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        trained_as, scoring = json.loads(metadata["model"]), json.loads(metadata["scoring"])
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        raise InputError(f"{path} is not a checkpoint of ours: {error!r}") from error
+    expected = json.loads(json.dumps(asdict(config)))
+    for part in ("localizer", "encoder", "head"):
+        if trained_as[part] != expected[part]:
+            raise InputError(
+                f"{path} was trained with {part} {trained_as[part]}, "
+                f"the model {config.name!r} has {expected[part]}"
+            )
+    head = RegionHead(config.head)
+    _load_strictly(head, tensors, path)
+    return TrainedHead(head.eval().requires_grad_(False), Scoring(**scoring))
+
+
+def load_official(path: str | Path) -> RegionHead:
+    """Read the head out of a released checkpoint, whose file holds SAM and CLIP as well.
+
+    Args:
+        path: a file of a dict under `model` (or of the dict itself), keys with or without the
+            prefix `model.`; width and depth are read from the tensors.
+
+    Raises:
+        InputError: not such a file, or head keys are unknown or missing; the message lists them.
+    """
+    head_tensors = _official_head_tensors(Path(path))
+    head = RegionHead(_official_config(head_tensors, Path(path)))
+    _load_strictly(head, head_tensors, Path(path))
+    return head.eval().requires_grad_(False)
+
+
+def _official_head_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch.load reports a foreign file by many exception types
+        raise InputError(f"{path} cannot be read as a checkpoint: {error}") from error
+    content = loaded.get("model", loaded) if isinstance(loaded, Mapping) else loaded
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path} must hold a dict of tensors, got {type(content).__name__}")
+    tensors = {str(name).removeprefix("model."): value for name, value in content.items()}
+    unknown = [n for n in tensors if not n.startswith(HEAD_PARTS + TOWER_PARTS)]
+    if unknown:
+        raise InputError(f"{path} has keys of no known part: {', '.join(sorted(unknown))}")
+    return {name: value for name, value in tensors.items() if name.startswith(HEAD_PARTS)}
+
+
+def _official_config(tensors: Mapping[str, torch.Tensor], path: Path) -> HeadConfig:
+    sizes = {"to_clip.weight": 2, "projector.weight": 2, "decoder.layers.0.linear1.weight": 2}
+    missing = [name for name, n in sizes.items() if name not in tensors or tensors[name].ndim != n]
+    if missing:
+        raise InputError(f"{path} lacks keys of the head: {', '.join(missing)}")
+    width, token_width = tensors["to_clip.weight"].shape
+    if token_width != TOKEN_WIDTH:
+        raise InputError(f"{path}: to_clip must take {TOKEN_WIDTH} channels, got {token_width}")
+    layers = {int(n.split(".")[2]) for n in tensors if n.startswith("decoder.layers.")}
+    return HeadConfig(
+        map_width=width,
+        text_width=len(tensors["projector.weight"]),
+        width=width,
+        depth=max(layers) + 1,
+        feedforward=len(tensors["decoder.layers.0.linear1.weight"]),
+    )
+
+
+def _load_strictly(head: RegionHead, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    expected = head.state_dict()
+    problems = {
+        "missing": sorted(expected.keys() - tensors.keys()),
+        "unknown": sorted(tensors.keys() - expected.keys()),
+        "of another shape": sorted(
+            name
+            for name in expected.keys() & tensors.keys()
+            if expected[name].shape != tensors[name].shape
+        ),
+    }
+    told = [f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names]
+    if told:
+        raise InputError(f"{path} does not fit the head; {'; '.join(told)}")
+    head.load_state_dict(dict(tensors))

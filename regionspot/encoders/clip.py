@@ -1,0 +1,129 @@
+"""CLIP models of open_clip as they stand (Radford et al. 2021, arXiv 2103.00020)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import open_clip
+import torch
+from PIL import Image
+
+from regionspot.errors import InputError
+from regionspot.localizers.sam import ImageArray
+from regionspot.types import ImageTokens
+from regionspot.weights import WEIGHTS, OpenClip, locate
+
+TEXT_BATCH = 256
+
+
+class ClipEncoder:
+    """The class and patch tokens of an open_clip ViT, and its text features.
+
+    Args:
+        model: an `open_clip.CLIP` with a vision transformer.
+        name: what distinguishes its text features in the cache of vocabularies.
+        tokenizer: from strings to token ids (K, T).
+        side: of the input square in pixels.
+        dtype: float32, or bfloat16 for the image tower's products.
+    """
+
+    def __init__(
+        self,
+        model: open_clip.CLIP,
+        name: str,
+        tokenizer: open_clip.SimpleTokenizer,
+        side: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.model = model.eval().requires_grad_(False).to(device)
+        self.tokenizer = tokenizer
+        self.text_key = name
+        self.side = side
+        self.device = device
+        self.dtype = dtype
+        self.logit_scale = float(model.logit_scale.exp())
+        self._mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN, device=device).view(3, 1, 1)
+        self._std = torch.tensor(open_clip.OPENAI_DATASET_STD, device=device).view(3, 1, 1)
+
+    @torch.inference_mode()
+    def image_tokens(self, images: Sequence[ImageArray]) -> list[ImageTokens]:
+        """Tokens after the last block, before `ln_post` and the projection (paper, section 3.2).
+
+        The whole image is resized to the square without cropping.
+        """
+        visual = self.model.visual
+        caught: list[torch.Tensor] = []
+        hook = visual.transformer.register_forward_hook(
+            lambda module, inputs, output: caught.append(output)
+        )
+        try:
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                visual(self.preprocess(images))
+        finally:
+            hook.remove()
+        rows, columns = visual.grid_size
+        tokens = caught[0].float()
+        return [
+            ImageTokens(t[0], t[1:].T.reshape(t.shape[1], rows, columns).contiguous())
+            for t in tokens
+        ]
+
+    @torch.inference_mode()
+    def image_features(self, images: Sequence[ImageArray]) -> torch.Tensor:
+        """CLIP's own image embedding (B, D) of each RGB image, not normalised."""
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return torch.as_tensor(self.model.encode_image(self.preprocess(images))).float()
+
+    def preprocess(self, images: Sequence[ImageArray]) -> torch.Tensor:
+        """Squares (B, 3, side, side), normalised with CLIP's mean and deviation."""
+        size = (self.side, self.side)
+        squares = [Image.fromarray(i).resize(size, Image.Resampling.BICUBIC) for i in images]
+        pixels = torch.from_numpy(np.stack([np.asarray(s) for s in squares])).to(self.device)
+        return (pixels.permute(0, 3, 1, 2).float() / 255 - self._mean) / self._std
+
+    @torch.inference_mode()
+    def text(self, strings: Sequence[str]) -> torch.Tensor:
+        """Raw text features (K, D)."""
+        parts = [
+            self.model.encode_text(
+                self.tokenizer(list(strings[i : i + TEXT_BATCH])).to(self.device)
+            )
+            for i in range(0, len(strings), TEXT_BATCH)
+        ]
+        return torch.cat(parts).float()
+
+
+def build_clip(
+    model: str, pretrained: str, side: int, device: torch.device, dtype: torch.dtype
+) -> ClipEncoder:
+    """An open_clip ViT with pretrained weights.
+
+    Raises:
+        InputError: unknown to open_clip, OpenAI weights on a model without QuickGELU, or the
+            weights cannot be had.
+    """
+    check_activation(model, pretrained)
+    listed = [f for f in WEIGHTS.values() if OpenClip(model, pretrained) in f.sources]
+    weights = str(locate(listed[0].name)) if listed else pretrained
+    built = open_clip.create_model(model, pretrained=weights)
+    tokenizer = open_clip.get_tokenizer(model)
+    return ClipEncoder(built, f"{model}/{pretrained}", tokenizer, side, device, dtype)
+
+
+def check_activation(model: str, pretrained: str) -> None:
+    """Refuse an activation that the weights were not trained with.
+
+    Raises:
+        InputError: unknown names, or the architecture's QuickGELU is not the weights'.
+    """
+    architecture = open_clip.get_model_config(model)
+    weights = open_clip.get_pretrained_cfg(model, pretrained)
+    if architecture is None or not weights:
+        raise InputError(f"open_clip knows no {model!r} with weights {pretrained!r}")
+    expected = bool(weights.get("quick_gelu", False))
+    if bool(architecture.get("quick_gelu", False)) != expected:
+        mend = f"{model}-quickgelu" if expected else model.removesuffix("-quickgelu")
+        raise InputError(
+            f"the weights {pretrained!r} were trained with{'' if expected else 'out'} QuickGELU, "
+            f"which {model!r} has {'not' if expected else ''}; use {mend!r}"
+        )

@@ -1,0 +1,104 @@
+"""The trained part: region tokens read the image's map by cross-attention (paper, section 3.3).
+
+Axes: B images, N regions, L map tokens (class token first), C map width, D text width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+TOKEN_WIDTH = 256
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Shape of the head and the paper's ablations of it.
+
+    Attributes:
+        map_width: channels of the encoder's map.
+        text_width: D, of the region and text embeddings.
+        width: channels inside the decoder; the official heads use the map's.
+        depth, heads, feedforward, dropout: of the decoder (paper: 3, 8, 2048, 0.1).
+        class_token: whether the map's class token is read (paper, Table 4a).
+        read_map: whether the map is read at all; without it the token alone is classified.
+        regions_attend: whether the regions of an image attend to each other, or each to itself.
+        pooled_width: channels of a box-pooled map feature that is added to the query and to the
+            output; 0 for none, as in the official heads.
+    """
+
+    map_width: int
+    text_width: int
+    width: int
+    depth: int = 3
+    heads: int = 8
+    feedforward: int = 2048
+    dropout: float = 0.1
+    class_token: bool = True
+    read_map: bool = True
+    regions_attend: bool = True
+    pooled_width: int = 0
+
+
+class RegionHead(nn.Module):
+    """`to_clip`, a post-norm transformer decoder and `projector`, named as in the official head."""
+
+    def __init__(self, config: HeadConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.to_clip = nn.Linear(TOKEN_WIDTH, width)
+        layer = nn.TransformerDecoderLayer(
+            width, config.heads, config.feedforward, config.dropout, batch_first=True
+        )
+        self.decoder = nn.TransformerDecoder(layer, config.depth, nn.LayerNorm(width))
+        self.projector = nn.Linear(width, config.text_width)
+        self.from_map = (
+            nn.Identity() if config.map_width == width else nn.Linear(config.map_width, width)
+        )
+        if config.pooled_width:
+            self.pooled_to_query = nn.Linear(config.pooled_width, width)
+            self.pooled_to_output = nn.Linear(config.pooled_width, config.text_width)
+
+    def forward(
+        self,
+        mask_tokens: torch.Tensor,
+        image_tokens: torch.Tensor,
+        padding_mask: torch.Tensor | None = None,
+        pooled: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Region embeddings (B, N, D), not normalised.
+
+        Args:
+            mask_tokens: (B, N, 256) from the localizer.
+            image_tokens: (B, L, C), the class token first.
+            padding_mask: (B, N), True where a row is no region.
+            pooled: (B, N, pooled_width), for heads that are configured so.
+        """
+        B, N, _ = mask_tokens.shape
+        if N == 0:
+            return mask_tokens.new_zeros(B, 0, self.config.text_width)
+        query = self.to_clip(mask_tokens)
+        if pooled is not None:
+            query = query + self.pooled_to_query(pooled)
+        region = query
+        if self.config.read_map:
+            memory = image_tokens if self.config.class_token else image_tokens[:, 1:]
+            alone = torch.eye(N, dtype=torch.bool, device=query.device)
+            region = self.decoder(
+                query,
+                self.from_map(memory),
+                tgt_mask=None if self.config.regions_attend else ~alone,
+                tgt_key_padding_mask=None if padding_mask is None else _attendable(padding_mask),
+            )
+        embedding = self.projector(region)
+        if pooled is not None:
+            embedding = embedding + self.pooled_to_output(pooled)
+        return torch.as_tensor(embedding)
+
+
+def _attendable(padding_mask: torch.Tensor) -> torch.Tensor:
+    """The mask with one row left open in images of no region, where softmax would be 0 / 0."""
+    mask = padding_mask.clone()
+    mask[:, 0] &= ~padding_mask.all(dim=1)
+    return mask

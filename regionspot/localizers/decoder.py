@@ -1,0 +1,249 @@
+"""SAM's mask decoder on many boxes of one image, computing the same with fewer operations.
+
+Each box carries the 4,096 image tokens through two layers of the two-way transformer. Four things
+are done otherwise than in `segment_anything.modeling.TwoWayTransformer`; none changes the result
+but by rounding:
+
+- The first layer's image tokens are the same for every box, so its keys, values and queries are
+  projected once an image.
+- In token-to-image attention the key projection moves onto the few prompt tokens and the value
+  projection onto their attended sums: q (k W)^T = (q W^T) k^T and a (v W) = (a v) W. The key bias
+  adds the same to all scores of a query and cancels in the softmax.
+- In image-to-token attention the query projection moves onto the few keys and the output
+  projection onto the few values.
+- Only the mask token (and the IoU token where masks are asked for) goes through the last
+  attention, and the upscaling is left out where no masks are asked for.
+
+Axes: B boxes of a chunk, T prompt tokens, P image tokens, H heads, C = 256 channels.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from segment_anything.modeling import MaskDecoder
+from segment_anything.modeling.transformer import Attention
+from torch import nn
+from torch.nn import functional as F
+
+IOU_TOKEN, MASK_TOKEN = 0, 1
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What the decoder says of N boxes.
+
+    Attributes:
+        token: (N, 256) the first mask token after the transformer.
+        mask_logits: (N, 256, 256) or None.
+        mask_iou: (N,) or None.
+    """
+
+    token: torch.Tensor
+    mask_logits: torch.Tensor | None
+    mask_iou: torch.Tensor | None
+
+
+class RegionDecoder:
+    """The first mask token, and if asked the mask, for many boxes on one image embedding.
+
+    Args:
+        decoder: the package's own mask decoder; its weights are read, never changed.
+        dtype: of the image tokens' products; the few prompt tokens stay in float32.
+        chunk: boxes at a time. A box needs about 15 MB in float32; few boxes stay in cache.
+    """
+
+    def __init__(
+        self, decoder: MaskDecoder, dtype: torch.dtype = torch.float32, chunk: int = 4
+    ) -> None:
+        self.decoder = decoder
+        self.dtype = dtype
+        self.chunk = chunk
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        embedding: torch.Tensor,
+        position: torch.Tensor,
+        prompts: torch.Tensor,
+        masks: bool = False,
+    ) -> Decoded:
+        """Decode N boxes.
+
+        Args:
+            embedding: (C, h, w) of the image, with the dense prompt (no mask) added.
+            position: (C, h, w) positional encoding.
+            prompts: (N, 2, C) sparse embeddings of the boxes' corners.
+        """
+        image = _SharedImage(self.decoder, embedding, position, self.dtype)
+        parts = [
+            self._decode(image, chunk, masks) for chunk in prompts.split(self.chunk) if len(chunk)
+        ]
+        if not parts:
+            empty = prompts.new_zeros
+            side = [4 * s for s in embedding.shape[1:]]
+            return Decoded(
+                empty(0, prompts.shape[-1]),
+                empty(0, *side) if masks else None,
+                empty(0) if masks else None,
+            )
+        token, logits, iou = zip(*parts, strict=True)
+        if not masks:
+            return Decoded(torch.cat(token), None, None)
+        return Decoded(torch.cat(token), torch.cat(logits), torch.cat(iou))
+
+    def _decode(
+        self, image: "_SharedImage", prompts: torch.Tensor, masks: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        decoder, transformer = self.decoder, self.decoder.transformer
+        first, second = transformer.layers
+        output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        prompt_position = torch.cat(
+            [output_tokens.expand(len(prompts), -1, -1), prompts], dim=1
+        ).float()
+
+        tokens = first.norm1(first.self_attn(*[prompt_position] * 3))
+        tokens = first.norm2(tokens + image.attended_by(tokens + prompt_position))
+        tokens = first.norm3(tokens + first.mlp(tokens))
+        keys = image.tokens + image.attend_to(tokens + prompt_position, tokens)
+        keys = _norm(first.norm4, keys)
+
+        position = tokens + prompt_position
+        tokens = second.norm1(tokens + second.self_attn(position, position, tokens))
+        placed = keys + image.position
+        attention = second.cross_attn_token_to_image
+        tokens = second.norm2(
+            tokens + _token_to_image(attention, tokens + prompt_position, placed, keys)
+        )
+        tokens = second.norm3(tokens + second.mlp(tokens))
+        attention = second.cross_attn_image_to_token
+        keys += _image_to_token(attention, placed, tokens + prompt_position, tokens)
+        keys = _norm(second.norm4, keys)
+
+        kept = slice(IOU_TOKEN if masks else MASK_TOKEN, MASK_TOKEN + 1)
+        tokens, prompt_position = tokens[:, kept], prompt_position[:, kept]
+        attention = transformer.final_attn_token_to_image
+        tokens = tokens + _token_to_image(
+            attention, tokens + prompt_position, keys + image.position, keys
+        )
+        tokens = transformer.norm_final_attn(tokens)
+        token = tokens[:, -1]
+        if not masks:
+            return token, token, token
+        return token, self._masks(keys, token, image.side), self._iou(tokens[:, IOU_TOKEN])
+
+    def _masks(
+        self, keys: torch.Tensor, token: torch.Tensor, side: tuple[int, int]
+    ) -> torch.Tensor:
+        B, _, C = keys.shape
+        grid = keys.float().transpose(1, 2).reshape(B, C, *side)
+        upscaled = self.decoder.output_upscaling(grid)
+        weights = self.decoder.output_hypernetworks_mlps[0](token)
+        return torch.einsum("bc,bchw->bhw", weights, upscaled)
+
+    def _iou(self, token: torch.Tensor) -> torch.Tensor:
+        prediction: torch.Tensor = self.decoder.iou_prediction_head(token)
+        return prediction[:, 0]
+
+
+class _SharedImage:
+    """What the first layer computes from the image alone."""
+
+    def __init__(
+        self,
+        decoder: MaskDecoder,
+        embedding: torch.Tensor,
+        position: torch.Tensor,
+        dtype: torch.dtype,
+    ) -> None:
+        self.side = (embedding.shape[1], embedding.shape[2])
+        tokens = embedding.flatten(1).T
+        placed = tokens + position.flatten(1).T
+        self.tokens = tokens.to(dtype).contiguous()
+        self.position = position.flatten(1).T.to(dtype).contiguous()
+        first = decoder.transformer.layers[0]
+        self._reading = first.cross_attn_token_to_image
+        self._writing = first.cross_attn_image_to_token
+        heads = self._reading.num_heads
+        self._keys = _split_heads(self._reading.k_proj(placed)[None], heads)
+        self._values = _split_heads(self._reading.v_proj(tokens)[None], heads)
+        queries = self._writing.q_proj(placed)
+        self._queries = (queries / (queries.shape[1] // heads) ** 0.5).to(dtype)
+
+    def attended_by(self, queries: torch.Tensor) -> torch.Tensor:
+        """Token-to-image attention of queries (B, T, C) over the shared keys and values."""
+        attention = self._reading
+        q = _split_heads(attention.q_proj(queries), attention.num_heads)
+        B, H, T, D = q.shape
+        # boxes side by side: one product a head instead of one a head and box
+        q = q.transpose(0, 1).reshape(H, B * T, D)
+        read = F.scaled_dot_product_attention(q, self._keys[0], self._values[0])
+        read = read.view(H, B, T, D).permute(1, 2, 0, 3).reshape(B, T, H * D)
+        return torch.as_tensor(attention.out_proj(read))
+
+    def attend_to(self, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """Image-to-token attention of the shared queries over the tokens (B, T, C)."""
+        attention = self._writing
+        k = _split_heads(attention.k_proj(keys), attention.num_heads)
+        B, H, T, D = k.shape
+        by_head = k.new_zeros(B, H, D, H, T)
+        index = torch.arange(H)
+        by_head[:, index, :, index] = k.permute(1, 0, 3, 2)  # a head's channels see its keys only
+        scores = self._queries @ by_head.view(B, H * D, H * T).to(self.tokens.dtype)
+        return _write(attention, scores, values)
+
+
+def _token_to_image(
+    attention: Attention, queries: torch.Tensor, placed: torch.Tensor, keys: torch.Tensor
+) -> torch.Tensor:
+    """Attention of tokens (B, T, C) over a box's own image tokens (B, P, C)."""
+    q = _split_heads(attention.q_proj(queries), attention.num_heads)
+    B, H, T, D = q.shape
+    projected = q @ attention.k_proj.weight.view(H, D, -1) / D**0.5
+    scores = projected.view(B, H * T, -1).to(keys.dtype) @ placed.transpose(1, 2)
+    read = (scores.softmax(-1) @ keys).float().view(B, H, T, -1)
+    value = attention.v_proj
+    heads = read @ value.weight.view(H, D, -1).transpose(1, 2) + value.bias.view(H, 1, D)
+    return torch.as_tensor(attention.out_proj(heads.transpose(1, 2).reshape(B, T, H * D)))
+
+
+def _image_to_token(
+    attention: Attention, placed: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+) -> torch.Tensor:
+    """Attention of a box's image tokens (B, P, C) over its tokens (B, T, C)."""
+    k = (
+        _split_heads(attention.k_proj(keys), attention.num_heads)
+        / (attention.internal_dim // attention.num_heads) ** 0.5
+    )
+    B, H, T, D = k.shape
+    query = attention.q_proj
+    projected = (k @ query.weight.view(H, D, -1)).view(B, H * T, -1)
+    constant = (k @ query.bias.view(H, D, 1)).view(B, 1, H * T)
+    scores = torch.baddbmm(
+        constant.to(placed.dtype), placed, projected.transpose(1, 2).to(placed.dtype)
+    )
+    return _write(attention, scores, values)
+
+
+def _write(attention: Attention, scores: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """From scores (B, P, H T) and tokens (B, T, C) to what image tokens receive (B, P, C)."""
+    v = _split_heads(attention.v_proj(values), attention.num_heads)
+    B, H, T, D = v.shape
+    output = attention.out_proj
+    projected = v @ output.weight.T.view(H, D, -1)
+    weights = scores.view(B, -1, H, T).softmax(-1).view(B, -1, H * T)
+    return torch.baddbmm(
+        output.bias.to(scores.dtype),
+        weights,
+        projected.view(B, H * T, -1).to(scores.dtype),
+    )
+
+
+def _split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
+    B, N, C = x.shape
+    return x.view(B, N, heads, C // heads).transpose(1, 2)
+
+
+def _norm(norm: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
+    return F.layer_norm(
+        x, norm.normalized_shape, norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps
+    )

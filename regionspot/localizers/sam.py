@@ -1,0 +1,137 @@
+"""Any model of segment-anything's shape as a localizer."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from segment_anything import sam_model_registry
+from segment_anything.modeling import Sam
+from torch.nn import functional as F
+
+from regionspot.boxes import FloatArray
+from regionspot.localizers.decoder import RegionDecoder
+from regionspot.localizers.mobile_sam import build_mobile_sam
+from regionspot.types import RegionTokens, Rle, encode_mask
+from regionspot.weights import locate
+
+ImageArray = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ImageEmbedding:
+    """One encoded image.
+
+    Attributes:
+        features: (256, 64, 64).
+        width, height: of the original image, in pixels.
+        input_width, input_height: of the resized image inside the padded square, in pixels.
+    """
+
+    features: torch.Tensor
+    width: int
+    height: int
+    input_width: int
+    input_height: int
+
+
+class SamLocalizer:
+    """SAM or MobileSAM, prompted with boxes (paper, section 3.2: the position-aware token).
+
+    Args:
+        sam: a model built from segment-anything's modules.
+        dtype: float32, or bfloat16 for the image encoder and the decoder's large products.
+    """
+
+    def __init__(self, sam: Sam, dtype: torch.dtype = torch.float32) -> None:
+        self.sam = sam.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.dtype = dtype
+        self._decoder = RegionDecoder(sam.mask_decoder, dtype)
+
+    @torch.inference_mode()
+    def encode(self, image: ImageArray) -> ImageEmbedding:
+        """Embed an RGB image, uint8 (H, W, 3): longest side resized to the model's, zero padded."""
+        height, width = image.shape[:2]
+        scale = self.sam.image_encoder.img_size / max(height, width)
+        size = max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
+        resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+        pixels = torch.from_numpy(resized.copy()).to(self.sam.device).permute(2, 0, 1)[None]
+        square = self.sam.preprocess(pixels).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(square.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            features = self.sam.image_encoder(square)[0]
+        return ImageEmbedding(features.float(), width, height, *size)
+
+    @torch.inference_mode()
+    def tokens(
+        self, embedding: ImageEmbedding, boxes: FloatArray, masks: bool = False
+    ) -> RegionTokens:
+        """One token, and if asked one low-resolution mask, for each xyxy pixel box (N, 4)."""
+        scale = np.array(
+            [
+                embedding.input_width / embedding.width,
+                embedding.input_height / embedding.height,
+            ]
+            * 2,
+            np.float32,
+        )
+        encoder = self.sam.prompt_encoder
+        corners = torch.from_numpy(boxes * scale).to(self.sam.device)
+        prompts, dense = encoder(None, corners, None)
+        if not len(boxes):
+            dense = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        decoded = self._decoder(
+            embedding.features + dense[0], encoder.get_dense_pe()[0], prompts, masks
+        )
+        return RegionTokens(decoded.token, decoded.mask_logits, decoded.mask_iou)
+
+
+def run_length_masks(
+    tokens: RegionTokens, embedding: ImageEmbedding, boxes: FloatArray, threshold: float = 0.0
+) -> tuple[Rle, ...]:
+    """The masks of the regions in the original image's frame, each cut to its own box.
+
+    Low-resolution logits are enlarged bilinearly to the padded square and sampled at the pixels
+    of the box alone, so that a large image costs no more than its boxes.
+
+    Args:
+        tokens: of the regions, with `mask_logits`.
+        boxes: (N, 4) xyxy pixels of the original image.
+        threshold: on the logits; 0 is SAM's own.
+    """
+    assert tokens.mask_logits is not None, "ask the localizer for masks"
+    side = 4 * tokens.mask_logits.shape[-1]
+    result = []
+    for logits, box in zip(tokens.mask_logits, boxes, strict=True):
+        square = F.interpolate(logits[None, None].float(), (side, side), mode="bilinear")
+        x1, y1 = (int(v) for v in np.floor(box[:2]))
+        x2, y2 = (int(v) for v in np.ceil(box[2:]))
+        x2, y2 = min(x2, embedding.width), min(y2, embedding.height)
+        columns = _grid(x1, x2, embedding.input_width / embedding.width, side, square.device)
+        rows = _grid(y1, y2, embedding.input_height / embedding.height, side, square.device)
+        grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)[None]
+        window = F.grid_sample(square, grid, padding_mode="border", align_corners=False)
+        mask = np.zeros((embedding.height, embedding.width), np.bool_)
+        mask[y1:y2, x1:x2] = (window[0, 0] > threshold).cpu().numpy()
+        result.append(encode_mask(mask))
+    return tuple(result)
+
+
+def _grid(start: int, stop: int, scale: float, side: int, device: torch.device) -> torch.Tensor:
+    """Pixel centres of the original image as positions in [-1, 1] of the padded square."""
+    centres = (torch.arange(start, stop, device=device) + 0.5) * scale
+    return 2 * centres / side - 1
+
+
+def build_sam(name: str) -> Sam:
+    """`mobile-sam`, or `vit_b`, `vit_l`, `vit_h` from Meta's checkpoints.
+
+    Raises:
+        InputError: the weights cannot be had.
+    """
+    if name == "mobile-sam":
+        return build_mobile_sam()
+    path = locate(f"sam-{name.replace('_', '-')}")
+    sam = sam_model_registry[name]()
+    sam.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return sam

@@ -1,0 +1,261 @@
+"""The whole model: localizer, encoder and head, from an image and boxes to labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from torchvision.ops import roi_align
+
+from regionspot.boxes import FloatArray, as_boxes, check_boxes
+from regionspot.checkpoint import load_head
+from regionspot.device import fast_dtype, resolve_device
+from regionspot.encoders import VisionLanguageEncoder
+from regionspot.encoders.imagenet_minilm import ImagenetMiniLm
+from regionspot.errors import InputError
+from regionspot.head import RegionHead
+from regionspot.localizers.sam import (
+    ImageArray,
+    ImageEmbedding,
+    SamLocalizer,
+    build_sam,
+    run_length_masks,
+)
+from regionspot.presets import EncoderConfig, ModelConfig, preset
+from regionspot.scoring import Scoring, cosines, presence, word_shares
+from regionspot.types import ImageTokens, Labels, Regions, RegionTokens, Vocabulary
+from regionspot.vocabulary import Words, build_vocabulary
+from regionspot.weights import cache_folder, sha256_by_preset, sha256_of
+
+SHIPPED = Path(__file__).parent / "checkpoints"
+
+
+@dataclass(frozen=True)
+class RegionSpot:
+    """A frozen localizer, a frozen encoder and the trained head between them.
+
+    Attributes:
+        device, dtype: where the head runs, and the precision of the towers' large products.
+        checkpoint: the file of the head, or None for a head that was made here.
+    """
+
+    config: ModelConfig
+    localizer: SamLocalizer
+    encoder: VisionLanguageEncoder
+    head: RegionHead
+    scoring: Scoring
+    device: torch.device
+    dtype: torch.dtype
+    checkpoint: Path | None = None
+
+    def vocabulary(self, words: Words) -> Vocabulary:
+        """Embed words, or words with their synonyms, for this model.
+
+        Raises:
+            InputError: no words, an empty word, or the same word twice.
+        """
+        return build_vocabulary(self.encoder, words, self.config.encoder.templates)
+
+    def predict(
+        self, image: ImageArray, boxes: FloatArray, vocabulary: Vocabulary, masks: bool = False
+    ) -> Labels:
+        """Label given boxes of one image.
+
+        Args:
+            image: uint8 (H, W, 3) RGB.
+            boxes: float32 (N, 4) xyxy pixels of that image.
+
+        Returns:
+            One row a box, in the order of the boxes.
+
+        Raises:
+            InputError: an image or boxes that cannot be used; the message says which and why.
+        """
+        (regions,) = self.regions([image], [boxes], masks)
+        return self.label(boxes, regions, vocabulary)
+
+    def regions(
+        self, images: Sequence[ImageArray], boxes: Sequence[FloatArray], masks: bool = False
+    ) -> list[Regions]:
+        """What the model makes of the boxes of each image, whatever the words.
+
+        Args:
+            images: uint8 (H, W, 3) RGB each.
+            boxes: for each image, float32 (N, 4) xyxy pixels.
+
+        Raises:
+            InputError: an image or boxes that cannot be used.
+        """
+        if len(images) != len(boxes):
+            raise InputError(f"expected boxes for {len(images)} images, got {len(boxes)}")
+        if not images:
+            return []
+        checked = [checked_input(i, b) for i, b in zip(images, boxes, strict=True)]
+        maps = self.encoder.image_tokens(images)
+        embeddings = [self.localizer.encode(image) for image in images]
+        tokens = [
+            self.localizer.tokens(e, b, masks) for e, b in zip(embeddings, checked, strict=True)
+        ]
+        regions = self.embed(tokens, maps, embeddings, checked)
+        if not masks:
+            return [Regions(region) for region in regions]
+        return [
+            Regions(region, run_length_masks(t, e, b), _as_array(t.mask_iou))
+            for region, t, e, b in zip(regions, tokens, embeddings, checked, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def embed(
+        self,
+        tokens: Sequence[RegionTokens],
+        maps: Sequence[ImageTokens],
+        embeddings: Sequence[ImageEmbedding],
+        boxes: Sequence[FloatArray],
+    ) -> list[torch.Tensor]:
+        """The head alone: region embeddings (N, D) for each image of the batch."""
+        rows = pad_sequence([t.tokens for t in tokens], batch_first=True)
+        counts = torch.tensor([len(t.tokens) for t in tokens], device=rows.device)
+        padding = torch.arange(rows.shape[1], device=rows.device)[None] >= counts[:, None]
+        memory = torch.stack([m.sequence() for m in maps])
+        pooled = None
+        if self.config.head.pooled_width:
+            pooled = pad_sequence(
+                [
+                    pool_boxes(m.map, b, e.width, e.height)
+                    for m, b, e in zip(maps, boxes, embeddings, strict=True)
+                ],
+                batch_first=True,
+            )
+        output = self.head(rows, memory, padding, pooled)
+        return [o[:n].cpu() for o, n in zip(output, counts.tolist(), strict=True)]
+
+    def label(self, boxes: FloatArray, regions: Regions, vocabulary: Vocabulary) -> Labels:
+        """Compare region embeddings with words: one matrix product.
+
+        Args:
+            boxes: (N, 4) that the regions were made of.
+        """
+        cosine = cosines(regions.embedding, vocabulary)
+        shares = word_shares(cosine, self.scoring)
+        best, order = shares.topk(min(2, len(vocabulary)), dim=-1)
+        class_id = order[:, :1]
+        second = best[:, 1] if len(vocabulary) > 1 else torch.zeros(len(best))
+        return Labels(
+            boxes=as_boxes(boxes),
+            class_id=class_id[:, 0].numpy(),
+            score=best[:, 0].numpy(),
+            runner_up=order[:, -1].numpy(),
+            margin=(best[:, 0] - second).numpy(),
+            presence=presence(cosine, self.scoring).gather(1, class_id)[:, 0].numpy(),
+            names=vocabulary.names,
+            masks=regions.masks,
+            mask_iou=regions.mask_iou,
+        )
+
+    def provenance(self) -> dict[str, str]:
+        """What the labels of this model come from: versions and sha256 of every weight file."""
+        packages = ("regionspot-autolabel", "torch", "segment-anything", "timm", "open_clip_torch")
+        result = {package: version(package) for package in packages}
+        result |= sha256_by_preset(self.config.name)
+        result["precision"] = str(self.dtype).removeprefix("torch.")
+        if self.checkpoint:
+            result["head"] = sha256_of(self.checkpoint)
+        return result
+
+
+def pool_boxes(
+    feature_map: torch.Tensor, boxes: FloatArray, width: int, height: int
+) -> torch.Tensor:
+    """The map's mean inside each box (N, C), by RoIAlign.
+
+    Args:
+        feature_map: (C, h, w) of the whole image, resized to a square.
+        boxes: (N, 4) xyxy pixels of the original image of `width` x `height`.
+    """
+    _, h, w = feature_map.shape
+    scale = torch.tensor([w / width, h / height] * 2)
+    corners = (torch.from_numpy(boxes) * scale).to(feature_map.device)
+    return roi_align(feature_map[None], [corners], 1, aligned=True)[:, :, 0, 0]
+
+
+def checked_input(image: ImageArray, boxes: FloatArray) -> FloatArray:
+    """The boxes as float32 (N, 4), once image and boxes are found usable.
+
+    Raises:
+        InputError: the message says what was expected and what came.
+    """
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        came = getattr(image, "dtype", type(image).__name__)
+        raise InputError(f"image must be a uint8 array (H, W, 3) RGB, got {came}")
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise InputError(f"image must be (H, W, 3) RGB, got {image.shape}")
+    array = as_boxes(boxes)
+    check_boxes(array, width=image.shape[1], height=image.shape[0])
+    return array
+
+
+def load_model(
+    model: str | ModelConfig = "mini",
+    device: str = "auto",
+    checkpoint: str | Path | None = None,
+    dtype: torch.dtype | None = None,
+) -> RegionSpot:
+    """Build a model and load its weights.
+
+    Args:
+        model: a preset's name, or a configuration.
+        device: `auto`, `cpu` or `cuda`.
+        checkpoint: the trained head; by default the one that is shipped or was imported.
+        dtype: of the towers' large products; by default bfloat16 where the device is fast at it.
+
+    Raises:
+        InputError: an unknown name, or weights that cannot be had or do not fit.
+    """
+    config = preset(model) if isinstance(model, str) else model
+    where = resolve_device(device)
+    precision = dtype or fast_dtype(where)
+    path = Path(checkpoint) if checkpoint else find_checkpoint(config.name)
+    trained = load_head(path, config)
+    localizer = SamLocalizer(build_sam(config.localizer).to(where), precision)
+    encoder = build_encoder(config.encoder, where, precision)
+    return RegionSpot(
+        config, localizer, encoder, trained.head.to(where), trained.scoring, where, precision, path
+    )
+
+
+def build_encoder(
+    config: EncoderConfig, device: torch.device, dtype: torch.dtype
+) -> VisionLanguageEncoder:
+    """The encoder that a configuration names.
+
+    Raises:
+        InputError: unknown to open_clip, or weights that cannot be had.
+    """
+    if config.kind == "imagenet-minilm":
+        return ImagenetMiniLm(config.input_sizes, device, dtype)
+    from regionspot.encoders.clip import build_clip  # open_clip takes seconds to import
+
+    return build_clip(config.model, config.pretrained, config.input_sizes[0], device, dtype)
+
+
+def find_checkpoint(name: str) -> Path:
+    """Where the head of a preset lies: shipped in the package, or imported into the cache.
+
+    Raises:
+        InputError: there is none.
+    """
+    for folder in (SHIPPED, cache_folder() / "heads"):
+        path = folder / f"{name}.safetensors"
+        if path.exists():
+            return path
+    raise InputError(
+        f"no trained head for {name!r}: import a released one with "
+        f"`autolabel models import FILE --preset {name}`, or train one"
+    )
+
+
+def _as_array(values: torch.Tensor | None) -> FloatArray:
+    return np.zeros(0, np.float32) if values is None else values.float().cpu().numpy()

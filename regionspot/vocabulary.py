@@ -1,0 +1,86 @@
+"""From words to a `Vocabulary`: prompts, synonyms, batches and a cache on disk."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+
+from regionspot.encoders import VisionLanguageEncoder
+from regionspot.errors import InputError
+from regionspot.templates import templates
+from regionspot.types import Vocabulary
+from regionspot.weights import cache_folder
+
+Words = Sequence[str] | Mapping[str, Sequence[str]]
+
+
+def build_vocabulary(encoder: VisionLanguageEncoder, words: Words, ensemble: str) -> Vocabulary:
+    """Embed words with an encoder's text tower.
+
+    The raw features of all templates are averaged, then normalised; a word's synonyms are
+    averaged after that and normalised again. The embeddings are kept in the user's cache.
+
+    Args:
+        words: names, or names with the strings that stand for each (the name itself counts only
+            where it is listed; an empty list means the name).
+        ensemble: the name of the prompt ensemble.
+
+    Raises:
+        InputError: no words, an empty word, or the same word twice.
+    """
+    synonyms = _checked(words)
+    strings = sorted({string for group in synonyms.values() for string in group})
+    path = _cache_path(encoder.text_key, ensemble, strings)
+    if path.exists():
+        features = load_file(path)["features"]
+    else:
+        features = _embed(encoder, strings, ensemble)
+        _store(path, features)
+    row = {string: i for i, string in enumerate(strings)}
+    embedding = torch.stack(
+        [features[[row[s] for s in group]].mean(0) for group in synonyms.values()]
+    )
+    return Vocabulary(
+        tuple(synonyms), F.normalize(embedding, dim=-1), tuple(map(tuple, synonyms.values()))
+    )
+
+
+def _checked(words: Words) -> dict[str, list[str]]:
+    if isinstance(words, str):
+        raise InputError(f"words must be a list, got the one string {words!r}")
+    pairs = words.items() if isinstance(words, Mapping) else ((word, [word]) for word in words)
+    synonyms: dict[str, list[str]] = {}
+    for name, group in pairs:
+        if not name.strip():
+            raise InputError("words must not be empty, got a blank one")
+        if name in synonyms:
+            raise InputError(f"words must differ, got {name!r} twice")
+        synonyms[name] = list(group) or [name]
+    if not synonyms:
+        raise InputError("the vocabulary is empty: give at least one word")
+    return synonyms
+
+
+def _embed(encoder: VisionLanguageEncoder, strings: list[str], ensemble: str) -> torch.Tensor:
+    prompts = templates(ensemble)
+    features = encoder.text([prompt(string) for string in strings for prompt in prompts])
+    averaged = features.view(len(strings), len(prompts), -1).mean(1)
+    return F.normalize(averaged, dim=-1).cpu()
+
+
+def _cache_path(text_key: str, ensemble: str, strings: list[str]) -> Path:
+    content = json.dumps([text_key, ensemble, strings])
+    name = hashlib.sha256(content.encode()).hexdigest()[:24]
+    return cache_folder() / "vocabularies" / f"{name}.safetensors"
+
+
+def _store(path: Path, features: torch.Tensor) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    save_file({"features": features.contiguous()}, temporary)
+    temporary.replace(path)
