@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from integrations.files import is_utf8
 from regionspot.errors import InputError
 
 ImageArray = npt.NDArray[np.uint8]
@@ -161,15 +162,7 @@ def _take(entry: os.DirEntry[str], path: Path, root: str) -> Path | Skipped | No
             return Skipped(path, "a link to nothing that can be read")
     elif not entry.is_file(follow_symlinks=False):
         return None
-    return path if _is_utf8(str(path)) else Skipped(path, "the file name is not UTF-8")
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    return path if is_utf8(str(path)) else Skipped(path, "the file name is not UTF-8")
 
 
 def _open(path: Path) -> Image.Image:

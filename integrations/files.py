@@ -1,0 +1,66 @@
+"""Files that land whole or not at all, and names that stay inside their folder."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TextIO
+
+from regionspot.errors import InputError
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[TextIO]:
+    """Open a text file (UTF-8, `\\n`) that takes its name only once it is complete.
+
+    Until then it lies beside `path` under a temporary name; where the block raises, it is removed
+    and an older file of that name stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def path_inside(folder: Path, name: str) -> Path:
+    """`folder / name`, made sure to be inside of `folder` after all links are followed.
+
+    Raises:
+        InputError: it leaves the folder, or is no name of a file.
+    """
+    check_relative(name)
+    path = folder / name
+    root = os.path.realpath(folder)
+    if os.path.commonpath((root, os.path.realpath(path))) != root:
+        raise InputError(f"{name!r} leaves {folder} by a link")
+    return path
+
+
+def check_relative(name: str) -> None:
+    """Refuse a file's name that could lead out of its folder, on any system.
+
+    Raises:
+        InputError: it is empty, absolute, climbs with `..`, or holds a NUL or a lone surrogate.
+    """
+    windows = PureWindowsPath(name)
+    if not name or "\0" in name or not is_utf8(name):
+        raise InputError(f"{name!r} is not the name of a file")
+    if windows.drive or windows.root or PurePosixPath(name).root:
+        raise InputError(f"{name!r} is absolute; expected a name relative to the images' folder")
+    if ".." in windows.parts:
+        raise InputError(f"{name!r} leaves the images' folder")
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name that the system gave can be written to a file of text."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,48 @@
+"""COCO's instances JSON (cocodataset.org, "Data format", object detection)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from integrations.formats.json_reader import read_json
+from integrations.formats.json_writer import Json, Tally, write_json
+from integrations.formats.labels import Category, LabelledImage, LabelledSet
+
+
+def read_coco(path: Path, folder: Path | None = None) -> LabelledSet:
+    """Read a COCO JSON.
+
+    Annotations and categories may be missing. Of what COCO has beside boxes and masks, single
+    values are kept as attributes.
+
+    Args:
+        path: of the JSON file.
+        folder: of the images, if they are going to be read.
+
+    Raises:
+        InputError: the file does not hold together, or an image's name leaves the folder.
+    """
+    return read_json(path, folder, federated=False)
+
+
+def write_coco(
+    path: Path,
+    categories: Sequence[Category],
+    images: Iterable[LabelledImage],
+    info: Mapping[str, object] | None = None,
+) -> Tally:
+    """Write a COCO JSON, from one pass over the images. What LVIS verifies is not kept.
+
+    Args:
+        path: of the JSON file; it takes its name only once it is complete.
+        categories: all that annotations may name; their ids are written as they are.
+        images: in the order to write.
+        info: goes into the file as it is.
+
+    Raises:
+        InputError: something cannot be written; an older file stays as it was.
+    """
+    return write_json(path, categories, images, info or {}, lambda image: {}, _category)
+
+
+def _category(category: Category, tally: Tally) -> Json:
+    return {"id": category.id, "name": category.name, "supercategory": category.supercategory}

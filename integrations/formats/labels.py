@@ -1,0 +1,173 @@
+"""Labelled images as every format's reader gives them and every writer takes them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from regionspot.boxes import FloatArray
+from regionspot.errors import InputError
+from regionspot.types import Labels, Rle
+
+# Each polygon is x, y, x, y, ... in pixels.
+Polygons = tuple[tuple[float, ...], ...]
+Attribute = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Category:
+    """A word that boxes are labelled with.
+
+    Attributes:
+        id: unique in its set.
+        synonyms: other strings that mean the same.
+        frequency: LVIS's r, c or f; None where it is not known.
+    """
+
+    id: int
+    name: str
+    synonyms: tuple[str, ...] = ()
+    supercategory: str = ""
+    synset: str = ""
+    definition: str = ""
+    frequency: str | None = None
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One labelled box.
+
+    Attributes:
+        box: x1, y1, x2, y2 in pixels of the image; float64, so that a file's numbers survive.
+        score: a model's confidence; None where a person drew the box.
+        mask: run lengths of the image's size, or polygons.
+        area: in square pixels as a file gave it; None: that of the mask, or else of the box.
+        is_crowd: the box holds more of the category than can be told apart.
+        id: as a file gave it; None: the writer counts.
+        attributes: whatever else is known of it, by name.
+    """
+
+    category_id: int
+    box: tuple[float, float, float, float]
+    score: float | None = None
+    mask: Rle | Polygons | None = None
+    area: float | None = None
+    is_crowd: bool = False
+    id: int | None = None
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """An image and its labels.
+
+    Attributes:
+        id: unique in its set.
+        file_name: relative to the images' folder.
+        width, height: in pixels; 0 where a file that was read does not say.
+        absent: ids of categories that somebody made sure are not in the image (LVIS's
+            `neg_category_ids`). What a model did not find is not absent.
+        unverified: ids of categories that were looked for, but of which there may be more in the
+            image than is labelled (LVIS's `not_exhaustive_category_ids`).
+        attributes: whatever else is known of it, by name.
+    """
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+    annotations: tuple[Annotation, ...] = ()
+    absent: tuple[int, ...] = ()
+    unverified: tuple[int, ...] = ()
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """All of a label file, in the file's order."""
+
+    categories: tuple[Category, ...]
+    images: tuple[LabelledImage, ...]
+
+
+def vocabulary_categories(
+    names: Sequence[str], synonyms: Sequence[Sequence[str]] = ()
+) -> tuple[Category, ...]:
+    """Categories of a vocabulary: ids from 1, in the vocabulary's order.
+
+    Args:
+        names: K words.
+        synonyms: for each word the strings that stand for it, itself among them or not; may be
+            empty.
+    """
+    others = synonyms or [()] * len(names)
+    return tuple(
+        Category(index, name, tuple(text for text in texts if text != name))
+        for index, (name, texts) in enumerate(zip(names, others, strict=True), start=1)
+    )
+
+
+def labelled_image(
+    labels: Labels, score: FloatArray, image_id: int, file_name: str, width: int, height: int
+) -> LabelledImage:
+    """A model's labels of one image, with `vocabulary_categories` of the same vocabulary.
+
+    Every word was looked for and none was verified, so all are `unverified` and none is `absent`.
+
+    Args:
+        labels: N rows.
+        score: (N,) the confidence to write: the detector's times the word's.
+        width, height: of the image, in pixels.
+    """
+    annotations = tuple(
+        Annotation(
+            category_id=int(labels.class_id[row]) + 1,
+            box=(_pixels(x1), _pixels(y1), _pixels(x2), _pixels(y2)),
+            score=_share(score[row]),
+            mask=labels.masks[row] if labels.masks else None,
+            attributes={
+                "runner_up": labels.names[int(labels.runner_up[row])],
+                "margin": _share(labels.margin[row]),
+                "presence": _share(labels.presence[row]),
+            },
+        )
+        for row, (x1, y1, x2, y2) in enumerate(labels.boxes)
+    )
+    every = tuple(range(1, len(labels.names) + 1))
+    return LabelledImage(image_id, file_name, width, height, annotations, unverified=every)
+
+
+def _pixels(value: np.float32) -> float:
+    # A thousandth of a pixel; more digits of a float32 would only be noise in the file.
+    return round(float(value), 3)
+
+
+def _share(value: np.float32) -> float:
+    return round(float(value), 6)
+
+
+def as_rle(mask: Rle | Polygons, width: int, height: int) -> Rle:
+    """Run lengths of a mask; polygons are filled as pycocotools fills them.
+
+    Raises:
+        InputError: the run lengths are those of an image of another size.
+    """
+    if isinstance(mask, dict):
+        if mask["size"] != [height, width]:
+            raise InputError(f"expected a mask of size [{height}, {width}], got {mask['size']}")
+        return mask
+    parts = coco_mask.frPyObjects([list(polygon) for polygon in mask], height, width)
+    merged = coco_mask.merge(parts)
+    return Rle(size=[height, width], counts=merged["counts"].decode("ascii"))
+
+
+def area(annotation: Annotation, width: int, height: int) -> float:
+    """Square pixels of an annotation in an image of this size, as COCO counts them."""
+    if annotation.area is not None:
+        return annotation.area
+    if annotation.mask is not None:
+        rle = as_rle(annotation.mask, width, height)
+        return float(coco_mask.area({"size": rle["size"], "counts": rle["counts"].encode()}))
+    x1, y1, x2, y2 = annotation.box
+    return round((x2 - x1) * (y2 - y1), 4)

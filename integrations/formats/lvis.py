@@ -1,0 +1,89 @@
+"""LVIS's federated JSON (Gupta, Dollar, Girshick 2019, and lvisdataset.org, "Data format")."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from integrations.formats.json_reader import read_json
+from integrations.formats.json_writer import Json, Tally, write_json
+from integrations.formats.labels import Category, LabelledImage, LabelledSet
+
+# At most so many images (section 3.1 of the paper).
+_RARE, _COMMON = 10, 100
+
+
+def read_lvis(path: Path, folder: Path | None = None) -> LabelledSet:
+    """Read an LVIS JSON, v0.5 or v1.
+
+    Args:
+        path: of the JSON file.
+        folder: of the images, if they are going to be read.
+
+    Raises:
+        InputError: the file does not hold together, an image does not say what was verified in
+            it, or its name leaves the folder.
+    """
+    return read_json(path, folder, federated=True)
+
+
+def write_lvis(
+    path: Path,
+    categories: Sequence[Category],
+    images: Iterable[LabelledImage],
+    info: Mapping[str, object] | None = None,
+) -> Tally:
+    """Write an LVIS JSON, from one pass over the images.
+
+    LVIS has no crowd regions: they are left out, and the image says of their category that there
+    may be more of it. Counts of images and instances are those of this file, and so is the
+    frequency of a category that brings none.
+
+    Args:
+        path: of the JSON file; it takes its name only once it is complete.
+        categories: all that annotations may name; their ids are written as they are.
+        images: in the order to write.
+        info: goes into the file as it is.
+
+    Raises:
+        InputError: something cannot be written; an older file stays as it was.
+    """
+    return write_json(path, categories, _without_crowds(images), info or {}, _image, _category)
+
+
+def _without_crowds(images: Iterable[LabelledImage]) -> Iterator[LabelledImage]:
+    for image in images:
+        crowds = {each.category_id for each in image.annotations if each.is_crowd}
+        if crowds:
+            image = dataclasses.replace(
+                image,
+                annotations=tuple(each for each in image.annotations if not each.is_crowd),
+                unverified=tuple(sorted(crowds.union(image.unverified))),
+            )
+        yield image
+
+
+def _image(image: LabelledImage) -> Json:
+    return {
+        # Trainers for LVIS v1 find an image by this key; a bare name is a relative address.
+        "coco_url": image.attributes.get("coco_url", image.file_name),
+        "neg_category_ids": list(image.absent),
+        "not_exhaustive_category_ids": list(image.unverified),
+    }
+
+
+def _category(category: Category, tally: Tally) -> Json:
+    count = tally.images_with[category.id]
+    return {
+        "id": category.id,
+        "name": category.name,
+        "synonyms": [category.name, *category.synonyms],
+        "synset": category.synset,
+        "def": category.definition,
+        "frequency": category.frequency or _frequency(count),
+        "image_count": count,
+        "instance_count": tally.instances_of[category.id],
+    }
+
+
+def _frequency(images: int) -> str:
+    return "r" if images <= _RARE else "c" if images <= _COMMON else "f"
