@@ -1,0 +1,119 @@
+"""The file of words: what it may look like, and what is refused by name and line."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from autolabel.words import read_words
+from regionspot.errors import InputError
+
+
+def words_file(folder: Path, content: str | bytes) -> Path:
+    path = folder / "words.txt"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def test_a_word_a_line_with_comments_and_synonyms(tmp_path: Path) -> None:
+    path = words_file(tmp_path, "# pets\ncat: kitten,  tabby  cat\n\ndog  # any breed\r\nhot dog\n")
+    words = read_words(path)
+    assert words.names == ("cat", "dog", "hot dog")
+    assert words.synonyms == (("cat", "kitten", "tabby cat"), ("dog",), ("hot dog",))
+    assert words.as_mapping()["cat"] == ["cat", "kitten", "tabby cat"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path: Path) -> None:
+    assert read_words(words_file(tmp_path, b"\xef\xbb\xbfcat\n")).names == ("cat",)
+
+
+def test_the_hash_is_that_of_the_words_alone(tmp_path: Path) -> None:
+    plain = read_words(words_file(tmp_path, "cat\ndog\n")).sha256
+    assert read_words(words_file(tmp_path, "# pets\n cat\n\ndog # all\n")).sha256 == plain
+    assert read_words(words_file(tmp_path, "dog\ncat\n")).sha256 != plain
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "said"),
+    [
+        ("", 1, "no word"),
+        ("# only\n\n  # comments\n", 1, "no word"),
+        ("cat\ndog\ncat\n", 3, "'cat' is on line 1 already"),
+        ("cat\nCAT\n", 2, "'CAT' is on line 1 already"),
+        ("cat: kitten\nKitten\n", 2, "'Kitten' is on line 1 already"),
+        ("dog\nanimal: cat, Dog\n", 2, "'Dog' is on line 1 already"),
+        ("cat: Cat\n", 1, "the same line"),
+        ("cat\n: dog\n", 2, "expected `name`"),
+        ("cat:\n", 1, "expected `name`"),
+        ("cat: kitten,, tom\n", 1, "expected `name`"),
+        (b"cat\nd\xf6g\n", 2, "byte 2 of the line is not UTF-8"),
+        ("cat\nd\x00g\n", 2, "cannot be printed"),
+    ],
+)
+def test_what_cannot_be_used_is_named_with_its_line(
+    tmp_path: Path, content: str | bytes, line: int, said: str
+) -> None:
+    path = words_file(tmp_path, content)
+    with pytest.raises(InputError) as caught:
+        read_words(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: line {line}: ")
+    assert said in message
+    assert "\n" not in message
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.txt cannot be read: No such file"):
+        read_words(tmp_path / "none.txt")
+
+
+word = (
+    st.text(st.characters(categories=["L", "N"], include_characters=" -'"), min_size=1, max_size=12)
+    .map(lambda text: " ".join(text.split()))
+    .filter(bool)
+)
+groups = st.lists(
+    st.lists(word, min_size=1, max_size=4),
+    min_size=1,
+    max_size=8,
+).filter(lambda lists: all_differ([each for group in lists for each in group]))
+
+
+def all_differ(strings: list[str]) -> bool:
+    import unicodedata
+
+    keys = [unicodedata.normalize("NFC", string).casefold() for string in strings]
+    return len(set(keys)) == len(keys)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(groups=groups, comment=st.text(st.characters(codec="utf-8", exclude_characters="\n")))
+def test_what_is_written_is_read_back(
+    tmp_path: Path, groups: list[list[str]], comment: str
+) -> None:
+    import unicodedata
+
+    lines = [f"{name}: {', '.join(others)}" if others else name for name, *others in groups]
+    path = words_file(tmp_path, "\n".join(f"  {line} #{comment}\n" for line in lines))
+    expected = tuple(
+        tuple(unicodedata.normalize("NFC", each) for each in group) for group in groups
+    )
+    assert read_words(path).synonyms == expected
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(content=st.binary(max_size=60))
+def test_any_bytes_give_words_or_one_line_that_names_the_file(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = words_file(tmp_path, content)
+    try:
+        words = read_words(path)
+    except InputError as error:
+        message = str(error)
+        assert message.startswith(f"{path}: line ")
+        assert "\n" not in message
+    else:
+        assert len(words.names) == len(words.synonyms) > 0
+        assert all_differ([each for group in words.synonyms for each in group])
