@@ -3,7 +3,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
-INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
+# Compiled once here: every command of the tool imports torch, and some import FiftyOne.
+INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint format bench clean

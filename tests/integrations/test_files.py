@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import pytest
+
+from integrations.files import check_relative, is_utf8, path_inside, written_whole
+from regionspot.errors import InputError
+
+
+def test_file_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "ä.json"
+    with written_whole(path) as file:
+        file.write("ä\n")
+        assert not path.exists()
+    assert path.read_bytes() == "ä\n".encode()
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_failure_keeps_the_older_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("old")
+
+    def fail() -> None:
+        with written_whole(path) as file:
+            file.write("new")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a b/ñ.jpg", "...", "a..b/c", ".hidden", "a\\b.jpg"])
+def test_names_that_stay(tmp_path: Path, name: str) -> None:
+    assert path_inside(tmp_path, name) == tmp_path / name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/a", "//a", "..", "a/../b", "\\a", "C:a", "c:/a", "a\0", "a\\..\\b", "\udce9"]
+)
+def test_names_that_do_not_stay(name: str) -> None:
+    with pytest.raises(InputError):
+        check_relative(name)
+
+
+def test_links_are_followed_before_judging(tmp_path: Path) -> None:
+    inside = tmp_path / "in"
+    inside.mkdir()
+    (tmp_path / "out").mkdir()
+    (inside / "away").symlink_to(tmp_path / "out")
+    (inside / "here").symlink_to(inside)
+    assert path_inside(inside, "here/a.jpg") == inside / "here/a.jpg"
+    with pytest.raises(InputError, match="by a link"):
+        path_inside(inside, "away/a.jpg")
+
+
+def test_root_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert path_inside(tmp_path / "link", "a.jpg")
+
+
+def test_utf8() -> None:
+    assert is_utf8("ñ")
+    assert not is_utf8("\udce9")
