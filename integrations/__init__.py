@@ -1,0 +1,1 @@
+"""The outside world: detectors, label formats, FiftyOne. Imports `regionspot` alone."""
