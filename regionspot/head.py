@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 TOKEN_WIDTH = 256
 
@@ -25,6 +26,8 @@ class HeadConfig:
         regions_attend: whether the regions of an image attend to each other, or each to itself.
         pooled_width: channels of a box-pooled map feature that is added to the query and to the
             output; 0 for none, as in the official heads.
+        prior_weight: weight of the encoder's own words for a region beside the learned embedding;
+            0 for none, as in the official heads.
     """
 
     map_width: int
@@ -38,6 +41,7 @@ class HeadConfig:
     read_map: bool = True
     regions_attend: bool = True
     pooled_width: int = 0
+    prior_weight: float = 0.0
 
 
 class RegionHead(nn.Module):
@@ -54,11 +58,11 @@ class RegionHead(nn.Module):
         self.decoder = nn.TransformerDecoder(layer, config.depth, nn.LayerNorm(width))
         self.projector = nn.Linear(width, config.text_width)
         self.from_map = (
-            nn.Identity() if config.map_width == width else nn.Linear(config.map_width, width)
+            nn.Identity() if config.map_width == width else _normed(config.map_width, width)
         )
         if config.pooled_width:
-            self.pooled_to_query = nn.Linear(config.pooled_width, width)
-            self.pooled_to_output = nn.Linear(config.pooled_width, config.text_width)
+            self.pooled_to_query = _normed(config.pooled_width, width)
+            self.pooled_to_output = _normed(config.pooled_width, config.text_width)
 
     def forward(
         self,
@@ -66,6 +70,7 @@ class RegionHead(nn.Module):
         image_tokens: torch.Tensor,
         padding_mask: torch.Tensor | None = None,
         pooled: torch.Tensor | None = None,
+        prior: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Region embeddings (B, N, D), not normalised.
 
@@ -74,6 +79,7 @@ class RegionHead(nn.Module):
             image_tokens: (B, L, C), the class token first.
             padding_mask: (B, N), True where a row is no region.
             pooled: (B, N, pooled_width), for heads that are configured so.
+            prior: (B, N, D), likewise.
         """
         B, N, _ = mask_tokens.shape
         if N == 0:
@@ -94,7 +100,14 @@ class RegionHead(nn.Module):
         embedding = self.projector(region)
         if pooled is not None:
             embedding = embedding + self.pooled_to_output(pooled)
+        if prior is not None:
+            embedding = F.normalize(embedding, dim=-1) + self.config.prior_weight * prior
         return torch.as_tensor(embedding)
+
+
+def _normed(inputs: int, outputs: int) -> nn.Sequential:
+    """A linear layer on features of a tower that ends without a norm."""
+    return nn.Sequential(nn.LayerNorm(inputs), nn.Dropout(0.1), nn.Linear(inputs, outputs))
 
 
 def _attendable(padding_mask: torch.Tensor) -> torch.Tensor:

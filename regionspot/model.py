@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from torchvision.ops import roi_align
 
 from regionspot.boxes import FloatArray, as_boxes, check_boxes
 from regionspot.checkpoint import load_head
@@ -120,16 +119,17 @@ class RegionSpot:
         counts = torch.tensor([len(t.tokens) for t in tokens], device=rows.device)
         padding = torch.arange(rows.shape[1], device=rows.device)[None] >= counts[:, None]
         memory = torch.stack([m.sequence() for m in maps])
-        pooled = None
-        if self.config.head.pooled_width:
-            pooled = pad_sequence(
-                [
-                    pool_boxes(m.map, b, e.width, e.height)
-                    for m, b, e in zip(maps, boxes, embeddings, strict=True)
-                ],
-                batch_first=True,
-            )
-        output = self.head(rows, memory, padding, pooled)
+        pooled = [
+            self.encoder.pool(m, b, e.width, e.height)
+            for m, b, e in zip(maps, boxes, embeddings, strict=True)
+        ]
+        output = self.head(
+            rows,
+            memory,
+            padding,
+            _padded([p.pooled for p in pooled if p]),
+            _padded([p.prior for p in pooled if p]),
+        )
         return [o[:n].cpu() for o, n in zip(output, counts.tolist(), strict=True)]
 
     def label(self, boxes: FloatArray, regions: Regions, vocabulary: Vocabulary) -> Labels:
@@ -164,21 +164,6 @@ class RegionSpot:
         if self.checkpoint:
             result["head"] = sha256_of(self.checkpoint)
         return result
-
-
-def pool_boxes(
-    feature_map: torch.Tensor, boxes: FloatArray, width: int, height: int
-) -> torch.Tensor:
-    """The map's mean inside each box (N, C), by RoIAlign.
-
-    Args:
-        feature_map: (C, h, w) of the whole image, resized to a square.
-        boxes: (N, 4) xyxy pixels of the original image of `width` x `height`.
-    """
-    _, h, w = feature_map.shape
-    scale = torch.tensor([w / width, h / height] * 2)
-    corners = (torch.from_numpy(boxes) * scale).to(feature_map.device)
-    return roi_align(feature_map[None], [corners], 1, aligned=True)[:, :, 0, 0]
 
 
 def checked_input(image: ImageArray, boxes: FloatArray) -> FloatArray:
@@ -259,3 +244,7 @@ def find_checkpoint(name: str) -> Path:
 
 def _as_array(values: torch.Tensor | None) -> FloatArray:
     return np.zeros(0, np.float32) if values is None else values.float().cpu().numpy()
+
+
+def _padded(rows: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    return pad_sequence(list(rows), batch_first=True) if rows else None

@@ -48,20 +48,15 @@ def _openai_clip(name: str, model: str, side: int, map_width: int, text_width: i
     )
 
 
-_MINI_SIZES = (320, 640)
-
 PRESETS: dict[str, ModelConfig] = {
     config.name: config
     for config in (
         ModelConfig(
             name="mini",
             localizer="mobile-sam",
-            encoder=EncoderConfig("imagenet-minilm", _MINI_SIZES, "name"),
+            encoder=EncoderConfig("imagenet-minilm", (480, 960), "name"),
             head=HeadConfig(
-                map_width=1280 * len(_MINI_SIZES),
-                text_width=384,
-                width=256,
-                pooled_width=1280 * len(_MINI_SIZES),
+                map_width=1280, text_width=384, width=256, pooled_width=1280, prior_weight=0.5
             ),
         ),
         _openai_clip("bb", "ViT-B-16-quickgelu", 224, 768, 512),

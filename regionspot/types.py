@@ -89,10 +89,12 @@ class ImageTokens:
     Attributes:
         class_token: (C,) the token of the whole image.
         map: (C, h, w) the spatial tokens, row by row.
+        finer: maps (C, h, w) of larger inputs, for pooling small boxes; not read by the head.
     """
 
     class_token: torch.Tensor
     map: torch.Tensor
+    finer: tuple[torch.Tensor, ...] = ()
 
     def __post_init__(self) -> None:
         if self.map.ndim != 3 or self.class_token.shape != self.map.shape[:1]:
@@ -104,6 +106,19 @@ class ImageTokens:
     def sequence(self) -> torch.Tensor:
         """(L, C): the class token, then the map row by row; L = 1 + h w."""
         return torch.cat([self.class_token[None], self.map.flatten(1).T])
+
+
+@dataclass(frozen=True)
+class PooledRegions:
+    """What the encoder's maps hold inside each box.
+
+    Attributes:
+        pooled: (N, P) the mean of the map inside the box.
+        prior: (N, D) what the image tower's own classes say of it, in the text tower's space.
+    """
+
+    pooled: torch.Tensor
+    prior: torch.Tensor
 
 
 @dataclass(frozen=True)

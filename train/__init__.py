@@ -1,0 +1,1 @@
+"""Training of the head on cached features of the frozen towers."""

@@ -1,6 +1,7 @@
 """Annotated images to train and measure on."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def load_coco(folder: Path) -> list[AnnotatedImage]:
     path = folder / "instances.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        words = {c["id"]: c.get("text", c["name"]) for c in content["categories"]}
+        words = {c["id"]: readable(c["name"]) for c in content["categories"]}
         by_image: dict[int, list[tuple[list[float], str]]] = {}
         for a in content["annotations"]:
             if not a.get("iscrowd") and not a.get("maybe_crowd"):
@@ -51,6 +52,11 @@ def load_coco(folder: Path) -> list[AnnotatedImage]:
         ]
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{path} is not a COCO file of boxes: {error!r}") from error
+
+
+def readable(name: str) -> str:
+    """A category's name as a word: LVIS writes `bus_(vehicle)` for bus."""
+    return re.sub(r"\s*\(.*?\)", "", name.replace("_", " ")).strip()
 
 
 def _annotated(

@@ -5,8 +5,9 @@ from typing import Protocol
 
 import torch
 
+from regionspot.boxes import FloatArray
 from regionspot.localizers.sam import ImageArray
-from regionspot.types import ImageTokens
+from regionspot.types import ImageTokens, PooledRegions
 
 
 class VisionLanguageEncoder(Protocol):
@@ -22,6 +23,14 @@ class VisionLanguageEncoder(Protocol):
 
     def image_tokens(self, images: Sequence[ImageArray]) -> list[ImageTokens]:
         """The class token and the map of each whole RGB image, uint8 (H, W, 3)."""
+
+    def pool(
+        self, tokens: ImageTokens, boxes: FloatArray, width: int, height: int
+    ) -> PooledRegions | None:
+        """What the maps hold inside xyxy pixel boxes (N, 4) of the image of `width` x `height`.
+
+        None where the encoder offers no more to the head than its map, as in the paper.
+        """
 
     def text(self, strings: Sequence[str]) -> torch.Tensor:
         """Raw text features (K, D), before any averaging and normalisation."""

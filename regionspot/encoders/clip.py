@@ -7,6 +7,7 @@ import open_clip
 import torch
 from PIL import Image
 
+from regionspot.boxes import FloatArray
 from regionspot.errors import InputError
 from regionspot.localizers.sam import ImageArray
 from regionspot.types import ImageTokens
@@ -73,6 +74,9 @@ class ClipEncoder:
         """CLIP's own image embedding (B, D) of each RGB image, not normalised."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return torch.as_tensor(self.model.encode_image(self.preprocess(images))).float()
+
+    def pool(self, tokens: ImageTokens, boxes: FloatArray, width: int, height: int) -> None:
+        """Nothing: the head reads CLIP's map by attention alone, as in the paper."""
 
     def preprocess(self, images: Sequence[ImageArray]) -> torch.Tensor:
         """Squares (B, 3, side, side), normalised with CLIP's mean and deviation."""

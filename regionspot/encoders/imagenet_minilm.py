@@ -4,29 +4,35 @@ EfficientNet-lite2 (timm; Tan & Le 2019, arXiv 1905.11946) and all-MiniLM-L6-v2.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from timm.data import ImageNetInfo
 from tokenizers import Tokenizer
-from torch.nn import functional as F
+from torchvision.ops import roi_align
 
+from regionspot.boxes import FloatArray
 from regionspot.localizers.sam import ImageArray
-from regionspot.types import ImageTokens
+from regionspot.templates import BARE_NAME
+from regionspot.types import ImageTokens, PooledRegions
+from regionspot.vocabulary import build_vocabulary
 from regionspot.weights import WEIGHTS, locate
 
 TEXT_BATCH = 256
+OBJECT_SIDE = 200  # pixels; the tower was trained on objects in squares of 260
 
 
 class ImagenetMiniLm:
     """EfficientNet-lite2 maps and MiniLM sentence embeddings.
 
     Args:
-        input_sizes: sides of the squares that the whole image is resized to. The maps of all
-            sizes are brought to the side of the largest and stacked along the channels, so that
-            both large and small objects meet the tower near the size it was trained on.
+        input_sizes: ascending sides in pixels of the squares that the whole image is resized to.
+            The head reads the map of the first; a box is pooled from the map on which its side
+            is nearest to `OBJECT_SIDE`, near to what the tower was trained on.
         dtype: float32, or bfloat16 for the image tower's products.
     """
 
@@ -47,16 +53,12 @@ class ImagenetMiniLm:
 
     @torch.inference_mode()
     def image_tokens(self, images: Sequence[ImageArray]) -> list[ImageTokens]:
-        """Class token: the pooled map of each size; map: (C, h, w), C = 1280 a size."""
-        maps = [self._map(images, size) for size in self.input_sizes]
-        side = max(m.shape[-1] for m in maps)
-        tokens = torch.cat([m.mean((2, 3)) for m in maps], dim=1)
-        resized = [
-            m if m.shape[-1] == side else F.interpolate(m, (side, side), mode="bilinear")
-            for m in maps
+        """Class token: the mean of the map (C,); map: (C, h, w), C = 1280, stride 32."""
+        first, *finer = [self._map(images, size) for size in self.input_sizes]
+        return [
+            ImageTokens(first[i].mean((1, 2)), first[i], tuple(m[i] for m in finer))
+            for i in range(len(images))
         ]
-        stacked = torch.cat(resized, dim=1)
-        return [ImageTokens(t, m) for t, m in zip(tokens, stacked, strict=True)]
 
     def _map(self, images: Sequence[ImageArray], size: int) -> torch.Tensor:
         squares = [
@@ -67,6 +69,40 @@ class ImagenetMiniLm:
         normalised = (pixels.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return torch.as_tensor(self.image_tower.forward_features(normalised)).float()
+
+    @torch.inference_mode()
+    def pool(
+        self, tokens: ImageTokens, boxes: FloatArray, width: int, height: int
+    ) -> PooledRegions:
+        """RoIAlign's mean of the map inside each box, and ImageNet's words for it.
+
+        Returns:
+            pooled (N, 1280); prior (N, 384): the mean embedding of the ImageNet class names,
+            weighted by the tower's probabilities of the classes for the pooled feature.
+        """
+        maps = (tokens.map, *tokens.finer)
+        corners = torch.from_numpy(boxes).to(self.device)
+        shares = corners / torch.tensor([width, height, width, height], device=self.device)
+        sides = ((shares[:, 2] - shares[:, 0]) * (shares[:, 3] - shares[:, 1])).sqrt()
+        sizes = torch.tensor(self.input_sizes, device=self.device)
+        level = (sides[:, None] * sizes / OBJECT_SIDE).log().abs().argmin(1)
+        pooled = torch.zeros(len(boxes), len(tokens.class_token), device=self.device)
+        for number, feature_map in enumerate(maps):
+            rows = level == number
+            scaled = shares[rows] * feature_map.shape[-1]
+            pooled[rows] = roi_align(feature_map[None], [scaled], 1, aligned=True)[:, :, 0, 0]
+        classes = self.image_tower.classifier(pooled).softmax(-1)
+        return PooledRegions(pooled, classes @ self._class_words)
+
+    @cached_property
+    def _class_words(self) -> torch.Tensor:
+        """Embeddings (1000, 384) of ImageNet's class names, synonyms averaged."""
+        info = ImageNetInfo()
+        named = {}
+        for i in range(1000):
+            names = info.index_to_description(i)
+            named[f"{i} {names}"] = names.split(", ")
+        return build_vocabulary(self, named, BARE_NAME).embedding.to(self.device)
 
     @torch.inference_mode()
     def text(self, strings: Sequence[str]) -> torch.Tensor:
