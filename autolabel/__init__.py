@@ -1,0 +1,1 @@
+"""The tool: command line, workflow, run folder."""

@@ -1,9 +1,9 @@
-"""Every choice of a run and its default, in one place."""
+"""Every choice of a run and its default, in one place.
+
+The command line reads its defaults here, so this imports nothing that takes long.
+"""
 
 from dataclasses import dataclass
-
-from regionspot.device import DEVICES
-from regionspot.errors import InputError
 
 LABEL_FIELD = "predictions"
 RUNS_FOLDER = "runs"
@@ -46,7 +46,15 @@ class Options:
     shard_size: int = 32
     device: str = "auto"
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse values that make no sense.
+
+        Raises:
+            InputError: the message names the option as the command line does.
+        """
+        from regionspot.device import DEVICES
+        from regionspot.errors import InputError
+
         for name in ("conf_threshold", "presence_threshold", "iou"):
             value = getattr(self, name)
             if not 0 <= value <= 1:

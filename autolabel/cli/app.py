@@ -1,0 +1,74 @@
+"""The root of all commands, and what becomes of an InputError."""
+
+import sys
+from typing import Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+EXIT_ALL_LABELLED, EXIT_NOT_STARTED, EXIT_SOME_SKIPPED = 0, 1, 3
+EXIT_INTERRUPTED = 130
+
+HELP = """
+Label a folder of images with your own words: boxes, masks and scores in FiftyOne, COCO and LVIS.
+
+    autolabel run photos --vocab words.txt     label
+    autolabel review runs/photos               look at what is unsure
+    autolabel export runs/photos --out coco    take it to training
+"""
+
+
+class Commands(TyperGroup):
+    """A group of commands that answers to unusable input with one line and exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except ValueError as error:
+            from regionspot.errors import InputError  # brings torch, which takes seconds
+
+            if not isinstance(error, InputError):
+                raise
+            # Not through rich: it would break the line at the console's width.
+            sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+            raise typer.Exit(EXIT_NOT_STARTED) from error
+        except KeyboardInterrupt:
+            sys.stderr.write("stopped\n")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    help=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: bool = typer.Option(False, "--version", help="Show the version.")) -> None:
+    """Options of the program itself."""
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"autolabel {version_of('regionspot-autolabel')}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """What the console script `autolabel` runs."""
+    app()
+
+
+def out_console() -> Console:
+    """Where results go."""
+    return Console()
+
+
+def progress_console() -> Console:
+    """Where progress goes: beside the results, not among them."""
+    return Console(stderr=True)

@@ -1,0 +1,72 @@
+"""`autolabel models`: the frozen weights that presets stand on."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from autolabel.cli.app import Commands, app, out_console
+
+models = typer.Typer(
+    cls=Commands, no_args_is_help=True, help="List, fetch and check the frozen weights."
+)
+app.add_typer(models, name="models")
+
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="[NAME]...", help="Names that `list` shows.")
+]
+Preset = Annotated[str, typer.Option(help="All that this preset needs.")]
+
+
+@models.command("list")
+def list_weights() -> None:
+    """Show every file: what it is for, its size, its licence, and whether it is here."""
+    from regionspot.weights import WEIGHTS, cache_folder, cached_path
+
+    table = Table("name", "used by", "MB", "licence", "here", box=None, padding=(0, 2, 0, 0))
+    for file in WEIGHTS.values():
+        here = "yes" if cached_path(file).exists() else "no"
+        used_by = ", ".join(file.used_by) or "by configuration"
+        table.add_row(file.name, used_by, str(file.megabytes), file.licence, here)
+    console = out_console()
+    console.print(table)
+    console.print(f"folder: {cache_folder()}", soft_wrap=True, highlight=False)
+
+
+@models.command()
+def pull(names: Names = None, preset: Preset = "mini") -> None:
+    """Fetch files into the cache, each checked against its sha256."""
+    from regionspot.weights import pull as pull_file
+
+    for name in names or needed(preset):
+        out_console().print(f"{name}: {pull_file(name)}", soft_wrap=True, highlight=False)
+
+
+@models.command()
+def verify(names: Names = None) -> None:
+    """Read every file in the cache again and compare its sha256."""
+    from regionspot.errors import InputError
+    from regionspot.weights import WEIGHTS
+    from regionspot.weights import verify as verify_file
+
+    if unknown := [name for name in names or () if name not in WEIGHTS]:
+        raise InputError(f"unknown weights {unknown[0]!r}; listed are {', '.join(WEIGHTS)}")
+    wrong = []
+    for name in names or WEIGHTS:
+        try:
+            state = "sound" if verify_file(WEIGHTS[name]) else "not here"
+        except InputError as error:
+            state = "not what it should be"
+            wrong.append(str(error))
+        out_console().print(f"{name}: {state}", highlight=False)
+    if wrong:
+        raise InputError("; ".join(wrong))
+
+
+def needed(preset: str) -> list[str]:
+    """Names of the files that a preset needs."""
+    from regionspot.presets import preset as preset_of
+    from regionspot.weights import WEIGHTS
+
+    name = preset_of(preset).name
+    return [file.name for file in WEIGHTS.values() if name in file.used_by]
