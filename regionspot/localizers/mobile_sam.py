@@ -35,7 +35,9 @@ class TinyVitEncoder(nn.Module):
             window_sizes=(7, 7, 14, 7),
             num_classes=0,
         )
-        self.trunk.stages[3].downsample.conv2.conv.stride = (1, 1)
+        last = self.trunk.get_submodule("stages.3.downsample.conv2.conv")
+        assert isinstance(last, nn.Conv2d), "timm's TinyViT downsamples by a convolution"
+        last.stride = (1, 1)
         self.neck = nn.Sequential(
             nn.Conv2d(320, TOKEN_WIDTH, 1, bias=False),
             LayerNorm2d(TOKEN_WIDTH),
@@ -147,7 +149,9 @@ def _load_decoder(sam: Sam, graph: _Graph) -> None:
 def _linears_in_order_of_use(transformer: TwoWayTransformer) -> Iterator[nn.Linear]:
     def projections(attention: nn.Module) -> Iterator[nn.Linear]:
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            yield attention.get_submodule(name)
+            linear = attention.get_submodule(name)
+            assert isinstance(linear, nn.Linear), "segment-anything projects by linear layers"
+            yield linear
 
     for layer in transformer.layers:
         yield from projections(layer.self_attn)
@@ -159,18 +163,9 @@ def _linears_in_order_of_use(transformer: TwoWayTransformer) -> Iterator[nn.Line
 
 def _fold(module: ConvNorm, weight: torch.Tensor, bias: torch.Tensor) -> None:
     """Put in a convolution that the export has folded its batch norm into."""
-    old = module.conv
-    module.conv = nn.Conv2d(
-        old.in_channels,
-        old.out_channels,
-        old.kernel_size,
-        old.stride,
-        old.padding,
-        groups=old.groups,
-    )
     module.conv.weight.copy_(weight)
-    module.conv.bias.copy_(bias)
-    module.bn = nn.Identity()
+    module.conv.bias = nn.Parameter(bias)
+    module.add_module("bn", nn.Identity())
 
 
 def _load_norms(
