@@ -16,9 +16,12 @@ def as_boxes(boxes: npt.ArrayLike) -> FloatArray:
     """Return `boxes` as a float32 array (N, 4); an empty list becomes (0, 4).
 
     Raises:
-        InputError: the shape is not (N, 4).
+        InputError: the shape is not (N, 4), or there is something else than numbers.
     """
-    array = np.asarray(boxes, dtype=np.float32)
+    try:
+        array = np.asarray(boxes, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"boxes must be numbers (N, 4) xyxy pixels, got {error}") from error
     if array.size == 0 and array.ndim < 2:
         array = array.reshape(0, 4)
     if array.ndim != 2 or array.shape[1] != 4:

@@ -7,8 +7,9 @@ read with `weights_only` and strictly.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,8 +17,9 @@ from safetensors.torch import save_file
 
 from regionspot.errors import InputError
 from regionspot.head import TOKEN_WIDTH, HeadConfig, RegionHead
-from regionspot.presets import ModelConfig
+from regionspot.presets import EncoderConfig, ModelConfig, preset
 from regionspot.scoring import Scoring
+from regionspot.weights import cache_folder
 
 HEAD_PARTS = ("to_clip.", "decoder.", "projector.")
 TOWER_PARTS = (
@@ -39,18 +41,24 @@ TOWER_PARTS = (
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """A head and how its cosines become scores."""
+    """A head and how its cosines become scores; None where the encoder's logit scale says it."""
 
     head: RegionHead
-    scoring: Scoring
+    scoring: Scoring | None
 
 
-def save_head(path: Path, head: RegionHead, config: ModelConfig, scoring: Scoring) -> None:
-    """Write a head in fp16 with the configuration it was trained in, through a rename."""
-    tensors = {name: t.detach().half().contiguous() for name, t in head.state_dict().items()}
+def save_head(
+    path: Path,
+    head: RegionHead,
+    config: ModelConfig,
+    scoring: Scoring | None,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write a head with the configuration it was trained in, through a rename."""
+    tensors = {name: t.detach().to(dtype).contiguous() for name, t in head.state_dict().items()}
     metadata = {
         "model": json.dumps(asdict(config), sort_keys=True),
-        "scoring": json.dumps(asdict(scoring), sort_keys=True),
+        "scoring": json.dumps(asdict(scoring) if scoring else None, sort_keys=True),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -68,19 +76,27 @@ def load_head(path: Path, config: ModelConfig) -> TrainedHead:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        trained_as, scoring = json.loads(metadata["model"]), json.loads(metadata["scoring"])
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        trained_as = _config_of(json.loads(metadata["model"]))
+        scoring = json.loads(metadata["scoring"])
+        scoring = Scoring(**scoring) if scoring else None
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise InputError(f"{path} is not a checkpoint of ours: {error!r}") from error
-    expected = json.loads(json.dumps(asdict(config)))
-    for part in ("localizer", "encoder", "head"):
-        if trained_as[part] != expected[part]:
+    for part in ("localizer", "token", "encoder", "head"):
+        if getattr(trained_as, part) != getattr(config, part):
             raise InputError(
-                f"{path} was trained with {part} {trained_as[part]}, "
-                f"the model {config.name!r} has {expected[part]}"
+                f"{path} was trained with {part} {getattr(trained_as, part)}, "
+                f"the model {config.name!r} has {getattr(config, part)}"
             )
     head = RegionHead(config.head)
     _load_strictly(head, tensors, path)
-    return TrainedHead(head.eval().requires_grad_(False), Scoring(**scoring))
+    return TrainedHead(head.eval().requires_grad_(False), scoring)
+
+
+def _config_of(written: dict[str, Any]) -> ModelConfig:
+    """A configuration out of its JSON; what a file of an older version lacks has its default."""
+    encoder = written["encoder"] | {"input_sizes": tuple(written["encoder"]["input_sizes"])}
+    parts = {"encoder": EncoderConfig(**encoder), "head": HeadConfig(**written["head"])}
+    return ModelConfig(**(written | parts))
 
 
 def load_official(path: str | Path) -> RegionHead:
@@ -99,6 +115,31 @@ def load_official(path: str | Path) -> RegionHead:
     return head.eval().requires_grad_(False)
 
 
+def import_official(path: str | Path, name: str) -> Path:
+    """Keep the head of a released checkpoint in the cache, where `load_model` finds it.
+
+    It is kept in float32, and its cosines are scored with the encoder's own logit scale.
+
+    Args:
+        name: of the preset that the checkpoint belongs to.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        InputError: no such preset, not such a file, or the head of another preset's shape.
+    """
+    config = preset(name)
+    head = load_official(path)
+    if replace(head.config, dropout=config.head.dropout) != config.head:
+        raise InputError(
+            f"{path} holds a head {head.config}, the preset {name!r} has {config.head}"
+        )
+    target = cache_folder() / "heads" / f"{name}.safetensors"
+    save_head(target, head, config, scoring=None, dtype=torch.float32)
+    return target
+
+
 def _official_head_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -112,7 +153,10 @@ def _official_head_tensors(path: Path) -> dict[str, torch.Tensor]:
     unknown = [n for n in tensors if not n.startswith(HEAD_PARTS + TOWER_PARTS)]
     if unknown:
         raise InputError(f"{path} has keys of no known part: {', '.join(sorted(unknown))}")
-    return {name: value for name, value in tensors.items() if name.startswith(HEAD_PARTS)}
+    head = {name: value for name, value in tensors.items() if name.startswith(HEAD_PARTS)}
+    if no_tensors := sorted(n for n, value in head.items() if not torch.is_tensor(value)):
+        raise InputError(f"{path} must hold tensors under {', '.join(no_tensors)}")
+    return head
 
 
 def _official_config(tensors: Mapping[str, torch.Tensor], path: Path) -> HeadConfig:
@@ -123,12 +167,14 @@ def _official_config(tensors: Mapping[str, torch.Tensor], path: Path) -> HeadCon
     width, token_width = tensors["to_clip.weight"].shape
     if token_width != TOKEN_WIDTH:
         raise InputError(f"{path}: to_clip must take {TOKEN_WIDTH} channels, got {token_width}")
-    layers = {int(n.split(".")[2]) for n in tensors if n.startswith("decoder.layers.")}
+    if width % HeadConfig.heads:
+        raise InputError(f"{path}: the head's width must be a multiple of 8, got {width}")
+    layers = {n.split(".")[2] for n in tensors if n.startswith("decoder.layers.")}
     return HeadConfig(
         map_width=width,
         text_width=len(tensors["projector.weight"]),
         width=width,
-        depth=max(layers) + 1,
+        depth=len(layers),
         feedforward=len(tensors["decoder.layers.0.linear1.weight"]),
     )
 

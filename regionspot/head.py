@@ -24,6 +24,7 @@ class HeadConfig:
         class_token: whether the map's class token is read (paper, Table 4a).
         read_map: whether the map is read at all; without it the token alone is classified.
         regions_attend: whether the regions of an image attend to each other, or each to itself.
+        token_width: channels of the localizer's tokens; 32 for those of the mask MLP.
         pooled_width: channels of a box-pooled map feature that is added to the query and to the
             output; 0 for none, as in the official heads.
         prior_weight: weight of the encoder's own words for a region beside the learned embedding;
@@ -40,6 +41,7 @@ class HeadConfig:
     class_token: bool = True
     read_map: bool = True
     regions_attend: bool = True
+    token_width: int = TOKEN_WIDTH
     pooled_width: int = 0
     prior_weight: float = 0.0
 
@@ -51,7 +53,7 @@ class RegionHead(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.to_clip = nn.Linear(TOKEN_WIDTH, width)
+        self.to_clip = nn.Linear(config.token_width, width)
         layer = nn.TransformerDecoderLayer(
             width, config.heads, config.feedforward, config.dropout, batch_first=True
         )
@@ -75,7 +77,7 @@ class RegionHead(nn.Module):
         """Region embeddings (B, N, D), not normalised.
 
         Args:
-            mask_tokens: (B, N, 256) from the localizer.
+            mask_tokens: (B, N, token_width) from the localizer.
             image_tokens: (B, L, C), the class token first.
             padding_mask: (B, N), True where a row is no region.
             pooled: (B, N, pooled_width), for heads that are configured so.
@@ -90,12 +92,8 @@ class RegionHead(nn.Module):
         region = query
         if self.config.read_map:
             memory = image_tokens if self.config.class_token else image_tokens[:, 1:]
-            alone = torch.eye(N, dtype=torch.bool, device=query.device)
             region = self.decoder(
-                query,
-                self.from_map(memory),
-                tgt_mask=None if self.config.regions_attend else ~alone,
-                tgt_key_padding_mask=None if padding_mask is None else _attendable(padding_mask),
+                query, self.from_map(memory), **self._self_attention_masks(N, padding_mask)
             )
         embedding = self.projector(region)
         if pooled is not None:
@@ -103,6 +101,17 @@ class RegionHead(nn.Module):
         if prior is not None:
             embedding = F.normalize(embedding, dim=-1) + self.config.prior_weight * prior
         return torch.as_tensor(embedding)
+
+    def _self_attention_masks(
+        self, N: int, padding_mask: torch.Tensor | None
+    ) -> dict[str, torch.Tensor | None]:
+        """What of (N, N) attention between regions is barred."""
+        if self.config.regions_attend:
+            open_mask = None if padding_mask is None else _attendable(padding_mask)
+            return {"tgt_key_padding_mask": open_mask}
+        # a padded row sees itself here, so that no row is barred from all and becomes NaN
+        others = ~torch.eye(N, dtype=torch.bool, device=self.to_clip.weight.device)
+        return {"tgt_mask": others}
 
 
 def _normed(inputs: int, outputs: int) -> nn.Sequential:

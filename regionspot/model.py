@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from regionspot.boxes import FloatArray, as_boxes, check_boxes
+from regionspot.boxes import FloatArray
 from regionspot.checkpoint import load_head
+from regionspot.classifier import checked_batch, label_regions
 from regionspot.device import fast_dtype, resolve_device
 from regionspot.encoders import VisionLanguageEncoder
 from regionspot.encoders.imagenet_minilm import ImagenetMiniLm
@@ -24,7 +25,7 @@ from regionspot.localizers.sam import (
     run_length_masks,
 )
 from regionspot.presets import EncoderConfig, ModelConfig, preset
-from regionspot.scoring import Scoring, cosines, presence, word_shares
+from regionspot.scoring import Scoring
 from regionspot.types import ImageTokens, Labels, Regions, RegionTokens, Vocabulary
 from regionspot.vocabulary import Words, build_vocabulary
 from regionspot.weights import cache_folder, sha256_by_preset, sha256_of
@@ -88,22 +89,33 @@ class RegionSpot:
         Raises:
             InputError: an image or boxes that cannot be used.
         """
-        if len(images) != len(boxes):
-            raise InputError(f"expected boxes for {len(images)} images, got {len(boxes)}")
+        checked = checked_batch(images, boxes)
         if not images:
             return []
-        checked = [checked_input(i, b) for i, b in zip(images, boxes, strict=True)]
-        maps = self.encoder.image_tokens(images)
         embeddings = [self.localizer.encode(image) for image in images]
+        return self.read(embeddings, self.encoder.image_tokens(images), checked, masks)
+
+    def read(
+        self,
+        embeddings: Sequence[ImageEmbedding],
+        maps: Sequence[ImageTokens],
+        boxes: Sequence[FloatArray],
+        masks: bool = False,
+    ) -> list[Regions]:
+        """As `regions`, for images that both towers have encoded already.
+
+        Args:
+            boxes: for each image, float32 (N, 4) xyxy pixels that were found usable.
+        """
         tokens = [
-            self.localizer.tokens(e, b, masks) for e, b in zip(embeddings, checked, strict=True)
+            self.localizer.tokens(e, b, masks) for e, b in zip(embeddings, boxes, strict=True)
         ]
-        regions = self.embed(tokens, maps, embeddings, checked)
+        regions = self.embed(tokens, maps, embeddings, boxes)
         if not masks:
             return [Regions(region) for region in regions]
         return [
             Regions(region, run_length_masks(t, e, b), _as_array(t.mask_iou))
-            for region, t, e, b in zip(regions, tokens, embeddings, checked, strict=True)
+            for region, t, e, b in zip(regions, tokens, embeddings, boxes, strict=True)
         ]
 
     @torch.inference_mode()
@@ -138,22 +150,7 @@ class RegionSpot:
         Args:
             boxes: (N, 4) that the regions were made of.
         """
-        cosine = cosines(regions.embedding, vocabulary)
-        shares = word_shares(cosine, self.scoring)
-        best, order = shares.topk(min(2, len(vocabulary)), dim=-1)
-        class_id = order[:, :1]
-        second = best[:, 1] if len(vocabulary) > 1 else torch.zeros(len(best))
-        return Labels(
-            boxes=as_boxes(boxes),
-            class_id=class_id[:, 0].numpy(),
-            score=best[:, 0].numpy(),
-            runner_up=order[:, -1].numpy(),
-            margin=(best[:, 0] - second).numpy(),
-            presence=presence(cosine, self.scoring).gather(1, class_id)[:, 0].numpy(),
-            names=vocabulary.names,
-            masks=regions.masks,
-            mask_iou=regions.mask_iou,
-        )
+        return label_regions(boxes, regions, vocabulary, self.scoring)
 
     def provenance(self) -> dict[str, str]:
         """What the labels of this model come from: versions and sha256 of every weight file."""
@@ -164,22 +161,6 @@ class RegionSpot:
         if self.checkpoint:
             result["head"] = sha256_of(self.checkpoint)
         return result
-
-
-def checked_input(image: ImageArray, boxes: FloatArray) -> FloatArray:
-    """The boxes as float32 (N, 4), once image and boxes are found usable.
-
-    Raises:
-        InputError: the message says what was expected and what came.
-    """
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
-        came = getattr(image, "dtype", type(image).__name__)
-        raise InputError(f"image must be a uint8 array (H, W, 3) RGB, got {came}")
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise InputError(f"image must be (H, W, 3) RGB, got {image.shape}")
-    array = as_boxes(boxes)
-    check_boxes(array, width=image.shape[1], height=image.shape[0])
-    return array
 
 
 def load_model(
@@ -204,10 +185,11 @@ def load_model(
     precision = dtype or fast_dtype(where)
     path = Path(checkpoint) if checkpoint else find_checkpoint(config.name)
     trained = load_head(path, config)
-    localizer = SamLocalizer(build_sam(config.localizer).to(where), precision)
+    localizer = SamLocalizer(build_sam(config.localizer).to(where), precision, config.token)
     encoder = build_encoder(config.encoder, where, precision)
+    scoring = trained.scoring or Scoring.of_encoder(encoder.logit_scale)
     return RegionSpot(
-        config, localizer, encoder, trained.head.to(where), trained.scoring, where, precision, path
+        config, localizer, encoder, trained.head.to(where), scoring, where, precision, path
     )
 
 

@@ -1,13 +1,13 @@
 """One image at a time: encode it once, ask for boxes as often as wanted."""
 
 import numpy as np
-import torch
 
 from regionspot.boxes import FloatArray
+from regionspot.classifier import checked_input
 from regionspot.errors import InputError
-from regionspot.localizers.sam import ImageArray, ImageEmbedding, run_length_masks
-from regionspot.model import RegionSpot, checked_input
-from regionspot.types import ImageTokens, Labels, Regions, Vocabulary
+from regionspot.localizers.sam import ImageArray, ImageEmbedding
+from regionspot.model import RegionSpot
+from regionspot.types import ImageTokens, Labels, Vocabulary
 
 
 class Predictor:
@@ -30,7 +30,6 @@ class Predictor:
         self._embedding = self.model.localizer.encode(image)
         (self._map,) = self.model.encoder.image_tokens([image])
 
-    @torch.inference_mode()
     def predict(self, boxes: FloatArray, vocabulary: Vocabulary, masks: bool = False) -> Labels:
         """Label boxes of the image that was set; as `RegionSpot.predict`.
 
@@ -40,7 +39,5 @@ class Predictor:
         if self._image is None or self._embedding is None or self._map is None:
             raise InputError("no image is set; call set_image first")
         checked = checked_input(self._image, boxes)
-        tokens = self.model.localizer.tokens(self._embedding, checked, masks)
-        (embedding,) = self.model.embed([tokens], [self._map], [self._embedding], [checked])
-        found = run_length_masks(tokens, self._embedding, checked) if masks else ()
-        return self.model.label(checked, Regions(embedding, found), vocabulary)
+        (regions,) = self.model.read([self._embedding], [self._map], [checked], masks)
+        return self.model.label(checked, regions, vocabulary)

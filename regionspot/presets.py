@@ -1,13 +1,16 @@
 """What a model is made of, and the named choices."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from regionspot.errors import InputError
-from regionspot.head import HeadConfig
+from regionspot.head import TOKEN_WIDTH, HeadConfig
 
 LocalizerName = Literal["mobile-sam", "vit_b", "vit_l", "vit_h"]
 EncoderKind = Literal["imagenet-minilm", "open_clip"]
+TokenSource = Literal["prompt", "transformer", "mask-mlp"]
+
+MASK_MLP_WIDTH = TOKEN_WIDTH // 8  # of segment-anything's hypernetworks
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,28 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A whole model: two frozen towers and the head between them."""
+    """A whole model: two frozen towers and the head between them.
+
+    Attributes:
+        detector: which boxes are proposed where none are given.
+        token: which module of the localizer's decoder the token is taken behind (paper, ablation
+            of position-aware tokens): `prompt` is the mean of the two corners' embeddings,
+            `transformer` the first mask token behind the two-way transformer, `mask-mlp` that
+            token behind the mask's hypernetwork, of 32 channels.
+    """
 
     name: str
     localizer: LocalizerName
     encoder: EncoderConfig
     head: HeadConfig
     detector: str = "nanodet"
+    token: TokenSource = "transformer"
+
+
+def with_token(config: ModelConfig, token: TokenSource) -> ModelConfig:
+    """A configuration with another token, and the head as wide as that token is."""
+    width = MASK_MLP_WIDTH if token == "mask-mlp" else TOKEN_WIDTH
+    return replace(config, token=token, head=replace(config.head, token_width=width))
 
 
 def _openai_clip(name: str, model: str, side: int, map_width: int, text_width: int) -> ModelConfig:

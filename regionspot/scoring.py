@@ -21,6 +21,11 @@ class Scoring:
     presence_scale: float
     presence_bias: float
 
+    @classmethod
+    def of_encoder(cls, logit_scale: float) -> "Scoring":
+        """The paper's: the encoder's logit scale, also in the sigmoid of the focal loss."""
+        return cls(logit_scale, logit_scale, 0.0)
+
 
 def cosines(embedding: torch.Tensor, vocabulary: Vocabulary) -> torch.Tensor:
     """Cosines (N, K) of region embeddings (N, D) with the words, in float32."""

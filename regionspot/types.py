@@ -68,7 +68,7 @@ class RegionTokens:
     """What the localizer says of each box.
 
     Attributes:
-        tokens: (N, 256) position-aware tokens.
+        tokens: (N, T) position-aware tokens; T is 256, or 32 for those of the mask MLP.
         mask_logits: (N, h, w) low-resolution mask logits over the padded square, or None.
         mask_iou: (N,) the localizer's own estimate of each mask's IoU, or None.
     """
@@ -79,7 +79,7 @@ class RegionTokens:
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 2:
-            raise InputError(f"tokens must be (N, 256), got {tuple(self.tokens.shape)}")
+            raise InputError(f"tokens must be (N, T), got {tuple(self.tokens.shape)}")
 
 
 @dataclass(frozen=True)

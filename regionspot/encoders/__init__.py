@@ -16,13 +16,18 @@ class VisionLanguageEncoder(Protocol):
     Attributes:
         logit_scale: what cosines are multiplied with before the softmax.
         text_key: tells apart text towers whose features differ.
+        text_width: D, of text and image features.
     """
 
     logit_scale: float
+    text_width: int
     text_key: str
 
     def image_tokens(self, images: Sequence[ImageArray]) -> list[ImageTokens]:
         """The class token and the map of each whole RGB image, uint8 (H, W, 3)."""
+
+    def image_features(self, images: Sequence[ImageArray]) -> torch.Tensor:
+        """What the encoder alone says of each whole RGB image: (B, D) in the words' space."""
 
     def pool(
         self, tokens: ImageTokens, boxes: FloatArray, width: int, height: int

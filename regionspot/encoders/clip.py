@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import open_clip
 import torch
+from open_clip.transformer import VisionTransformer
 from PIL import Image
 
 from regionspot.boxes import FloatArray
@@ -43,6 +44,7 @@ class ClipEncoder:
         self.device = device
         self.dtype = dtype
         self.logit_scale = float(model.logit_scale.exp())
+        self.text_width = int(model.visual.output_dim)
         self._mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN, device=device).view(3, 1, 1)
         self._std = torch.tensor(open_clip.OPENAI_DATASET_STD, device=device).view(3, 1, 1)
 
@@ -71,9 +73,9 @@ class ClipEncoder:
 
     @torch.inference_mode()
     def image_features(self, images: Sequence[ImageArray]) -> torch.Tensor:
-        """CLIP's own image embedding (B, D) of each RGB image, not normalised."""
+        """CLIP's own embedding (B, D) of each whole RGB image, not normalised."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return torch.as_tensor(self.model.encode_image(self.preprocess(images))).float()
+            return torch.as_tensor(self.model.encode_image(self.preprocess(images))).float().cpu()
 
     def pool(self, tokens: ImageTokens, boxes: FloatArray, width: int, height: int) -> None:
         """Nothing: the head reads CLIP's map by attention alone, as in the paper."""
@@ -107,11 +109,25 @@ def build_clip(
             weights cannot be had.
     """
     check_activation(model, pretrained)
-    listed = [f for f in WEIGHTS.values() if OpenClip(model, pretrained) in f.sources]
-    weights = str(locate(listed[0].name)) if listed else pretrained
-    built = open_clip.create_model(model, pretrained=weights)
+    built = _load(model, pretrained)
+    if not isinstance(built.visual, VisionTransformer):
+        raise InputError(f"{model!r} must have a vision transformer of open_clip's own")
+    if built.visual.image_size != (side, side):
+        raise InputError(f"{model!r} takes squares of {built.visual.image_size}, got {side}")
     tokenizer = open_clip.get_tokenizer(model)
     return ClipEncoder(built, f"{model}/{pretrained}", tokenizer, side, device, dtype)
+
+
+def _load(model: str, pretrained: str) -> open_clip.CLIP:
+    listed = [f for f in WEIGHTS.values() if OpenClip(model, pretrained) in f.sources]
+    if listed:
+        # the files are TorchScript archives, which create_model refuses to read
+        path = locate(listed[0].name)
+        return open_clip.load_openai_model(str(path), precision="fp32", device="cpu")
+    try:
+        return open_clip.create_model(model, pretrained=pretrained)
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"open_clip cannot load {model!r} ({pretrained!r}): {error}") from error
 
 
 def check_activation(model: str, pretrained: str) -> None:

@@ -24,6 +24,7 @@ from regionspot.vocabulary import build_vocabulary
 from regionspot.weights import WEIGHTS, locate
 
 TEXT_BATCH = 256
+NATIVE_SIDE = 260
 OBJECT_SIDE = 200  # pixels; the tower was trained on objects in squares of 260
 
 
@@ -38,6 +39,7 @@ class ImagenetMiniLm:
     """
 
     logit_scale = 20.0
+    text_width = 384
     text_key = WEIGHTS["minilm-weights"].sha256
 
     def __init__(
@@ -72,6 +74,12 @@ class ImagenetMiniLm:
             return torch.as_tensor(self.image_tower.forward_features(normalised)).float()
 
     @torch.inference_mode()
+    def image_features(self, images: Sequence[ImageArray]) -> torch.Tensor:
+        """(B, 384): ImageNet's words for each whole image, weighted by their probabilities."""
+        pooled = self._map(images, NATIVE_SIDE).mean((2, 3))
+        return self._words_for(pooled).cpu()
+
+    @torch.inference_mode()
     def pool(
         self, tokens: ImageTokens, boxes: FloatArray, width: int, height: int
     ) -> PooledRegions:
@@ -92,8 +100,11 @@ class ImagenetMiniLm:
             rows = level == number
             scaled = shares[rows] * feature_map.shape[-1]
             pooled[rows] = roi_align(feature_map[None], [scaled], 1, aligned=True)[:, :, 0, 0]
+        return PooledRegions(pooled, self._words_for(pooled))
+
+    def _words_for(self, pooled: torch.Tensor) -> torch.Tensor:
         classes = self.image_tower.classifier(pooled).softmax(-1)
-        return PooledRegions(pooled, classes @ self._class_words)
+        return torch.as_tensor(classes @ self._class_words)
 
     @cached_property
     def _class_words(self) -> torch.Tensor:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from regionspot.boxes import FloatArray
 from regionspot.localizers.decoder import RegionDecoder
 from regionspot.localizers.mobile_sam import build_mobile_sam
+from regionspot.presets import TokenSource
 from regionspot.types import RegionTokens, Rle, encode_mask
 from regionspot.weights import locate
 
@@ -42,11 +43,15 @@ class SamLocalizer:
     Args:
         sam: a model built from segment-anything's modules.
         dtype: float32, or bfloat16 for the image encoder and the decoder's large products.
+        token: the module behind which the token is taken, as `ModelConfig.token` says.
     """
 
-    def __init__(self, sam: Sam, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, sam: Sam, dtype: torch.dtype = torch.float32, token: TokenSource = "transformer"
+    ) -> None:
         self.sam = sam.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.dtype = dtype
+        self.token = token
         self._decoder = RegionDecoder(sam.mask_decoder, dtype)
 
     @torch.inference_mode()
@@ -66,7 +71,10 @@ class SamLocalizer:
     def tokens(
         self, embedding: ImageEmbedding, boxes: FloatArray, masks: bool = False
     ) -> RegionTokens:
-        """One token, and if asked one low-resolution mask, for each xyxy pixel box (N, 4)."""
+        """One token, and if asked one low-resolution mask, for each xyxy pixel box (N, 4).
+
+        Token and mask come from the same pass of the decoder.
+        """
         scale = np.array(
             [
                 embedding.input_width / embedding.width,
@@ -80,10 +88,21 @@ class SamLocalizer:
         prompts, dense = encoder(None, corners, None)
         if not len(boxes):
             dense = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        if self.token == "prompt" and not masks:
+            return RegionTokens(prompts.mean(1))
         decoded = self._decoder(
             embedding.features + dense[0], encoder.get_dense_pe()[0], prompts, masks
         )
-        return RegionTokens(decoded.token, decoded.mask_logits, decoded.mask_iou)
+        return RegionTokens(
+            self._chosen(prompts, decoded.token), decoded.mask_logits, decoded.mask_iou
+        )
+
+    def _chosen(self, prompts: torch.Tensor, mask_token: torch.Tensor) -> torch.Tensor:
+        if self.token == "prompt":
+            return prompts.mean(1)
+        if self.token == "mask-mlp":
+            return torch.as_tensor(self.sam.mask_decoder.output_hypernetworks_mlps[0](mask_token))
+        return mask_token
 
 
 def run_length_masks(
