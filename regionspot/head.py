@@ -60,11 +60,13 @@ class RegionHead(nn.Module):
         self.decoder = nn.TransformerDecoder(layer, config.depth, nn.LayerNorm(width))
         self.projector = nn.Linear(width, config.text_width)
         self.from_map = (
-            nn.Identity() if config.map_width == width else _normed(config.map_width, width)
+            nn.Identity() if config.map_width == width else _normed(config.map_width, width, 0.0)
         )
         if config.pooled_width:
-            self.pooled_to_query = _normed(config.pooled_width, width)
-            self.pooled_to_output = _normed(config.pooled_width, config.text_width)
+            self.pooled_to_query = _normed(config.pooled_width, width, config.dropout)
+            self.pooled_to_output = _normed(
+                config.pooled_width, config.text_width, config.dropout
+            )
 
     def forward(
         self,
@@ -114,9 +116,9 @@ class RegionHead(nn.Module):
         return {"tgt_mask": others}
 
 
-def _normed(inputs: int, outputs: int) -> nn.Sequential:
+def _normed(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
     """A linear layer on features of a tower that ends without a norm."""
-    return nn.Sequential(nn.LayerNorm(inputs), nn.Dropout(0.1), nn.Linear(inputs, outputs))
+    return nn.Sequential(nn.LayerNorm(inputs), nn.Dropout(dropout), nn.Linear(inputs, outputs))
 
 
 def _attendable(padding_mask: torch.Tensor) -> torch.Tensor:

@@ -29,6 +29,12 @@ class AnnotatedImage:
     names: tuple[str, ...]
 
 
+def listed_words(folder: Path) -> list[str]:
+    """The words of all categories that `folder/instances.json` lists, used or not."""
+    content = json.loads((folder / "instances.json").read_text(encoding="utf-8"))
+    return [readable(category["name"]) for category in content["categories"]]
+
+
 def load_coco(folder: Path) -> list[AnnotatedImage]:
     """Images with boxes from `folder/instances.json` and `folder/images`.
 

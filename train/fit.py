@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from regionspot.device import fast_dtype
 from regionspot.head import RegionHead
 from regionspot.types import Vocabulary
 from train.features import ImageFeatures
@@ -92,7 +93,11 @@ def contrastive_loss(
     recipe: Recipe,
 ) -> torch.Tensor:
     """Cross-entropy of the regions' softmax over the vocabulary."""
-    regions = F.normalize(batch.embed(head)[batch.target >= 0], dim=-1)
+    device = batch.tokens.device
+    precision = fast_dtype(device)
+    with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+        embedding = batch.embed(head)
+    regions = F.normalize(embedding[batch.target >= 0].float(), dim=-1)
     logits = recipe.logit_scale * regions @ vocabulary.embedding.T
     return F.cross_entropy(
         logits,

@@ -1,0 +1,76 @@
+"""Figures of a trained head on cached features: given boxes, and the calibration of presence."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from regionspot.head import RegionHead
+from regionspot.scoring import cosines
+from regionspot.types import Vocabulary
+from train.features import ImageFeatures
+from train.fit import collate
+
+BOOTSTRAP_ROUNDS = 1000
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Share of given boxes whose word is right, in percent, with a 95% interval over images."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.1f} ({self.low:.1f}-{self.high:.1f})"
+
+
+@torch.inference_mode()
+def region_cosines(
+    head: RegionHead, images: Sequence[ImageFeatures], vocabulary: Vocabulary
+) -> list[torch.Tensor]:
+    """Cosines (N, K) of each image's given boxes with the words."""
+    words = {name: i for i, name in enumerate(vocabulary.names)}
+    found = []
+    for image in images:
+        batch = collate([image], [torch.arange(len(image.names))], words)
+        found.append(cosines(batch.embed(head)[0], vocabulary))
+    return found
+
+
+def top_k(
+    found: Sequence[torch.Tensor],
+    images: Sequence[ImageFeatures],
+    vocabulary: Vocabulary,
+    k: int,
+) -> Accuracy:
+    """Share of boxes whose own word is among the k best, from cosines (N, K) an image."""
+    words = {name: i for i, name in enumerate(vocabulary.names)}
+    right, total = np.zeros(len(images)), np.zeros(len(images))
+    for row, (cosine, image) in enumerate(zip(found, images, strict=True)):
+        target = torch.tensor([words[name] for name in image.names])
+        best = cosine.topk(min(k, len(words)), dim=-1).indices
+        right[row] = (best == target[:, None]).any(1).sum()
+        total[row] = len(target)
+    drawn = np.random.default_rng(0).integers(len(images), size=(BOOTSTRAP_ROUNDS, len(images)))
+    shares = 100 * right[drawn].sum(1) / total[drawn].sum(1)
+    low, high = np.percentile(shares, [2.5, 97.5])
+    return Accuracy(float(100 * right.sum() / total.sum()), float(low), float(high))
+
+
+def calibrate_presence(
+    found: Sequence[torch.Tensor], images: Sequence[ImageFeatures], vocabulary: Vocabulary
+) -> tuple[float, float]:
+    """Scale and bias of a sigmoid of the best word's cosine that says how often it is right.
+
+    Platt's scaling on boxes that the head was not trained on.
+    """
+    words = {name: i for i, name in enumerate(vocabulary.names)}
+    best = torch.cat([cosine.max(1).values for cosine in found])
+    chosen = torch.cat([cosine.argmax(1) for cosine in found])
+    target = torch.tensor([words[name] for image in images for name in image.names])
+    platt = LogisticRegression(C=1e6).fit(best[:, None].numpy(), (chosen == target).numpy())
+    return float(platt.coef_[0, 0]), float(platt.intercept_[0])
