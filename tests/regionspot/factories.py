@@ -11,7 +11,7 @@ from segment_anything.modeling import (
     Sam,
     TwoWayTransformer,
 )
-from torch import nn
+from torch.nn import functional as F
 
 from regionspot.boxes import FloatArray
 from regionspot.encoders.clip import ClipEncoder
@@ -20,6 +20,7 @@ from regionspot.localizers.sam import ImageArray, SamLocalizer
 from regionspot.model import RegionSpot
 from regionspot.presets import EncoderConfig, ModelConfig
 from regionspot.scoring import Scoring
+from regionspot.types import Vocabulary
 
 CPU = torch.device("cpu")
 SIDE = 256  # of the small SAM's square, in pixels
@@ -88,9 +89,12 @@ def random_boxes(count: int, width: int = 200, height: int = 120, seed: int = 0)
     return np.concatenate([start, start + sides], axis=1).astype(np.float32)
 
 
+def random_words(count: int = 7, seed: int = 5) -> Vocabulary:
+    generator = torch.Generator().manual_seed(seed)
+    embedding = torch.randn(count, HEAD.text_width, generator=generator)
+    names = tuple(f"word {i}" for i in range(count))
+    return Vocabulary(names, F.normalize(embedding, dim=-1))
+
+
 def relative_error(got: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((got.float() - expected).norm() / expected.norm())
-
-
-def state_of(module: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    return float(((got.float() - expected).norm() / expected.norm()).detach())
