@@ -64,9 +64,7 @@ class RegionHead(nn.Module):
         )
         if config.pooled_width:
             self.pooled_to_query = _normed(config.pooled_width, width, config.dropout)
-            self.pooled_to_output = _normed(
-                config.pooled_width, config.text_width, config.dropout
-            )
+            self.pooled_to_output = _normed(config.pooled_width, config.text_width, config.dropout)
 
     def forward(
         self,

@@ -56,14 +56,24 @@ def _checked(words: Words) -> dict[str, list[str]]:
     pairs = words.items() if isinstance(words, Mapping) else ((word, [word]) for word in words)
     synonyms: dict[str, list[str]] = {}
     for name, group in pairs:
-        if not name.strip():
-            raise InputError("words must not be empty, got a blank one")
+        if isinstance(group, str):
+            raise InputError(f"synonyms of {name!r} must be a list, got the one string {group!r}")
+        _check_strings("words", [name])
+        _check_strings(f"synonyms of {name!r}", group)
         if name in synonyms:
             raise InputError(f"words must differ, got {name!r} twice")
         synonyms[name] = list(group) or [name]
     if not synonyms:
         raise InputError("the vocabulary is empty: give at least one word")
     return synonyms
+
+
+def _check_strings(what: str, strings: Sequence[str]) -> None:
+    for string in strings:
+        if not isinstance(string, str):
+            raise InputError(f"{what} must be strings, got {string!r}")
+        if not string.strip():
+            raise InputError(f"{what} must not be empty, got a blank one")
 
 
 def _embed(encoder: VisionLanguageEncoder, strings: list[str], ensemble: str) -> torch.Tensor:

@@ -1,0 +1,166 @@
+"""The CLIP encoder against open_clip's own modules on seeded weights."""
+
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from open_clip import OPENAI_IMAGENET_TEMPLATES
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+
+from regionspot import weights
+from regionspot.encoders.clip import ClipEncoder, build_clip, check_activation
+from regionspot.errors import InputError
+from regionspot.vocabulary import build_vocabulary
+from tests.regionspot.factories import (
+    CLIP_SIDE,
+    CPU,
+    noise_image,
+    relative_error,
+    small_clip,
+    small_encoder,
+)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> ClipEncoder:
+    return small_encoder()
+
+
+def squares(images: list[np.ndarray]) -> torch.Tensor:
+    """Whole images as CLIP's input, written out."""
+    size = (CLIP_SIDE, CLIP_SIDE)
+    pixels = [np.asarray(Image.fromarray(i).resize(size, Image.Resampling.BICUBIC)) for i in images]
+    mean, std = np.array(open_clip.OPENAI_DATASET_MEAN), np.array(open_clip.OPENAI_DATASET_STD)
+    normalised = (np.stack(pixels) / 255 - mean) / std
+    return torch.from_numpy(normalised.transpose(0, 3, 1, 2)).float()
+
+
+@torch.no_grad()
+def tokens_before_ln_post(model: open_clip.CLIP, pixels: torch.Tensor) -> torch.Tensor:
+    visual = model.visual
+    patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
+    first = visual.class_embedding.expand(len(pixels), 1, -1)
+    x = visual.ln_pre(torch.cat([first, patches], dim=1) + visual.positional_embedding)
+    for block in visual.transformer.resblocks:
+        y = block.ln_1(x)
+        x = x + block.attn(y, y, y, need_weights=False)[0]
+        x = x + block.mlp(block.ln_2(x))
+    return x
+
+
+def test_map_is_class_and_patch_tokens_before_ln_post(encoder: ClipEncoder) -> None:
+    images = [noise_image(90, 150), noise_image(200, 80, seed=1)]
+    expected = tokens_before_ln_post(small_clip(), squares(images))
+    for tokens, sequence in zip(encoder.image_tokens(images), expected, strict=True):
+        assert tokens.map.shape == (64, 4, 4)
+        torch.testing.assert_close(tokens.sequence(), sequence, rtol=0, atol=1e-4)
+        torch.testing.assert_close(tokens.map[:, 1, 2], sequence[1 + 4 + 2], rtol=0, atol=1e-4)
+
+
+def test_the_whole_image_is_seen_uncropped(encoder: ClipEncoder) -> None:
+    wide = noise_image(60, 300)
+    other = wide.copy()
+    other[:, :20] = 255 - other[:, :20]  # a centre crop would not see it
+    before, after = encoder.image_tokens([wide, other])
+    assert relative_error(after.sequence(), before.sequence()) > 1e-3
+
+
+def test_bfloat16_map_is_near_and_float32(encoder: ClipEncoder) -> None:
+    (rounded,) = small_encoder(dtype=torch.bfloat16).image_tokens([noise_image()])
+    (exact,) = encoder.image_tokens([noise_image()])
+    assert rounded.map.dtype == torch.float32
+    assert 0 < relative_error(rounded.map, exact.map) < 5e-2
+
+
+def test_image_features_are_clips_own(encoder: ClipEncoder) -> None:
+    images = [noise_image()]
+    with torch.no_grad():
+        expected = small_clip().encode_image(squares(images))
+    torch.testing.assert_close(encoder.image_features(images), expected, rtol=0, atol=1e-4)
+    assert expected.shape[1] == encoder.text_width
+
+
+def test_text_is_raw_features_averaged_then_normalised(
+    encoder: ClipEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGIONSPOT_CACHE", str(tmp_path))
+    model, tokenize = small_clip(), open_clip.get_tokenizer("ViT-B-16-quickgelu")
+    rows = []
+    for word in ("cat", "dog"):
+        prompts = [template(word) for template in OPENAI_IMAGENET_TEMPLATES]
+        with torch.no_grad():
+            rows.append(model.encode_text(tokenize(prompts)).mean(0))
+    expected = F.normalize(torch.stack(rows), dim=-1)
+    found = build_vocabulary(encoder, ["cat", "dog"], "openai-imagenet").embedding
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    bare = build_vocabulary(encoder, ["cat", "dog"], "name").embedding
+    with torch.no_grad():
+        names = F.normalize(model.encode_text(tokenize(["cat", "dog"])), dim=-1)
+    torch.testing.assert_close(bare, names, rtol=0, atol=1e-5)
+    assert relative_error(bare, expected) > 1e-2
+
+
+def test_logit_scale_is_clips_own() -> None:
+    model = small_clip()
+    with torch.no_grad():
+        model.logit_scale.fill_(np.log(100.0))
+    tokenizer = open_clip.get_tokenizer("ViT-B-16-quickgelu")
+    encoder = ClipEncoder(model, "x", tokenizer, CLIP_SIDE, CPU, torch.float32)
+    assert encoder.logit_scale == pytest.approx(100.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ViT-B-16", "ViT-L-14", "ViT-L-14-336"])
+def test_quickgelu_mismatch_is_an_error(name: str) -> None:
+    with pytest.raises(InputError, match=f"trained with QuickGELU.*use '{name}-quickgelu'"):
+        check_activation(name, "openai")
+    check_activation(f"{name}-quickgelu", "openai")
+    with pytest.raises(InputError, match="open_clip knows no 'ViT-XXL'"):
+        check_activation("ViT-XXL", "openai")
+
+
+class Archive(nn.Module):
+    """A module tree with the parameters of another and a forward that TorchScript can compile."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        for name, parameter in module.named_parameters(recurse=False):
+            self.register_parameter(name, nn.Parameter(parameter.detach(), requires_grad=False))
+        for name, child in module.named_children():
+            self.add_module(name, Archive(child))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+def save_as_openai_does(model: open_clip.CLIP, path: Path) -> None:
+    """A TorchScript archive in half precision with OpenAI's three extra entries."""
+    archive = Archive(model).half()
+    archive.register_buffer("input_resolution", torch.tensor(CLIP_SIDE))
+    archive.register_buffer("context_length", torch.tensor(77))
+    archive.register_buffer("vocab_size", torch.tensor(49408))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.jit.script(archive).save(str(path))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_openais_archive_in_the_cache_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGIONSPOT_CACHE", str(tmp_path))
+    model = small_clip()
+    save_as_openai_does(model, weights.cached_path(weights.WEIGHTS["clip-vit-b-16"]))
+    built = build_clip("ViT-B-16-quickgelu", "openai", CLIP_SIDE, CPU, torch.float32)
+    (tokens,) = built.image_tokens([noise_image()])
+    expected = tokens_before_ln_post(model, squares([noise_image()]))
+    assert relative_error(tokens.sequence(), expected[0]) < 2e-3  # the file is in half precision
+    with pytest.raises(InputError, match=r"takes squares of \(64, 64\), got 224"):
+        build_clip("ViT-B-16-quickgelu", "openai", 224, CPU, torch.float32)
+
+
+def test_weights_that_no_hub_gives_are_an_error() -> None:
+    with pytest.raises(InputError, match="open_clip cannot load 'ViT-B-16'"):
+        build_clip("ViT-B-16", "laion2b_s34b_b88k", 224, CPU, torch.float32)

@@ -1,0 +1,114 @@
+"""Words: batches, synonyms, the cache, and what is refused."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from regionspot.errors import InputError
+from regionspot.templates import templates
+from regionspot.types import Vocabulary
+from regionspot.vocabulary import Words, build_vocabulary
+from tests.regionspot.factories import small_encoder
+
+
+class CountingEncoder:
+    """Features (K, 16) that depend on the string alone; counts what it was asked for."""
+
+    logit_scale = 1.0
+    text_width = 16
+
+    def __init__(self, text_key: str = "counting") -> None:
+        self.text_key = text_key
+        self.calls: list[int] = []
+
+    def text(self, strings: Sequence[str]) -> torch.Tensor:
+        self.calls.append(len(strings))
+        rows = [torch.Generator().manual_seed(sum(s.encode()) * len(s)) for s in strings]
+        return torch.stack([3 * torch.rand(16, generator=g) for g in rows])
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("REGIONSPOT_CACHE", str(tmp_path))
+    return tmp_path / "vocabularies"
+
+
+def test_lvis_names_in_one_pass_then_from_the_cache(cache: Path) -> None:
+    names = [f"thing {i}" for i in range(1203)]
+    encoder = CountingEncoder()
+    first = build_vocabulary(encoder, names, "photo")
+    assert encoder.calls == [1203]
+    assert first.embedding.shape == (1203, 16)
+    again = build_vocabulary(encoder, list(reversed(names)), "photo")
+    assert encoder.calls == [1203]
+    assert torch.equal(again.embedding, first.embedding.flip(0))
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_cache_tells_encoder_templates_and_words_apart(cache: Path) -> None:
+    for key, words, ensemble in [
+        ("a", ["cat"], "name"),
+        ("b", ["cat"], "name"),
+        ("a", ["dog"], "name"),
+        ("a", ["cat"], "photo"),
+    ]:
+        encoder = CountingEncoder(key)
+        build_vocabulary(encoder, words, ensemble)
+        assert encoder.calls == [1]
+    assert len(list(cache.iterdir())) == 4
+
+
+def test_synonyms_are_averaged_into_one_class() -> None:
+    encoder = CountingEncoder()
+    found = build_vocabulary(encoder, {"cat": ["cat", "kitten"], "dog": []}, "name")
+    assert found.names == ("cat", "dog")
+    assert found.synonyms == (("cat", "kitten"), ("dog",))
+    cat, kitten, dog = F.normalize(encoder.text(["cat", "kitten", "dog"]), dim=-1)
+    expected = F.normalize(torch.stack([(cat + kitten) / 2, dog]), dim=-1)
+    torch.testing.assert_close(found.embedding, expected)
+
+
+def test_batches_of_the_text_tower_change_nothing() -> None:
+    encoder = small_encoder()
+    words = [f"w{i}" for i in range(300)]
+    together = encoder.text(words)
+    torch.testing.assert_close(together[255:258], encoder.text(words[255:258]), rtol=0, atol=1e-5)
+    assert together.shape == (300, encoder.text_width)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "the vocabulary is empty: give at least one word"),
+        ({}, "the vocabulary is empty"),
+        (["cat", " "], "words must not be empty, got a blank one"),
+        (["cat", "cat"], "words must differ, got 'cat' twice"),
+        ("cat", "words must be a list, got the one string 'cat'"),
+        ({"cat": "kitten"}, "synonyms of 'cat' must be a list, got the one string 'kitten'"),
+        ({"cat": ["kitten", ""]}, "synonyms of 'cat' must not be empty, got a blank one"),
+        (["cat", 3], "words must be strings, got 3"),
+    ],
+)
+def test_words_that_cannot_be_used(words: Words, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build_vocabulary(CountingEncoder(), words, "name")
+
+
+def test_unknown_templates_list_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"unknown templates 'x'; ensembles are name, photo"):
+        templates("x")
+    assert len(templates("openai-imagenet")) == 80
+    assert [prompt("cat") for prompt in (*templates("name"), *templates("photo"))] == [
+        "cat",
+        "a photo of a cat.",
+    ]
+
+
+def test_vocabulary_checks_its_shape() -> None:
+    with pytest.raises(InputError, match=r"embedding must be \(2, D\), got \(3, 4\)"):
+        Vocabulary(("a", "b"), torch.zeros(3, 4))
+    with pytest.raises(InputError, match="the vocabulary is empty"):
+        Vocabulary((), torch.zeros(0, 4))
