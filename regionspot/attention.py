@@ -1,0 +1,91 @@
+"""Where the head looked for each region: its cross-attention over the map (paper, Figure 4).
+
+Axes: B images, N regions, L map tokens (class token first), h w the map's rows and columns.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from regionspot.boxes import FloatArray
+from regionspot.classifier import checked_input
+from regionspot.errors import InputError
+from regionspot.head import RegionHead
+from regionspot.localizers.sam import ImageArray
+from regionspot.model import RegionSpot
+from regionspot.types import Regions
+
+
+@dataclass(frozen=True)
+class RegionAttention:
+    """Attention weights, the mean over the heads of each decoder layer.
+
+    Attributes:
+        map: (layers, N, h, w) weights of the map's places. Together with the class token's they
+            add up to 1; the map is of the whole image, resized to a square.
+        class_token: (layers, N) weight of the class token; 0 where the head does not read it.
+    """
+
+    map: torch.Tensor
+    class_token: torch.Tensor
+
+
+def attended(
+    model: RegionSpot, image: ImageArray, boxes: FloatArray
+) -> tuple[Regions, RegionAttention]:
+    """The regions of one image as `RegionSpot.regions`, and where the head looked for each.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        boxes: float32 (N, 4) xyxy pixels of that image.
+
+    Raises:
+        InputError: an image or boxes that cannot be used, no box at all, or a head that is
+            configured not to read the map.
+    """
+    checked = checked_input(image, boxes)
+    if not model.config.head.read_map:
+        raise InputError(f"the head of {model.config.name!r} reads no map; there is no attention")
+    if not len(checked):
+        raise InputError("attention needs at least one box, got none")
+    (tokens,) = model.encoder.image_tokens([image])
+    embedding = model.localizer.encode(image)
+    with recorded_cross_attention(model.head) as layers:
+        (regions,) = model.read([embedding], [tokens], [checked])
+    weights = torch.stack([layer[0].mean(0) for layer in layers]).float().cpu()
+    class_token = torch.zeros(weights.shape[:2])
+    if model.config.head.class_token:
+        class_token, weights = weights[..., 0], weights[..., 1:]
+    places = weights.reshape(*weights.shape[:2], *tokens.map.shape[1:])
+    return regions, RegionAttention(places, class_token)
+
+
+@contextmanager
+def recorded_cross_attention(head: RegionHead) -> Iterator[list[torch.Tensor]]:
+    """Weights (B, heads, N, L) of each decoder layer, in order, while the head runs.
+
+    `nn.TransformerDecoderLayer` asks its attention for no weights; a hook makes it ask for them,
+    which changes nothing else.
+    """
+    weights: list[torch.Tensor] = []
+
+    def ask(module: nn.Module, args: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return args, options | {"need_weights": True, "average_attn_weights": False}
+
+    def keep(module: nn.Module, args: Any, output: tuple[torch.Tensor, torch.Tensor]) -> None:
+        weights.append(output[1])
+
+    handles = []
+    for layer in head.decoder.layers:
+        attention = layer.get_submodule("multihead_attn")
+        handles.append(attention.register_forward_pre_hook(ask, with_kwargs=True))
+        handles.append(attention.register_forward_hook(keep))
+    try:
+        yield weights
+    finally:
+        for handle in handles:
+            handle.remove()
