@@ -1,5 +1,6 @@
 """`autolabel models`: the frozen weights that presets stand on."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -61,6 +62,22 @@ def verify(names: Names = None) -> None:
         out_console().print(f"{name}: {state}", highlight=False)
     if wrong:
         raise InputError("; ".join(wrong))
+
+
+@models.command("import")
+def import_head(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A released checkpoint.", show_default=False)
+    ],
+    preset: Annotated[
+        str, typer.Option(help="bb, bl or bl-336: what the head belongs to.", show_default=False)
+    ],
+) -> None:
+    """Take the head out of a released RegionSpot checkpoint, so that its preset can run."""
+    from regionspot.checkpoint import import_official
+
+    written = import_official(file, preset)
+    out_console().print(f"wrote {written}", soft_wrap=True, highlight=False, markup=False)
 
 
 def needed(preset: str) -> list[str]:

@@ -1,0 +1,117 @@
+"""`autolabel explain`: for each region of an image, where the head looked and what it answered.
+
+Axes: N regions, K words, h w rows and columns of the encoder's map.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from autolabel.explanation_page import Explanation, draw_page
+from autolabel.words import read_words
+from integrations.detectors import build_detector
+from integrations.images import ImageArray, read_image
+from regionspot.attention import attended
+from regionspot.boxes import FloatArray, as_boxes, check_boxes
+from regionspot.errors import InputError
+from regionspot.model import RegionSpot, load_model
+from regionspot.scoring import cosines, word_shares
+from regionspot.scoring import presence as presence_of
+
+BEST_WORDS = 5
+PROPOSED_BOXES = 6
+
+
+def explain(
+    image_path: Path,
+    vocab: Path,
+    out: Path,
+    boxes: Sequence[str] = (),
+    model: str = "mini",
+    device: str = "auto",
+) -> list[Explanation]:
+    """Draw the page of an image and write it as PNG.
+
+    Args:
+        boxes: `x1,y1,x2,y2` in pixels of the upright image; without any, the detector's best.
+
+    Raises:
+        InputError: an image, words, boxes or a model that cannot be used, or no box was found.
+    """
+    words = read_words(vocab).as_mapping()
+    image = read_image(image_path)
+    given = parse_boxes(boxes)
+    check_boxes(given, image.shape[1], image.shape[0])
+    if out.suffix.lower() != ".png":
+        raise InputError(f"--out must name a .png file, got {out}")
+    loaded = load_model(model, device)
+    chosen = given if len(given) else proposed_boxes(loaded, image)
+    explained = explain_regions(loaded, image, chosen, words)
+    page = draw_page(image, explained, f"{image_path.name}  ·  {model}, {len(words)} words")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f"{out.name}.{os.getpid()}.part")
+    page.save(temporary, "PNG")
+    temporary.replace(out)
+    return explained
+
+
+def parse_boxes(texts: Sequence[str]) -> FloatArray:
+    """Boxes (N, 4) out of `x1,y1,x2,y2` each.
+
+    Raises:
+        InputError: not four numbers.
+    """
+    rows = []
+    for text in texts:
+        try:
+            row = [float(part) for part in text.split(",")]
+        except ValueError:
+            row = []
+        if len(row) != 4:
+            raise InputError(f"--box must be x1,y1,x2,y2 in pixels, got {text!r}")
+        rows.append(row)
+    return as_boxes(rows)
+
+
+def proposed_boxes(model: RegionSpot, image: ImageArray) -> FloatArray:
+    """The detector's PROPOSED_BOXES best boxes (N, 4).
+
+    Raises:
+        InputError: it found none.
+    """
+    detector = build_detector(
+        model.config.detector, sam=model.localizer.sam, device=model.device, max_boxes=100
+    )
+    boxes = detector.detect(image).boxes[:PROPOSED_BOXES]
+    if not len(boxes):
+        raise InputError("the detector found no box in the image; give one with --box x1,y1,x2,y2")
+    return boxes
+
+
+def explain_regions(
+    model: RegionSpot, image: ImageArray, boxes: FloatArray, words: dict[str, list[str]]
+) -> list[Explanation]:
+    """What there is to draw of each box (N, 4) of an image, uint8 (H, W, 3) RGB.
+
+    Raises:
+        InputError: words or boxes that cannot be used.
+    """
+    vocabulary = model.vocabulary(words)
+    regions, attention = attended(model, image, boxes)
+    cosine = cosines(regions.embedding, vocabulary)
+    shares, order = word_shares(cosine, model.scoring).topk(min(BEST_WORDS, len(vocabulary)))
+    present = presence_of(cosine, model.scoring).gather(1, order[:, :1])[:, 0]
+    maps, class_token = attention.map.mean(0), attention.class_token.mean(0)
+    return [
+        Explanation(
+            box=box,
+            words=tuple(
+                (vocabulary.names[i], float(s))
+                for i, s in zip(order[row], shares[row], strict=True)
+            ),
+            presence=float(present[row]),
+            attention=maps[row].numpy(),
+            class_token=float(class_token[row]),
+        )
+        for row, box in enumerate(boxes)
+    ]
