@@ -1,0 +1,1 @@
+"""Average precision as COCO and LVIS define it, with intervals over images."""
