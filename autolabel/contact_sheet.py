@@ -5,6 +5,7 @@ Images lie in rows of one height, scaled so that each row fills the width.
 
 import colorsys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from autolabel.defaults import CONTACT_SHEET_IMAGES
 from autolabel.outputs import Outputs
 from integrations.formats.labels import Annotation, LabelledImage, as_rle
-from integrations.images import read_image
+from integrations.images import UnreadableImage, read_image
 from regionspot.types import decode_mask
 
 WIDTH, MARGIN, GAP = 1680, 24, 16
@@ -25,6 +26,10 @@ ROW_HEIGHT = 380
 TITLE_HEIGHT, CAPTION_HEIGHT = 64, 26
 # A panorama is shown in a cell of this shape at most.
 NARROWEST, WIDEST = 0.5, 2.4
+# Hues that follow one another by the golden ratio never come close; green and yellow look brighter
+# than they are, and are darkened to what white letters can be read on.
+GOLDEN_RATIO, LIGHTNESS = 0.618034, (0.40, 0.33, 0.46)
+LUMINANCE, BRIGHTEST = np.array([0.30, 0.59, 0.11]), 0.40
 PAPER, INK, FAINT = "#f6f5f2", "#1d1d1f", "#77777c"
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 BOLD = FONT.with_name("DejaVuSans-Bold.ttf")
@@ -104,11 +109,11 @@ def word_colours(images: Sequence[LabelledImage]) -> dict[int, int]:
 
 def palette(size: int) -> sv.ColorPalette:
     """Colours that differ as much as so many can, dark enough for white letters."""
-    golden = 0.618034
     colours = []
     for number in range(max(size, 1)):
-        lightness = (0.40, 0.33, 0.46)[number % 3]
-        rgb = colorsys.hls_to_rgb((0.02 + number * golden) % 1, lightness, 0.78)
+        hue = (0.02 + number * GOLDEN_RATIO) % 1
+        rgb = np.array(colorsys.hls_to_rgb(hue, LIGHTNESS[number % len(LIGHTNESS)], 0.78))
+        rgb *= min(1.0, BRIGHTEST / float(rgb @ LUMINANCE))
         colours.append(sv.Color(*(round(255 * part) for part in rgb)))
     return sv.ColorPalette(colours)
 
@@ -120,8 +125,10 @@ def annotate(cell: Cell, names: Sequence[str], colours: dict[int, int]) -> np.nd
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     offset = (cell.width - size[0]) // 2, (cell.height - size[1]) // 2
     canvas = Image.new("RGB", (cell.width, cell.height), "#e3e2de")
-    pixels = Image.fromarray(read_image(cell.path))
-    canvas.paste(pixels.resize(size, Image.Resampling.LANCZOS), offset)
+    # A file that has gone since it was labelled leaves its place empty.
+    with suppress(UnreadableImage):
+        pixels = Image.fromarray(read_image(cell.path))
+        canvas.paste(pixels.resize(size, Image.Resampling.LANCZOS), offset)
     # Confident labels are drawn last and stay on top.
     annotations = sorted(image.annotations, key=lambda each: each.score or 0)
     boxes = np.array([each.box for each in annotations], np.float32) * scale

@@ -12,6 +12,7 @@ from autolabel.run_folder import COMPLETE, MANIFEST, RUNNING, Manifest, read_man
 from autolabel.words import WordList, read_words
 from integrations.detectors import DETECTORS
 from regionspot.errors import InputError
+from regionspot.model import find_checkpoint
 from regionspot.presets import preset
 from regionspot.weights import WEIGHTS, WeightFile, cached_path
 
@@ -104,7 +105,7 @@ def make_plan(request: Request) -> Plan:
     """
     options = request.options
     options.check()
-    preset(options.model)
+    find_checkpoint(preset(options.model).name)
     if options.detector and options.detector not in DETECTORS:
         raise InputError(f"--detector must be one of {', '.join(DETECTORS)}")
     words = read_words(request.vocab)

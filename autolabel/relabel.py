@@ -95,10 +95,10 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> Result:
         write_manifest(folder, wanted)
         clear(folder)
         share_regions(request.run, folder, wanted)
-        reporter.say("writing labels")
         labeller = Labeller(model, model.vocabulary(words.as_mapping()), wanted.options)
         outputs = Outputs(folder, wanted, labeller)
-        return finish(outputs, Clock(), read_omitted(request.run), new_samples=False)
+        omitted = read_omitted(request.run)
+        return finish(outputs, Clock(), omitted, new_samples=False, reporter=reporter)
 
 
 def new_options(request: RelabelRequest, options: Options) -> Options:

@@ -1,5 +1,6 @@
 """What a person sees of a run: a progress bar while it goes, a table at its end."""
 
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -24,12 +25,13 @@ WORDS_SHOWN = 15
 
 
 class ImagesASecond(ProgressColumn):
-    """Speed; of a run that goes on, that of its present part."""
+    """Mean speed; of a run that goes on, that of its present part."""
 
     def render(self, task: Task) -> Text:
         """Rich asks for this at every refresh."""
-        speed = task.finished_speed or task.speed
-        return Text("  ? images/s" if speed is None else f"{speed:5.1f} images/s", style="cyan")
+        new = task.completed - task.fields["before"]
+        speed = f"{new / task.elapsed:.2f}" if new and task.elapsed else "?"
+        return Text(f"{speed:>6} images/s", style="cyan")
 
 
 class ConsoleReporter:
@@ -46,17 +48,18 @@ class ConsoleReporter:
             TimeRemainingColumn(),
             console=console,
         )
-        self._task = self._progress.add_task("labelling", visible=False)
+        self._task = self._progress.add_task("labelling", start=False, visible=False, before=0)
 
     def say(self, line: str) -> None:
         """See `Reporter`."""
-        self._console.print(line, style="dim", highlight=False)
+        self._console.print(line, style="dim", highlight=False, markup=False)
 
     def begin_images(self, total: int, done: int) -> None:
         """See `Reporter`."""
         if done:
             self.say(f"going on after {done} of {total} images")
-        self._progress.update(self._task, total=total, completed=done, visible=True)
+        self._progress.update(self._task, total=total, completed=done, before=done, visible=True)
+        self._progress.start_task(self._task)
         self._progress.start()
 
     def advance(self, images: int) -> None:
@@ -79,17 +82,21 @@ def print_result(console: Console, folder: Path, manifest: Manifest) -> None:
     skipped = f"{counts['skipped']}"
     table.add_row(
         "skipped",
-        f"[yellow]{skipped}[/], listed in {folder / SKIPPED}" if counts["skipped"] else skipped,
+        f"[yellow]{skipped}[/], listed in {escape(str(folder / SKIPPED))}"
+        if counts["skipped"]
+        else skipped,
     )
     table.add_row("labels", f"{counts['labels']}")
-    table.add_row("labels a word", _by_word(counts["by_word"]))
+    table.add_row("labels a word", escape(_by_word(counts["by_word"])))
     seconds = manifest.seconds
     stages = ", ".join(f"{stage} {value:.1f}" for stage, value in seconds.items())
     table.add_row("seconds", f"{sum(seconds.values()):.1f} ({stages})")
     console.print(table)
-    console.print(f"contact sheet: {folder / CONTACT_SHEET}", soft_wrap=True, highlight=False)
+    lines = [f"contact sheet: {folder / CONTACT_SHEET}"]
     if manifest.fiftyone:
-        console.print(f"to review:     autolabel review {folder}", soft_wrap=True, highlight=False)
+        lines.append(f"to review:     autolabel review {shlex.quote(str(folder))}")
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _by_word(counts: dict[str, int]) -> str:

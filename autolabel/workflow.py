@@ -79,16 +79,15 @@ def run(plan: Plan, reporter: Reporter) -> Result:
         name, sam=model.localizer.sam, device=model.device, max_boxes=options.max_boxes
     )
     labeller = Labeller(model, model.vocabulary(plan.words.as_mapping()), options)
-    provenance = model.provenance() | {"detector": name}
+    provenance = model.provenance() | {"detector": name, "device": str(model.device)}
     with held(plan.folder):
         manifest = begin(plan, dataclasses.replace(plan.wanted, model=provenance, fiftyone=target))
         clock = Clock(manifest.seconds)
         computer = RegionComputer(plan.dataset, detector, model, options, clock)
         manifest = compute_shards(plan.folder, manifest, computer, reporter)
-        reporter.say("writing labels")
         outputs = Outputs(plan.folder, manifest, labeller)
         new_samples = not request.is_in_fiftyone
-        return finish(outputs, clock, plan.dataset.omitted, new_samples)
+        return finish(outputs, clock, plan.dataset.omitted, new_samples, reporter)
 
 
 def choose_target(plan: Plan) -> FiftyOneTarget:
@@ -160,36 +159,50 @@ def compute_shards(
     whole = {shard.file: shard for shard in manifest.shards if is_whole(folder, shard)}
     done: list[Shard] = []
     reporter.begin_images(len(images), sum(shard.images for shard in whole.values()))
-    for index, start in enumerate(range(0, len(images), size)):
-        if shard := whole.get(shard_file(index)):
-            done.append(shard)
-            continue
-        regions = []
-        for batch in computer.images(images[start : start + size]):
-            regions += batch
-            reporter.advance(len(batch))
-        done.append(write_shard(folder, index, regions))
-        manifest = dataclasses.replace(
-            manifest, shards=tuple(done), seconds=computer.clock.seconds()
-        )
-        write_manifest(folder, manifest)
-    reporter.end_images()
+    try:
+        for index, start in enumerate(range(0, len(images), size)):
+            if shard := whole.get(shard_file(index)):
+                done.append(shard)
+                continue
+            regions = []
+            for batch in computer.images(images[start : start + size]):
+                regions += batch
+                reporter.advance(len(batch))
+            done.append(write_shard(folder, index, regions))
+            seconds = computer.clock.seconds()
+            manifest = dataclasses.replace(manifest, shards=tuple(done), seconds=seconds)
+            write_manifest(folder, manifest)
+    finally:
+        reporter.end_images()
     return dataclasses.replace(manifest, shards=tuple(done))
 
 
-def finish(outputs: Outputs, clock: Clock, omitted: Iterable[Omitted], new_samples: bool) -> Result:
-    """Write all that follows from the regions, and the complete manifest."""
+def finish(
+    outputs: Outputs,
+    clock: Clock,
+    omitted: Iterable[Omitted],
+    new_samples: bool,
+    reporter: Reporter,
+) -> Result:
+    """Write all that follows from the regions, and the complete manifest.
+
+    Args:
+        omitted: what the dataset left out besides the images that failed.
+        new_samples: whether FiftyOne's dataset is made, or holds the images already.
+    """
     folder, manifest = outputs.folder, outputs.manifest
+    reporter.say("writing labels")
     with clock.stage("writing"):
         counts = outputs.write_label_files()
         skipped = outputs.write_skipped(omitted)
         draw_contact_sheet(folder / CONTACT_SHEET, outputs)
         if manifest.fiftyone is not None:
+            reporter.say(f"writing labels to FiftyOne's dataset {manifest.fiftyone.dataset!r}")
             outputs.write_fiftyone(new_samples)
     manifest = dataclasses.replace(
         manifest,
         status=COMPLETE,
-        counts={"skipped": skipped} | counts,
+        counts={**counts, "skipped": skipped},
         seconds=clock.seconds(),
     )
     write_manifest(folder, manifest)

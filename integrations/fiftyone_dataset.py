@@ -155,9 +155,7 @@ def add_labels(
 def _new_sample(sample: Sample, image: LabelledImage, field: str, detections: Any) -> Any:
     import fiftyone as fo
 
-    metadata = fo.ImageMetadata(
-        size_bytes=sample.path.stat().st_size, width=image.width, height=image.height
-    )
+    metadata = fo.ImageMetadata(width=image.width, height=image.height)
     return fo.Sample(filepath=str(sample.path), metadata=metadata, **{field: detections})
 
 

@@ -1,5 +1,7 @@
 """FiftyOne's database and App: starting both, and the lines to say where they cannot be."""
 
+import logging
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +87,22 @@ def open_app(dataset: str, view: str, port: int, browser: bool) -> Any:
     if not loaded.has_saved_view(view):
         raise InputError(f"FiftyOne's dataset {dataset!r} has no view {view!r} any more")
     _check_free(port)
+    # It would explain at length how to reach it from elsewhere.
+    logging.getLogger("fiftyone").setLevel(logging.ERROR)
+    config = fo.app_config.copy()
+    config.color_by = "value"  # a colour for each word, not one for all labels
+    config.grid_zoom = 4
     # The address is given: inside a container FiftyOne would listen to the whole network.
     return fo.launch_app(
-        view=loaded.load_saved_view(view), address=ADDRESS, port=port, remote=not browser
+        view=loaded.load_saved_view(view),
+        address=ADDRESS,
+        port=port,
+        remote=not browser,
+        config=config,
     )
 
 
 def _check_free(port: int) -> None:
-    import socket
-
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -35,7 +35,7 @@ class Commands(TyperGroup):
             sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
             raise typer.Exit(EXIT_NOT_STARTED) from error
         except KeyboardInterrupt:
-            sys.stderr.write("stopped\n")
+            sys.stderr.write("stopped; `autolabel run` goes on with the same command\n")
             raise typer.Exit(EXIT_INTERRUPTED) from None
 
 

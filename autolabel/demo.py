@@ -1,0 +1,108 @@
+"""`make demo`: labels photos that installed packages carry, and says where the sheet lies.
+
+Everything lands below `.work/demo`, FiftyOne's database too.
+"""
+
+import importlib.util
+from collections.abc import Iterable
+from pathlib import Path
+
+from PIL import Image
+from rich.console import Console
+
+from autolabel.defaults import Options
+from autolabel.plan import Request, make_plan
+from autolabel.report import ConsoleReporter, print_result
+from autolabel.run_folder import CONTACT_SHEET
+from autolabel.workflow import run
+from regionspot.errors import InputError
+
+FOLDER = Path(".work") / "demo"
+
+# Package and file of each photo.
+PHOTOS = {
+    "cat": ("skimage", "data/chelsea.png"),
+    "astronaut": ("skimage", "data/astronaut.png"),
+    "coffee": ("skimage", "data/coffee.png"),
+    "motorcycle": ("skimage", "data/motorcycle_left.png"),
+    "photographer": ("skimage", "data/camera.png"),
+    "rocket": ("skimage", "data/rocket.jpg"),
+    "coins": ("skimage", "data/coins.png"),
+    "admiral": ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
+    "flower": ("sklearn", "datasets/images/flower.jpg"),
+    "temple": ("sklearn", "datasets/images/china.jpg"),
+}
+
+WORDS = """\
+# One word a line. Words after a colon mean the same.
+person: man, woman
+cat: kitten
+dog
+horse
+bird
+bicycle
+motorcycle: motorbike
+car
+bench
+chair
+cup: coffee cup
+bowl
+spoon
+bottle
+clock
+tie
+# COCO has none of these.
+saucer: plate
+rocket: space shuttle
+flag
+helmet
+tripod
+camera
+tower
+coin
+hat
+wheel
+shelf
+cardboard box
+flower: blossom
+temple: pagoda
+"""
+
+
+def main() -> None:
+    """Write photos and words, label them, and print where the contact sheet lies."""
+    photos = write_photos(FOLDER / "photos")
+    words = FOLDER / "words.txt"
+    words.write_text(WORDS, encoding="utf-8")
+    request = Request(
+        source=str(photos),
+        vocab=words,
+        out=FOLDER / "run",
+        options=Options(),
+        database=FOLDER / "fiftyone",
+        overwrite=True,
+    )
+    result = run(make_plan(request), ConsoleReporter(Console(stderr=True)))
+    print_result(Console(), result.folder, result.manifest)
+    assert (result.folder / CONTACT_SHEET).exists()
+
+
+def write_photos(folder: Path, names: Iterable[str] = PHOTOS) -> Path:
+    """Some of the photos as JPEG files, each by its name.
+
+    Raises:
+        InputError: a package that carries one is not installed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        package, file = PHOTOS[name]
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise InputError(f"the demo's photos need {package}: pip install '.[demo]'")
+        with Image.open(Path(spec.origin).parent / file) as photo:
+            photo.convert("RGB").save(folder / f"{name}.jpg", quality=92)
+    return folder
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The command line, and a finished run that many tests look at."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import autolabel.relabel
+import autolabel.workflow
+from autolabel.cli import app
+from autolabel.demo import write_photos
+from tests.autolabel.helpers import PHOTOS, WORDS, Autolabel, FinishedRun
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_model() -> Iterator[None]:
+    """The real model, loaded once for all commands of this process: it takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        load = cache(autolabel.workflow.load_model)
+        patch.setattr(autolabel.workflow, "load_model", load)
+        patch.setattr(autolabel.relabel, "load_model", load)
+        yield
+
+
+@pytest.fixture(scope="session")
+def autolabel_cli() -> Autolabel:
+    """Runs a command as a shell would, in this process; the result has exit_code and output."""
+
+    def run(*arguments: object) -> Result:
+        result = CliRunner().invoke(app, [str(each) for each in arguments], env={"COLUMNS": "120"})
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(autolabel_cli: Autolabel, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """One run for all tests that only look."""
+    folder = tmp_path_factory.mktemp("finished")
+    words = folder / "words.txt"
+    words.write_text(WORDS, encoding="utf-8")
+    photos = write_photos(folder / "photos", PHOTOS)
+    run = FinishedRun(folder / "first run", photos, words, "")
+    result = autolabel_cli(*run.command)
+    assert result.exit_code == 0, result.output
+    return FinishedRun(run.folder, photos, words, result.output)
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Path:
+    """A file of words."""
+    path = tmp_path / "words.txt"
+    path.write_text(WORDS, encoding="utf-8")
+    return path

@@ -1,0 +1,88 @@
+"""The layout of the contact sheet, and its colours."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFont
+
+from autolabel.contact_sheet import (
+    BOLD,
+    BRIGHTEST,
+    GAP,
+    LUMINANCE,
+    MARGIN,
+    ROW_HEIGHT,
+    WIDTH,
+    Cell,
+    annotate,
+    lay_out,
+    palette,
+    shortened,
+    word_colours,
+)
+from integrations.formats.labels import Annotation, LabelledImage
+
+
+def make_image(width: int, height: int, *categories: int) -> LabelledImage:
+    annotations = tuple(
+        Annotation(category, (0, 0, width / 2, height / 2), score=0.5) for category in categories
+    )
+    return LabelledImage(1, "image.png", width, height, annotations)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [(640, 480)],
+        [(640, 480)] * 12,
+        [(480, 640)] * 7,
+        [(30_000, 40), (1, 1), (40, 30_000), (640, 480)],
+    ],
+)
+def test_rows_fill_the_width_and_no_more(sizes: list[tuple[int, int]]) -> None:
+    rows = lay_out([(make_image(*size), Path("x")) for size in sizes])
+    assert sum(map(len, rows)) == len(sizes)
+    for row in rows:
+        used = sum(cell.width for cell in row) + GAP * (len(row) - 1)
+        assert used <= WIDTH - 2 * MARGIN
+        assert len({cell.height for cell in row}) == 1
+        assert row[0].height >= ROW_HEIGHT / 2
+        assert min(cell.width for cell in row) >= 100
+    for row in rows[:-1]:
+        used = sum(cell.width for cell in row) + GAP * (len(row) - 1)
+        assert used > WIDTH - 2 * MARGIN - len(row) - 1
+
+
+def test_no_image_is_no_row() -> None:
+    assert lay_out([]) == []
+
+
+@pytest.mark.parametrize("size", [0, 1, 40])
+def test_white_letters_can_be_read_on_every_colour(size: int) -> None:
+    for colour in palette(size).colors:
+        brightness = np.array(colour.as_rgb()) / 255 @ LUMINANCE
+        assert brightness <= BRIGHTEST + 0.01
+
+
+def test_a_word_has_one_colour_on_the_whole_sheet() -> None:
+    assert word_colours([make_image(4, 4, 7, 2), make_image(4, 4, 2, 5)]) == {7: 0, 2: 1, 5: 2}
+
+
+def test_an_image_is_drawn_in_its_cell(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    Image.new("RGB", (64, 48), "black").save(path)
+    image = make_image(64, 48, 1)
+    drawn = annotate(Cell(image, path, 320, 240), ["cat"], {1: 0})
+    assert drawn.shape == (240, 320, 3)
+    assert drawn[200, 300].tolist() == [0, 0, 0]
+    assert drawn[:120, :160].any()
+
+
+def test_the_end_of_a_long_name_is_shown() -> None:
+    font = ImageFont.truetype(BOLD, 15)
+    assert shortened("cat.jpg", 500, font) == "cat.jpg"
+    short = shortened("a/very/long/name/of/a/folder/cat.jpg", 90, font)
+    assert short.startswith("…")
+    assert short.endswith("cat.jpg")
+    assert font.getlength(short) <= 90

@@ -1,0 +1,79 @@
+"""Which images a dataset holds, and what is refused before any work."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from autolabel.dataset import open_dataset
+from regionspot.errors import InputError
+
+
+def write_image(path: Path, size: tuple[int, int] = (4, 3)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size).save(path)
+    return path
+
+
+def write_coco(path: Path, *names: str) -> Path:
+    images = [
+        {"id": 10 * number, "file_name": name, "width": 4, "height": 3}
+        for number, name in enumerate(names, start=1)
+    ]
+    path.write_text(json.dumps({"images": images, "annotations": [], "categories": []}))
+    return path
+
+
+def test_a_folder_is_searched_through_and_counted_from_1(tmp_path: Path) -> None:
+    for name in ("b.jpg", "a/ä ö.png", "a/notes.txt.webp", "c/d/e.JPEG"):
+        write_image(tmp_path / "pets" / name)
+    (tmp_path / "pets" / "readme.md").write_text("no image")
+    dataset = open_dataset(str(tmp_path / "pets"))
+    found = [(image.id, image.file_name) for image in dataset.images]
+    assert found == [(1, "a/notes.txt.webp"), (2, "a/ä ö.png"), (3, "b.jpg"), (4, "c/d/e.JPEG")]
+    assert dataset.name == "pets"
+    assert all(dataset.path(image).is_file() for image in dataset.images)
+
+
+def test_a_coco_file_keeps_its_ids(tmp_path: Path) -> None:
+    write_image(tmp_path / "images" / "x.jpg")
+    path = write_coco(tmp_path / "instances.json", "x.jpg", "gone.jpg")
+    dataset = open_dataset(str(path), tmp_path / "images")
+    assert [(image.id, image.file_name) for image in dataset.images] == [
+        (10, "x.jpg"),
+        (20, "gone.jpg"),
+    ]
+
+
+def test_the_hash_tells_other_images(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a.png")
+    before = open_dataset(str(tmp_path)).sha256()
+    assert open_dataset(str(tmp_path)).sha256() == before
+    write_image(path, (90, 90))
+    changed = open_dataset(str(tmp_path)).sha256()
+    write_image(tmp_path / "b.png")
+    assert len({before, changed, open_dataset(str(tmp_path)).sha256()}) == 3
+
+
+def test_what_is_no_dataset_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    image = write_image(tmp_path / "images" / "x.jpg")
+    twice = write_coco(tmp_path / "twice.json", "x.jpg", "x.jpg")
+    outside = write_coco(tmp_path / "outside.json", "../x.jpg")
+    for source, images, said in (
+        (tmp_path / "none", None, "none is not a folder"),
+        (tmp_path / "empty", None, "empty holds no image"),
+        (image, None, "is a file; give its folder"),
+        (tmp_path / "none.json", tmp_path, "none.json cannot be read"),
+        (twice, None, "needs --images DIR"),
+        (twice, tmp_path / "no", "no is not a folder"),
+        (twice, image.parent, "lists 'x.jpg' under more than one id"),
+        (outside, image.parent, "leaves the images' folder"),
+        (image.parent, image.parent, "--images goes with a COCO JSON"),
+        ("fiftyone:no such dataset", None, "no dataset 'no such dataset'"),
+    ):
+        with pytest.raises(InputError) as caught:
+            open_dataset(str(source), images)
+        assert said in str(caught.value)
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,68 @@
+"""Writing labels takes the memory of a shard, however many images there are."""
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from autolabel.dataset import ImageRef
+from autolabel.defaults import Options
+from autolabel.labelling import Labeller
+from autolabel.outputs import Outputs
+from autolabel.regions import ImageRegions, write_shard
+from autolabel.run_folder import Manifest
+from regionspot import load_model
+from regionspot.types import Proposals, Regions
+
+SHARD = 32
+
+
+def make_outputs(folder: Path, images: int) -> Outputs:
+    """A run over images that nobody took, its regions random."""
+    model = load_model("mini")
+    random = np.random.default_rng(0)
+
+    def image(number: int) -> ImageRegions:
+        corner = random.random((20, 2), np.float32) * 500
+        boxes = np.concatenate([corner, corner + 20], axis=1)
+        embedding = torch.from_numpy(random.standard_normal((20, 384), np.float32))
+        return ImageRegions(
+            ImageRef(number, f"{number}.jpg"),
+            640,
+            640,
+            Proposals(boxes, np.ones(20, np.float32)),
+            Regions(embedding),
+        )
+
+    shards = tuple(
+        write_shard(folder, index, [image(index * SHARD + number) for number in range(SHARD)])
+        for index in range(images // SHARD)
+    )
+    vocabulary = model.vocabulary(["cat", "dog"])
+    manifest = Manifest(
+        "many",
+        "running",
+        {"kind": "folder", "root": str(folder), "images": images, "sha256": ""},
+        {"words": ["cat", "dog"], "synonyms": [["cat"], ["dog"]], "sha256": ""},
+        Options(),
+        model.provenance(),
+        shards,
+    )
+    return Outputs(folder, manifest, Labeller(model, vocabulary, Options(presence_threshold=0)))
+
+
+def peak_bytes(outputs: Outputs) -> int:
+    tracemalloc.start()
+    outputs.write_label_files()
+    outputs.write_skipped([])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
+    few = peak_bytes(make_outputs(tmp_path / "few", 4 * SHARD))
+    many = peak_bytes(make_outputs(tmp_path / "many", 24 * SHARD))
+    assert (tmp_path / "many" / "labels.coco.json").stat().st_size > 2e6
+    assert many < few + 300_000

@@ -1,0 +1,87 @@
+"""A run that is killed goes on with the same command and ends with the same bytes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.autolabel.helpers import FinishedRun
+
+TIMEOUT_S = 240
+# What two runs of one command may differ in.
+VARIES = ("seconds", "started")
+
+
+def start(finished: FinishedRun, out: Path) -> subprocess.Popen[bytes]:
+    program = "from autolabel.cli import main; main()"
+    command = [*finished.command, "--out", str(out), "--no-fiftyone"]
+    return subprocess.Popen([sys.executable, "-c", program, *command], stderr=subprocess.PIPE)
+
+
+def content(folder: Path) -> dict[str, Any]:
+    """Every file's bytes; of the manifest, what may not differ."""
+    files: dict[str, Any] = {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+    manifest = json.loads(files["run.json"])
+    files["run.json"] = {key: manifest[key] for key in manifest if key not in VARIES}
+    return files
+
+
+def shards_done(out: Path) -> int:
+    path = out / "run.json"
+    return len(json.loads(path.read_text())["shards"]) if path.exists() else 0
+
+
+def test_killed_and_started_again_it_ends_as_if_never_stopped(
+    finished: FinishedRun, tmp_path: Path
+) -> None:
+    out = tmp_path / finished.folder.name
+    process = start(finished, out)
+    deadline = time.monotonic() + TIMEOUT_S
+    while shards_done(out) < 1:
+        assert process.poll() is None, process.communicate()[1].decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = shards_done(out)
+    assert json.loads((out / "run.json").read_text())["status"] == "running"
+    assert not (out / "labels.coco.json").exists()
+
+    first = (out / "regions" / "000000.safetensors").stat().st_mtime_ns
+    _, stderr = (again := start(finished, out)).communicate(timeout=TIMEOUT_S)
+    assert again.returncode == 0, stderr.decode()
+    assert f"going on after {2 * before} of 5 images" in stderr.decode()
+    assert (out / "regions" / "000000.safetensors").stat().st_mtime_ns == first
+
+    expected, got = content(finished.folder), content(out)
+    expected["run.json"] |= {"fiftyone": None}
+    assert got == expected
+
+
+def test_what_is_damaged_is_made_again(finished: FinishedRun, tmp_path: Path) -> None:
+    """A manifest that says "running" and a shard that was cut: as after a power failure."""
+    import shutil
+
+    from typer.testing import CliRunner
+
+    from autolabel.cli import app
+
+    out = tmp_path / finished.folder.name
+    shutil.copytree(finished.folder, out)
+    manifest = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(manifest | {"status": "running", "fiftyone": None}))
+    os.truncate(out / "regions" / "000001.safetensors", 99)
+    (out / "labels.coco.json").unlink()
+    result = CliRunner().invoke(app, [*finished.command, "--out", str(out), "--no-fiftyone"])
+    assert result.exit_code == 0, result.output
+    expected = content(finished.folder)
+    expected["run.json"] |= {"fiftyone": None}
+    assert content(out) == expected

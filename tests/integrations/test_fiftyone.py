@@ -1,0 +1,225 @@
+"""Labels in a real FiftyOne: there and back, in a field of their own, with views that hold."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from integrations import fiftyone_dataset
+from integrations.fiftyone_dataset import CONFIDENT, NEEDS_REVIEW, NOTHING_FOUND, LabelField, Sample
+from integrations.fiftyone_labels import from_detection, to_detections, window
+from integrations.fiftyone_session import connect, list_samples, open_app
+from integrations.formats.labels import Annotation, LabelledImage
+from regionspot.errors import InputError
+from regionspot.types import encode_mask
+
+NAMES = ("cat", "hot dog")
+WIDTH, HEIGHT = 37, 23
+PROVENANCE = {"run": "photos", "model": "mini", "vocabulary": "abc"}
+
+
+def make_annotation(
+    box: tuple[float, float, float, float] = (1, 2, 11, 12),
+    score: float = 0.5,
+    margin: float = 0.5,
+    category_id: int = 1,
+    with_mask: bool = True,
+) -> Annotation:
+    left, top, right, bottom = window(box, WIDTH, HEIGHT)
+    mask = np.zeros((HEIGHT, WIDTH), np.bool_)
+    mask[top:bottom, left:right] = (
+        np.random.default_rng(0).random((bottom - top, right - left)) > 0.5
+    )
+    return Annotation(
+        category_id=category_id,
+        box=box,
+        score=score,
+        mask=encode_mask(mask) if with_mask else None,
+        attributes={"runner_up": "cat", "margin": margin, "presence": 0.25},
+    )
+
+
+def make_image(number: int, *annotations: Annotation) -> LabelledImage:
+    return LabelledImage(number, f"{number}.jpg", WIDTH, HEIGHT, annotations, unverified=(1, 2))
+
+
+@st.composite
+def annotations(draw: st.DrawFn) -> Annotation:
+    """Boxes of thousandths of a pixel, on the border and one pixel small among them."""
+    x = sorted(draw(st.tuples(*[st.integers(0, WIDTH * 1000)] * 2)))
+    y = sorted(draw(st.tuples(*[st.integers(0, HEIGHT * 1000)] * 2)))
+    x[1], y[1] = max(x[1], x[0] + 1), max(y[1], y[0] + 1)
+    box = (x[0] / 1000, y[0] / 1000, min(x[1] / 1000, WIDTH), min(y[1] / 1000, HEIGHT))
+    return make_annotation(
+        box,
+        round(draw(st.floats(0, 1)), 6),
+        round(draw(st.floats(0, 1)), 6),
+        draw(st.integers(1, len(NAMES))),
+        draw(st.booleans()),
+    )
+
+
+@settings(deadline=None)
+@given(st.lists(annotations(), max_size=4))
+def test_labels_come_back_as_they_went(given_labels: list[Annotation]) -> None:
+    image = make_image(1, *given_labels)
+    detections = to_detections(image, NAMES, PROVENANCE).detections
+    ids = {name: number for number, name in enumerate(NAMES, start=1)}
+    back = [from_detection(each, ids, WIDTH, HEIGHT) for each in detections]
+    assert back == given_labels
+
+
+def test_a_label_tells_where_it_comes_from() -> None:
+    (label,) = to_detections(make_image(1, make_annotation()), NAMES, PROVENANCE).detections
+    assert label.label == label.predicted == "cat"
+    assert (label.run, label.model, label.vocabulary) == ("photos", "mini", "abc")
+    assert (label.runner_up, label.margin, label.presence) == ("cat", 0.5, 0.25)
+
+
+def test_a_corrected_label_has_no_score_of_the_model() -> None:
+    (label,) = to_detections(make_image(1, make_annotation()), NAMES, PROVENANCE).detections
+    label.label = "dog"
+    back = from_detection(label, {"cat": 1, "dog": 3}, WIDTH, HEIGHT)
+    assert (back.category_id, back.score, back.attributes) == (3, None, {})
+
+
+def test_a_box_that_a_person_moved_takes_its_mask_along() -> None:
+    image = make_image(1, make_annotation((0, 0, 10, 10)))
+    (label,) = to_detections(image, NAMES, PROVENANCE).detections
+    label.mask = np.ones((10, 10), np.bool_)
+    label.bounding_box = [10 / WIDTH, 0, 20 / WIDTH, 20 / HEIGHT]
+    back = from_detection(label, {"cat": 1}, WIDTH, HEIGHT)
+    expected = np.zeros((HEIGHT, WIDTH), np.bool_)
+    expected[0:20, 10:30] = True
+    assert back.mask == encode_mask(expected)
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Iterator[LabelField]:
+    connect()
+    name = f"test {uuid.uuid4().hex}"
+    fiftyone_dataset.make_dataset(name, tmp_path)
+    yield LabelField(name, "predictions", "photos")
+    import fiftyone as fo
+
+    fo.delete_dataset(name)
+
+
+def write_samples(folder: Path, count: int) -> list[Sample]:
+    from PIL import Image
+
+    samples = []
+    for number in range(1, count + 1):
+        path = folder / f"{number}.jpg"
+        Image.new("RGB", (WIDTH, HEIGHT)).save(path)
+        samples.append(Sample(path))
+    return samples
+
+
+def add(target: LabelField, samples: list[Sample], images: list[LabelledImage]) -> None:
+    pairs = zip(samples, images, strict=True)
+    fiftyone_dataset.add_labels(target, pairs, NAMES, PROVENANCE, new_samples=True)
+
+
+def ids_in(view: Any) -> list[str]:
+    return [Path(path).stem for path in view.values("filepath")]
+
+
+def test_the_views_hold_what_they_say(target: LabelField, tmp_path: Path) -> None:
+    images = [
+        make_image(1, make_annotation(score=0.2), make_annotation(score=0.9)),
+        make_image(2, make_annotation(score=0.1)),
+        make_image(3, make_annotation(score=0.9, margin=0.1)),
+        make_image(4, make_annotation(score=0.9)),
+        make_image(5),
+    ]
+    add(target, write_samples(tmp_path, 5), images)
+    names = fiftyone_dataset.save_views(target, confidence=0.4, margin=0.2)
+    fiftyone_dataset.register_run(target, {"views": names})
+    dataset = fiftyone_dataset.load_dataset(target.dataset)
+
+    def view(name: str) -> Any:
+        return dataset.load_saved_view(names[name])
+
+    assert ids_in(view(NEEDS_REVIEW)) == ["2", "1", "3"]
+    assert view(NEEDS_REVIEW).count("predictions.detections") == 3
+    assert ids_in(view(CONFIDENT)) == ["1", "4"]
+    assert ids_in(view(NOTHING_FOUND)) == ["5"]
+
+    corrected, tagged, drawn = (
+        dataset.match({"filepath": {"$regex": f"/{n}.jpg$"}}).first() for n in (2, 3, 4)
+    )
+    corrected.predictions.detections[0].label = "dog"
+    tagged.predictions.detections[0].tags.append("reviewed")
+    import fiftyone as fo
+
+    by_hand = fo.Detection(label="cat", bounding_box=[0, 0, 0.5, 0.5])
+    drawn.predictions.detections.append(by_hand)
+    for sample in (corrected, tagged, drawn):
+        sample.save()
+    assert ids_in(view(NEEDS_REVIEW)) == ["1"]
+
+
+def test_a_persons_view_of_the_same_name_stays(target: LabelField, tmp_path: Path) -> None:
+    add(target, write_samples(tmp_path, 1), [make_image(1, make_annotation())])
+    dataset = fiftyone_dataset.load_dataset(target.dataset)
+    theirs = dataset.limit(1)
+    dataset.save_view(NEEDS_REVIEW, theirs)
+    names = fiftyone_dataset.save_views(target, 0.4, 0.2)
+    assert names[NEEDS_REVIEW] == "needs review predictions"
+    assert dataset.load_saved_view(NEEDS_REVIEW) == theirs
+    fiftyone_dataset.register_run(target, {"views": names})
+    assert fiftyone_dataset.save_views(target, 0.4, 0.2) == names
+
+
+def test_labels_are_read_as_they_stand(target: LabelField, tmp_path: Path) -> None:
+    samples = write_samples(tmp_path, 3)
+    images = [make_image(number, make_annotation()) for number in (1, 2, 3)]
+    add(target, samples, images)
+    dataset = fiftyone_dataset.load_dataset(target.dataset)
+    dataset.delete_samples(dataset.match({"filepath": str(samples[1].path)}).values("id"))
+    last = dataset.last()
+    last.predictions = None
+    last.save()
+    empty = [(sample, make_image(number)) for number, sample in enumerate(samples, start=1)]
+    read = list(fiftyone_dataset.read_labels(target, empty, {"cat": 1}))
+    assert read == [images[0], make_image(3)]
+    assert fiftyone_dataset.words_in_use(target) == ["cat"]
+
+
+def test_another_dataset_of_that_name_is_never_replaced(target: LabelField, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not this run's"):
+        fiftyone_dataset.make_dataset(target.dataset, tmp_path / "another run")
+    assert fiftyone_dataset.free_dataset_name(target.dataset) == f"{target.dataset}-2"
+    # FiftyOne takes these for the same, too.
+    assert fiftyone_dataset.free_dataset_name(target.dataset.upper()).endswith("-2")
+    assert fiftyone_dataset.free_dataset_name("猫") == "run 猫"
+
+
+def test_run_keys_are_identifiers_and_free(target: LabelField) -> None:
+    assert fiftyone_dataset.free_run_key(target.dataset, "my photos-2") == "my_photos_2"
+    assert fiftyone_dataset.free_run_key("no such dataset", "2026 猫") == "run_2026__"
+    fiftyone_dataset.register_run(target, {})
+    assert fiftyone_dataset.free_run_key(target.dataset, "photos") == "photos_2"
+
+
+@pytest.mark.parametrize("field", ["", "my field", "_hidden", "a.b", "1st"])
+def test_fields_that_fiftyone_would_not_take(field: str) -> None:
+    with pytest.raises(InputError, match="--label-field must be"):
+        fiftyone_dataset.check_field_name(field)
+
+
+def test_what_is_gone_is_named(target: LabelField) -> None:
+    with pytest.raises(InputError, match="no dataset 'none'"):
+        list_samples("none")
+    with pytest.raises(InputError, match="holds no image"):
+        list_samples(target.dataset)
+    with pytest.raises(InputError, match="has no field 'predictions'"):
+        fiftyone_dataset.words_in_use(target)
+    with pytest.raises(InputError, match="has no view 'needs review' any more"):
+        open_app(target.dataset, NEEDS_REVIEW, 5999, browser=False)
