@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -35,12 +35,7 @@ def build_vocabulary(encoder: VisionLanguageEncoder, words: Words, ensemble: str
     """
     synonyms = _checked(words)
     strings = sorted({string for group in synonyms.values() for string in group})
-    path = _cache_path(encoder.text_key, ensemble, strings)
-    if path.exists():
-        features = load_file(path)["features"]
-    else:
-        features = _embed(encoder, strings, ensemble)
-        _store(path, features)
+    features = cached_features(encoder.text, encoder.text_key, ensemble, strings)
     row = {string: i for i, string in enumerate(strings)}
     embedding = torch.stack(
         [features[[row[s] for s in group]].mean(0) for group in synonyms.values()]
@@ -48,6 +43,29 @@ def build_vocabulary(encoder: VisionLanguageEncoder, words: Words, ensemble: str
     return Vocabulary(
         tuple(synonyms), F.normalize(embedding, dim=-1), tuple(map(tuple, synonyms.values()))
     )
+
+
+def cached_features(
+    embed: Callable[[Sequence[str]], torch.Tensor],
+    text_key: str,
+    ensemble: str,
+    strings: Sequence[str],
+) -> torch.Tensor:
+    """Features (K, D) of strings, averaged over the templates and then normalised.
+
+    Args:
+        embed: a text tower, from prompts to raw features.
+        text_key: tells the tower apart in the cache on disk.
+    """
+    path = _cache_path(text_key, ensemble, strings)
+    if path.exists():
+        return load_file(path)["features"]
+    prompts = templates(ensemble)
+    raw = embed([prompt(string) for string in strings for prompt in prompts])
+    averaged = raw.view(len(strings), len(prompts), -1).mean(1)
+    features = F.normalize(averaged, dim=-1).cpu()
+    _store(path, features)
+    return features
 
 
 def _checked(words: Words) -> dict[str, list[str]]:
@@ -76,15 +94,8 @@ def _check_strings(what: str, strings: Sequence[str]) -> None:
             raise InputError(f"{what} must not be empty, got a blank one")
 
 
-def _embed(encoder: VisionLanguageEncoder, strings: list[str], ensemble: str) -> torch.Tensor:
-    prompts = templates(ensemble)
-    features = encoder.text([prompt(string) for string in strings for prompt in prompts])
-    averaged = features.view(len(strings), len(prompts), -1).mean(1)
-    return F.normalize(averaged, dim=-1).cpu()
-
-
-def _cache_path(text_key: str, ensemble: str, strings: list[str]) -> Path:
-    content = json.dumps([text_key, ensemble, strings])
+def _cache_path(text_key: str, ensemble: str, strings: Sequence[str]) -> Path:
+    content = json.dumps([text_key, ensemble, list(strings)])
     name = hashlib.sha256(content.encode()).hexdigest()[:24]
     return cache_folder() / "vocabularies" / f"{name}.safetensors"
 

@@ -18,7 +18,7 @@ from regionspot.model import SHIPPED, build_encoder
 from regionspot.presets import ModelConfig, preset
 from regionspot.scoring import Scoring
 from regionspot.types import Vocabulary
-from regionspot.vocabulary import build_vocabulary
+from regionspot.vocabulary import Words, build_vocabulary
 from train.data import AnnotatedImage, listed_words, load_coco
 from train.features import ImageFeatures, Tower, extract, load_features
 from train.fit import fit
@@ -29,6 +29,9 @@ from train.recipes import mini as mini_recipe
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
 
+CORES = os.cpu_count() or 1
+MINI = mini_recipe()
+
 Data = Annotated[Path, typer.Option(help="Folder with instances.json (COCO) and images/.")]
 Cache = Annotated[Path, typer.Option(help="Where features are kept.")]
 Workers = Annotated[int, typer.Option(help="Processes for the frozen towers.")]
@@ -38,7 +41,7 @@ Workers = Annotated[int, typer.Option(help="Processes for the frozen towers.")]
 def extract_command(
     data: Data,
     cache: Cache = Path(".work/features"),
-    workers: Workers = os.cpu_count() or 1,
+    workers: Workers = CORES,
 ) -> None:
     """Compute the frozen towers' features of a data set; goes on where it stopped."""
     extract_with_progress(preset("mini"), load_coco(data), cache, workers)
@@ -50,14 +53,14 @@ def mini(
     cache: Cache = Path(".work/features"),
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")] = SHIPPED
     / "mini.safetensors",
-    workers: Workers = os.cpu_count() or 1,
-    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = Recipe(
-        preset("mini")
-    ).epochs,
-    seed: Annotated[int, typer.Option(help="Of the weights and of the order of images.")] = 0,
+    workers: Workers = CORES,
+    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = MINI.epochs,
+    seed: Annotated[
+        int, typer.Option(help="Of the weights and of the order of images.")
+    ] = MINI.seed,
 ) -> None:
     """Train the head of the preset `mini` on one data set: extract, train, calibrate, save."""
-    recipe = replace(mini_recipe(), epochs=epochs, seed=seed)
+    recipe = replace(MINI, epochs=epochs, seed=seed)
     images = load_coco(data)
     features = extract_with_progress(recipe.model, images, cache, workers)
     vocabulary = embed_words(recipe.model, used_words(images))
@@ -66,9 +69,9 @@ def mini(
 
     def report(epoch: int, loss: float, head: RegionHead) -> None:
         found = region_cosines(head, held_out, vocabulary)
+        best, five = (top_k(found, held_out, vocabulary, k) for k in (1, 5))
         console.print(
-            f"epoch {epoch}/{recipe.epochs}: loss {loss:.3f}, held-out top-1 "
-            f"{top_k(found, held_out, vocabulary, 1)}, top-5 {top_k(found, held_out, vocabulary, 5)}"
+            f"epoch {epoch}/{recipe.epochs}: loss {loss:.3f}, held-out top-1 {best}, top-5 {five}"
         )
 
     head = fit(recipe, training, vocabulary, report)
@@ -84,9 +87,12 @@ def measure(
     data: Annotated[list[Path], typer.Option(help="One or more folders like --data of mini.")],
     cache: Cache = Path(".work/features"),
     checkpoint: Annotated[Path, typer.Option(help="The head.")] = SHIPPED / "mini.safetensors",
-    workers: Workers = os.cpu_count() or 1,
+    workers: Workers = CORES,
     listed: Annotated[
         bool, typer.Option(help="Choose among all words that the data lists, not those it uses.")
+    ] = False,
+    synonyms: Annotated[
+        bool, typer.Option(help="Average the synonyms that the data lists into each word.")
     ] = False,
 ) -> None:
     """Top-1 and top-5 on the given boxes of data sets, with 95% intervals over images."""
@@ -96,7 +102,11 @@ def measure(
     for folder in data:
         images = load_coco(folder)
         features = extract_with_progress(config, images, cache, workers)
-        words = listed_words(folder) if listed else used_words(images)
+        groups = listed_words(folder)
+        words = {
+            name: groups[name] if synonyms else [name]
+            for name in (groups if listed else used_words(images))
+        }
         vocabulary = embed_words(config, words)
         found = region_cosines(trained.head, features, vocabulary)
         table.add_row(
@@ -115,7 +125,7 @@ def used_words(images: list[AnnotatedImage]) -> list[str]:
     return sorted({name for image in images for name in image.names})
 
 
-def embed_words(config: ModelConfig, words: list[str]) -> Vocabulary:
+def embed_words(config: ModelConfig, words: Words) -> Vocabulary:
     """Embed words with the text tower of a configuration."""
     encoder = build_encoder(config.encoder, torch.device("cpu"), torch.float32)
     return build_vocabulary(encoder, words, config.encoder.templates)

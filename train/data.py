@@ -29,10 +29,15 @@ class AnnotatedImage:
     names: tuple[str, ...]
 
 
-def listed_words(folder: Path) -> list[str]:
-    """The words of all categories that `folder/instances.json` lists, used or not."""
+def listed_words(folder: Path) -> dict[str, list[str]]:
+    """The words of all categories that `folder/instances.json` lists, each with its synonyms."""
     content = json.loads((folder / "instances.json").read_text(encoding="utf-8"))
-    return [readable(category["name"]) for category in content["categories"]]
+    words: dict[str, list[str]] = {}
+    for category in content["categories"]:
+        name = readable(category["name"])
+        strings = [name, *map(readable, category.get("synonyms", ()))]
+        words[name] = list(dict.fromkeys(words.get(name, []) + strings))
+    return words
 
 
 def load_coco(folder: Path) -> list[AnnotatedImage]:

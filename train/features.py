@@ -25,7 +25,7 @@ from regionspot.device import fast_dtype
 from regionspot.errors import InputError
 from regionspot.localizers.sam import ImageArray, SamLocalizer, build_sam
 from regionspot.model import build_encoder
-from regionspot.presets import ModelConfig
+from regionspot.presets import EncoderConfig, ModelConfig
 from regionspot.weights import sha256_by_preset
 from train.data import AnnotatedImage
 
@@ -114,10 +114,17 @@ def load_features(
     Raises:
         InputError: a shard was not extracted.
     """
+    encoder = build_encoder(config.encoder, torch.device("cpu"), torch.float32)
     tokens = _load_tower(config, "localizer", images, cache)
     maps = _load_tower(config, "encoder", images, cache)
     return [
-        ImageFeatures(image.names, t["tokens"], m["memory"], m.get("pooled"), m.get("prior"))
+        ImageFeatures(
+            image.names,
+            t["tokens"],
+            m["memory"],
+            m.get("pooled"),
+            encoder.prior(m["pooled"].float()) if "pooled" in m else None,
+        )
         for image, t, m in zip(images, tokens, maps, strict=True)
     ]
 
@@ -150,13 +157,20 @@ def feature_folder(
         boxes.update(np.ascontiguousarray(image.boxes).tobytes())
     key = {
         "tower": tower,
-        "config": config.localizer if tower == "localizer" else asdict(config.encoder),
+        "config": config.localizer if tower == "localizer" else _image_side(config.encoder),
         "weights": sha256_by_preset(config.name),
         "precision": str(fast_dtype(torch.device("cpu"))),
         "boxes": boxes.hexdigest(),
     }
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     return cache / f"{tower}-{name}"
+
+
+def _image_side(encoder: EncoderConfig) -> dict[str, object]:
+    """What the image features depend on; the text side may change without a new extraction."""
+    settings = asdict(encoder)
+    del settings["templates"]
+    return settings
 
 
 def _shards(images: Sequence[AnnotatedImage]) -> Iterator[Sequence[AnnotatedImage]]:
@@ -195,7 +209,7 @@ def _encoder(config: ModelConfig) -> Extractor:
         (seen,) = encoder.image_tokens([pixels])
         regions = encoder.pool(seen, image.boxes, image.width, image.height)
         memory = {"memory": seen.sequence()}
-        return memory if regions is None else memory | vars(regions)
+        return memory if regions is None else memory | {"pooled": regions.pooled}
 
     return maps
 

@@ -76,7 +76,7 @@ def fit(
                     f"({recipe.learning_rate}) or look for broken features"
                 )
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(head.parameters(), recipe.gradient_norm)
             optimizer.step()
             schedule.step()
@@ -121,7 +121,7 @@ def collate(
     images: Sequence[ImageFeatures], rows: Sequence[torch.Tensor], words: dict[str, int]
 ) -> Batch:
     """Pad images to one batch, taking the given rows of each image's regions."""
-    tokens = _pad([i.tokens[r] for i, r in zip(images, rows, strict=True)])
+    tokens = [image.tokens[kept].float() for image, kept in zip(images, rows, strict=True)]
     target = pad_sequence(
         [
             torch.tensor([words[image.names[row]] for row in kept.tolist()])
@@ -131,7 +131,7 @@ def collate(
         padding_value=-1,
     )
     return Batch(
-        tokens,
+        pad_sequence(tokens, batch_first=True),
         torch.stack([image.memory for image in images]).float(),
         target < 0,
         _pad([i.pooled[r] for i, r in zip(images, rows, strict=True) if i.pooled is not None]),
@@ -152,7 +152,8 @@ def _shuffled(
 ) -> Iterator[Batch]:
     words = {name: i for i, name in enumerate(vocabulary.names)}
     order = torch.randperm(len(images), generator=generator)
-    for chosen in order.split(recipe.images_per_step):
+    for start in range(0, len(images), recipe.images_per_step):
+        chosen = order[start : start + recipe.images_per_step]
         batch = [images[i] for i in chosen.tolist()]
         rows = [_some_rows(len(i.names), recipe.region_dropout, generator) for i in batch]
         yield collate(batch, rows, words)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
+from torch.nn import functional as F
 
 from regionspot.head import RegionHead
 from regionspot.scoring import cosines
@@ -72,5 +72,16 @@ def calibrate_presence(
     best = torch.cat([cosine.max(1).values for cosine in found])
     chosen = torch.cat([cosine.argmax(1) for cosine in found])
     target = torch.tensor([words[name] for image in images for name in image.names])
-    platt = LogisticRegression(C=1e6).fit(best[:, None].numpy(), (chosen == target).numpy())
-    return float(platt.coef_[0, 0]), float(platt.intercept_[0])
+    right = (chosen == target).float()
+    platt = torch.tensor([10.0, -3.0], requires_grad=True)
+    optimizer = torch.optim.LBFGS([platt], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = F.binary_cross_entropy_with_logits(platt[0] * best + platt[1], right)
+        torch.autograd.backward(value)
+        return value
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    scale, bias = platt.tolist()
+    return scale, bias

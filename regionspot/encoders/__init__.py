@@ -37,6 +37,9 @@ class VisionLanguageEncoder(Protocol):
         None where the encoder offers no more to the head than its map, as in the paper.
         """
 
+    def prior(self, pooled: torch.Tensor) -> torch.Tensor:
+        """What the image tower's own classes say of pooled features: (N, P) to (N, D)."""
+
     def text(self, strings: Sequence[str]) -> torch.Tensor:
         """Raw text features (K, D), before any averaging and normalisation."""
 

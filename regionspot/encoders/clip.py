@@ -80,6 +80,10 @@ class ClipEncoder:
     def pool(self, tokens: ImageTokens, boxes: FloatArray, width: int, height: int) -> None:
         """Nothing: the head reads CLIP's map by attention alone, as in the paper."""
 
+    def prior(self, pooled: torch.Tensor) -> torch.Tensor:
+        """CLIP has no classes of its own; `pool` gives nothing to ask this of."""
+        raise AssertionError("pool returns None for CLIP")
+
     def preprocess(self, images: Sequence[ImageArray]) -> torch.Tensor:
         """Squares (B, 3, side, side), normalised with CLIP's mean and deviation."""
         size = (self.side, self.side)

@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 from timm.data.imagenet_info import ImageNetInfo
 from timm.models import EfficientNet
 from tokenizers import Tokenizer
+from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from regionspot.boxes import FloatArray
 from regionspot.localizers.sam import ImageArray
-from regionspot.templates import BARE_NAME
 from regionspot.types import ImageTokens, PooledRegions
-from regionspot.vocabulary import build_vocabulary
+from regionspot.vocabulary import cached_features
 from regionspot.weights import WEIGHTS, locate
 
 TEXT_BATCH = 256
@@ -40,7 +40,7 @@ class ImagenetMiniLm:
 
     logit_scale = 20.0
     text_width = 384
-    text_key = WEIGHTS["minilm-weights"].sha256
+    text_key = f"centred-{WEIGHTS['minilm-weights'].sha256}"
 
     def __init__(
         self, input_sizes: tuple[int, ...], device: torch.device, dtype: torch.dtype
@@ -77,7 +77,7 @@ class ImagenetMiniLm:
     def image_features(self, images: Sequence[ImageArray]) -> torch.Tensor:
         """(B, 384): ImageNet's words for each whole image, weighted by their probabilities."""
         pooled = self._map(images, NATIVE_SIDE).mean((2, 3))
-        return self._words_for(pooled).cpu()
+        return self.prior(pooled).cpu()
 
     @torch.inference_mode()
     def pool(
@@ -100,24 +100,40 @@ class ImagenetMiniLm:
             rows = level == number
             scaled = shares[rows] * feature_map.shape[-1]
             pooled[rows] = roi_align(feature_map[None], [scaled], 1, aligned=True)[:, :, 0, 0]
-        return PooledRegions(pooled, self._words_for(pooled))
+        return PooledRegions(pooled, self.prior(pooled))
 
-    def _words_for(self, pooled: torch.Tensor) -> torch.Tensor:
+    @torch.inference_mode()
+    def prior(self, pooled: torch.Tensor) -> torch.Tensor:
+        """ImageNet's words for map features (N, 1280): their embeddings (N, 384), averaged by the
+        tower's probabilities of the classes."""
         classes = self.image_tower.classifier(pooled).softmax(-1)
-        return torch.as_tensor(classes @ self._class_words)
+        return torch.as_tensor(classes @ (self._class_words - self._centre))
 
     @cached_property
     def _class_words(self) -> torch.Tensor:
-        """Embeddings (1000, 384) of ImageNet's class names, synonyms averaged."""
+        """Sentence features (1000, 384) of ImageNet's classes, synonyms averaged."""
         info = ImageNetInfo()
-        named = {}
-        for i in range(1000):
-            names = info.index_to_description(i)
-            named[f"{i} {names}"] = names.split(", ")
-        return build_vocabulary(self, named, BARE_NAME).embedding.to(self.device)
+        groups = [info.index_to_description(i).split(", ") for i in range(1000)]
+        strings = sorted({name for group in groups for name in group})
+        row = {name: i for i, name in enumerate(strings)}
+        features = cached_features(self._sentences, f"{self.text_key}-raw", "photo", strings)
+        means = [features[[row[name] for name in group]].mean(0) for group in groups]
+        return torch.stack(means).to(self.device)
+
+    @cached_property
+    def _centre(self) -> torch.Tensor:
+        """What all names of things share in the space of sentences (384,)."""
+        return self._class_words.mean(0)
+
+    def text(self, strings: Sequence[str]) -> torch.Tensor:
+        """Sentence embeddings (K, 384), less what all names of things share.
+
+        All-MiniLM puts short names close together; without their common part they differ more.
+        """
+        return F.normalize(self._sentences(strings), dim=-1) - self._centre
 
     @torch.inference_mode()
-    def text(self, strings: Sequence[str]) -> torch.Tensor:
+    def _sentences(self, strings: Sequence[str]) -> torch.Tensor:
         """Mean-pooled token embeddings (K, 384)."""
         parts = []
         for start in range(0, len(strings), TEXT_BATCH):
