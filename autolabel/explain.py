@@ -20,6 +20,7 @@ from regionspot.scoring import presence as presence_of
 
 BEST_WORDS = 5
 PROPOSED_BOXES = 6
+POOLED = "This model also reads features pooled inside the box, which no picture here shows."
 
 
 def explain(
@@ -47,7 +48,8 @@ def explain(
     loaded = load_model(model, device)
     chosen = given if len(given) else proposed_boxes(loaded, image)
     explained = explain_regions(loaded, image, chosen, words)
-    page = draw_page(image, explained, f"{image_path.name}  ·  {model}, {len(words)} words")
+    title = f"{image_path.name}  ·  {model}, {len(words)} words"
+    page = draw_page(image, explained, title, (POOLED,) if loaded.config.head.pooled_width else ())
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f"{out.name}.{os.getpid()}.part")
     page.save(temporary, "PNG")

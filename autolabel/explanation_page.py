@@ -13,7 +13,7 @@ from regionspot.boxes import FloatArray
 
 PANEL_WIDTH, PANEL_HEIGHT = 560, 340
 WORDS_WIDTH, WORD_HEIGHT = 380, 44
-MARGIN, GAP, TITLE_HEIGHT, FOOTER_HEIGHT = 28, 24, 92, 76
+MARGIN, GAP, TITLE_HEIGHT, LINE_HEIGHT = 28, 24, 92, 26
 PAPER, INK, FAINT, TRACK, ACCENT = "#f6f5f2", "#1d1d1f", "#6b6b70", "#e1dfd9", "#c8371b"
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 BOLD = FONT.with_name("DejaVuSans-Bold.ttf")
@@ -44,18 +44,24 @@ class Explanation:
     class_token: float
 
 
-def draw_page(image: ImageArray, regions: Sequence[Explanation], title: str) -> Image.Image:
-    """The page of some regions of an image, uint8 (H, W, 3) RGB."""
+def draw_page(
+    image: ImageArray, regions: Sequence[Explanation], title: str, notes: Sequence[str] = ()
+) -> Image.Image:
+    """The page of some regions of an image, uint8 (H, W, 3) RGB.
+
+    Args:
+        notes: lines that are added at the bottom.
+    """
     H, W, _ = image.shape
     scale = min(PANEL_WIDTH / W, PANEL_HEIGHT / H)
     size = max(1, round(W * scale)), max(1, round(H * scale))
     panel = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
     row_height = max(size[1], (1 + max(len(each.words) for each in regions)) * WORD_HEIGHT) + GAP
     column = size[0] + GAP
+    footer = (*FOOTER, *notes)
     width = max(MARGIN * 2 + 2 * column + WORDS_WIDTH, 1040)
-    page = Image.new(
-        "RGB", (width, TITLE_HEIGHT + len(regions) * row_height + FOOTER_HEIGHT), PAPER
-    )
+    height = TITLE_HEIGHT + len(regions) * row_height + len(footer) * LINE_HEIGHT + 2 * MARGIN
+    page = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(page)
     draw.text((MARGIN, 18), title, INK, _font(22, BOLD))
     for left, heading in zip(
@@ -68,8 +74,8 @@ def draw_page(image: ImageArray, regions: Sequence[Explanation], title: str) -> 
         heated = outlined(attention_over(panel, each.attention), each.box * scale)
         page.paste(heated, (MARGIN + column, top))
         _draw_words(draw, each, MARGIN + 2 * column, top, width - MARGIN)
-    for line, text in enumerate(FOOTER):
-        y = page.height - FOOTER_HEIGHT + 10 + 26 * line
+    for line, text in enumerate(footer):
+        y = page.height - MARGIN - LINE_HEIGHT * (len(footer) - line)
         draw.text((MARGIN, y), text, INK if line == 0 else FAINT, _font(15))
     return page
 
