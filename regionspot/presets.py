@@ -74,7 +74,12 @@ PRESETS: dict[str, ModelConfig] = {
             localizer="mobile-sam",
             encoder=EncoderConfig("imagenet-minilm", (480, 960), "photo"),
             head=HeadConfig(
-                map_width=1280, text_width=384, width=256, pooled_width=1280, prior_weight=0.5
+                map_width=1280,
+                text_width=384,
+                width=256,
+                dropout=0.25,
+                pooled_width=1280,
+                prior_weight=0.5,
             ),
         ),
         _openai_clip("bb", "ViT-B-16-quickgelu", 224, 768, 512),

@@ -23,15 +23,15 @@ class Recipe:
     model: ModelConfig
     seed: int = 0
     held_out: float = 0.05
-    epochs: int = 14
+    epochs: int = 8
     images_per_step: int = 16
     learning_rate: float = 4e-4
-    weight_decay: float = 0.05
+    weight_decay: float = 0.1
     gradient_norm: float = 1.0
     warmup: float = 0.1
     region_dropout: float = 0.5
-    label_smoothing: float = 0.05
-    balance: float = 0.2
+    label_smoothing: float = 0.1
+    balance: float = 0.3
     logit_scale: float = 20.0
 
 
