@@ -1,1 +1,104 @@
-"""Detectors propose boxes; what they think the boxes hold is not asked."""
+"""Detectors propose boxes; what they think the boxes hold is not asked.
+
+`DETECTORS` maps a name to a function that builds the detector; further detectors are added there.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from segment_anything.modeling import Sam
+
+from integrations.detectors.base import MAX_BOXES, NMS_IOU, Detector
+from integrations.detectors.merged import Merged
+from integrations.detectors.nanodet import PUBLISHED_SIDE, NanoDet
+from integrations.detectors.sam_grid import SamGrid
+from regionspot.errors import InputError
+
+__all__ = ["DETECTORS", "Detector", "DetectorOptions", "build_detector"]
+
+SAM_GRID_WEIGHT = 0.3
+
+
+@dataclass(frozen=True)
+class DetectorOptions:
+    """What every detector is built from.
+
+    Attributes:
+        sam: the localizer's model, for the detectors that segment; None where there is none.
+        device: where a detector with a network of its own runs it.
+        max_boxes: at most so many boxes an image.
+        nms_iou: of two boxes that overlap by more than this, the one of lower score goes.
+    """
+
+    sam: Sam | None = None
+    device: str | torch.device = "cpu"
+    max_boxes: int = MAX_BOXES
+    nms_iou: float = NMS_IOU
+
+
+def _nanodet(options: DetectorOptions) -> Detector:
+    return NanoDet(options.device, options.max_boxes, options.nms_iou)
+
+
+def _nanodet_416(options: DetectorOptions) -> Detector:
+    """The published input size alone: a third of the time, far fewer small things."""
+    return NanoDet(
+        options.device,
+        options.max_boxes,
+        options.nms_iou,
+        sides=(PUBLISHED_SIDE,),
+        name="nanodet-416",
+    )
+
+
+def _sam_grid(options: DetectorOptions) -> Detector:
+    if options.sam is None:
+        raise InputError("the detector sam-grid needs the model of a SAM localizer")
+    return SamGrid(options.sam, options.max_boxes, options.nms_iou)
+
+
+def _both(options: DetectorOptions) -> Detector:
+    return Merged(
+        [_nanodet(options), _sam_grid(options)],
+        [1.0, SAM_GRID_WEIGHT],
+        options.max_boxes,
+        options.nms_iou,
+    )
+
+
+DETECTORS: dict[str, Callable[[DetectorOptions], Detector]] = {
+    "nanodet": _nanodet,
+    "nanodet-416": _nanodet_416,
+    "sam-grid": _sam_grid,
+    "nanodet+sam-grid": _both,
+}
+
+
+def build_detector(
+    name: str,
+    *,
+    sam: Sam | None = None,
+    device: str | torch.device = "cpu",
+    max_boxes: int = MAX_BOXES,
+    nms_iou: float = NMS_IOU,
+) -> Detector:
+    """The detector of a name in `DETECTORS`.
+
+    `nanodet+sam-grid` is the union of the two, suppressed class-agnostically. NanoDet's score is
+    a class probability, SAM's says how well-defined a mask is: nearly every mask scores above
+    0.8, whether it is a thing or a patch of wall. So SAM's is multiplied by `SAM_GRID_WEIGHT`.
+
+    Args:
+        name: of the detector.
+        sam: the localizer's model; `sam-grid` needs it.
+        device: where a detector with a network of its own runs it.
+        max_boxes: at most so many boxes an image.
+        nms_iou: of two boxes that overlap by more than this, the one of lower score goes.
+
+    Raises:
+        InputError: no such name, `sam` is needed and missing, or a weight file cannot be had.
+    """
+    if name not in DETECTORS:
+        raise InputError(f"unknown detector {name!r}; known are {', '.join(DETECTORS)}")
+    return DETECTORS[name](DetectorOptions(sam, device, max_boxes, nms_iou))

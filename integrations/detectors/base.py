@@ -1,0 +1,83 @@
+"""The detectors' protocol, and the steps that all of them share."""
+
+from typing import Protocol
+
+import torch
+from torchvision.ops import nms
+
+from integrations.images import ImageArray
+from regionspot.boxes import FloatArray, clip
+from regionspot.errors import InputError
+from regionspot.types import Proposals
+
+NMS_IOU = 0.65
+MAX_BOXES = 100
+
+
+class Detector(Protocol):
+    """Proposes boxes; what a box holds is for others to say.
+
+    Attributes:
+        name: what the command line and the run's manifest call it.
+    """
+
+    name: str
+
+    def detect(self, image: ImageArray) -> Proposals:
+        """Boxes that may hold an object, whatever its class.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, after EXIF orientation, of any size from 1 x 1.
+
+        Returns:
+            Proposals in pixels of `image`, clipped to it, by descending score, with no two
+            boxes that overlap by more than the detector's IoU limit. There may be none.
+
+        Raises:
+            InputError: the image is of another shape or type.
+        """
+        ...
+
+
+def check_image(image: ImageArray) -> tuple[int, int]:
+    """The height and width of an image.
+
+    Raises:
+        InputError: it is no uint8 array (H, W, 3), or it has no pixels.
+    """
+    if image.dtype != "uint8" or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise InputError(f"image must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}")
+    return image.shape[0], image.shape[1]
+
+
+def fit_longest(height: int, width: int, side: int) -> tuple[int, int]:
+    """Height and width scaled until the longer is `side` pixels; neither is less than 1."""
+    scale = side / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def select(
+    boxes: FloatArray,
+    score: FloatArray,
+    image_size: tuple[int, int],
+    nms_iou: float,
+    max_boxes: int,
+) -> Proposals:
+    """Clip boxes, drop those left empty, suppress class-agnostically and keep the best.
+
+    Args:
+        boxes: (N, 4) xyxy pixels of the image.
+        score: (N,) in [0, 1].
+        image_size: height and width in pixels.
+        nms_iou: of two boxes that overlap by more than this, the one of lower score goes.
+        max_boxes: at most so many are kept.
+
+    Returns:
+        The boxes kept, by descending score.
+    """
+    height, width = image_size
+    boxes = clip(boxes, width, height)
+    inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    boxes, score = boxes[inside], score[inside]
+    kept = nms(torch.from_numpy(boxes), torch.from_numpy(score), nms_iou)[:max_boxes].numpy()
+    return Proposals(boxes[kept], score[kept])

@@ -1,0 +1,222 @@
+"""Detectors on real photos: NanoDet as published, and SAM from a coarse grid."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from integrations.detectors import DETECTORS, Detector, build_detector, measure
+from integrations.detectors.merged import Merged
+from integrations.detectors.nanodet import PUBLISHED_SIDE, NanoDet
+from integrations.detectors.sam_grid import SamGrid
+from regionspot.boxes import iou
+from regionspot.errors import InputError
+from regionspot.localizers.mobile_sam import build_mobile_sam
+from regionspot.types import Proposals
+from regionspot.weights import locate
+from tests.integrations.tfjs import evaluate
+
+Photo = Callable[[str], Image.Image]
+
+
+@pytest.fixture(scope="module")
+def nanodet() -> Detector:
+    return build_detector("nanodet")
+
+
+@pytest.fixture(scope="module")
+def sam_grid() -> Detector:
+    return SamGrid(build_mobile_sam(), points_per_side=4)
+
+
+@pytest.fixture(params=["nanodet", "sam_grid", "merged"])
+def detector(request: pytest.FixtureRequest) -> Detector:
+    if request.param == "merged":
+        parts = [request.getfixturevalue("nanodet"), request.getfixturevalue("sam_grid")]
+        return Merged(parts, [1.0, 0.5], max_boxes=20)
+    found: Detector = request.getfixturevalue(request.param)
+    return found
+
+
+def check(proposals: Proposals, width: int, height: int, nms_iou: float = 0.65) -> None:
+    """What holds of every detector's answer."""
+    x1, y1, x2, y2 = proposals.boxes.T
+    assert (x1 >= 0).all()
+    assert (y1 >= 0).all()
+    assert (x2 <= width).all()
+    assert (y2 <= height).all()
+    assert (x1 < x2).all()
+    assert (y1 < y2).all()
+    assert (np.diff(proposals.score) <= 0).all()
+    assert ((proposals.score > 0) & (proposals.score <= 1)).all()
+    overlaps = iou(proposals.boxes, proposals.boxes) - np.eye(len(proposals))
+    assert (overlaps <= nms_iou + 1e-5).all()
+
+
+def test_every_detector_keeps_the_protocol(detector: Detector, photo: Photo) -> None:
+    image = photo("chelsea")
+    found = detector.detect(np.asarray(image))
+    check(found, image.width, image.height)
+    assert 3 < len(found) <= 100
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (30_000, 40), (1, 3_000), (64, 64)])
+@pytest.mark.parametrize("name", ["nanodet", "sam_grid"])
+def test_odd_images_break_nothing(
+    name: str, width: int, height: int, request: pytest.FixtureRequest
+) -> None:
+    found = request.getfixturevalue(name).detect(np.zeros((height, width, 3), np.uint8))
+    check(found, width, height)
+
+
+@pytest.mark.parametrize(
+    ("name", "box"),
+    [
+        ("astronaut", (12, 5, 370, 512)),
+        ("chelsea", (0, 0, 450, 300)),
+        ("coffee", (82, 25, 460, 395)),
+        ("motorcycle_left", (97, 85, 690, 450)),
+    ],
+)
+def test_nanodet_finds_the_thing_in_the_photo(
+    name: str, box: tuple[int, ...], nanodet: Detector, photo: Photo
+) -> None:
+    found = nanodet.detect(np.asarray(photo(name)))
+    hits = iou(found.boxes[:5], np.array([box], np.float32))
+    assert hits.max() > 0.8
+
+
+def test_a_mirrored_photo_gives_mirrored_boxes(nanodet: Detector, photo: Photo) -> None:
+    image = np.asarray(photo("motorcycle_left"))
+    found, mirrored = nanodet.detect(image), nanodet.detect(image[:, ::-1])
+    boxes = mirrored.boxes.copy()
+    boxes[:, [0, 2]] = image.shape[1] - mirrored.boxes[:, [2, 0]]
+    best = iou(found.boxes[:5], boxes).max(axis=1)
+    assert best[0] > 0.9
+    assert best.mean() > 0.75
+
+
+def test_the_same_photo_gives_the_same_boxes(nanodet: Detector, photo: Photo) -> None:
+    image = np.asarray(photo("coffee"))
+    first, second = nanodet.detect(image), nanodet.detect(image)
+    assert first.boxes.tobytes() == second.boxes.tobytes()
+    assert first.score.tobytes() == second.score.tobytes()
+
+
+def test_more_pixels_give_the_same_boxes(nanodet: Detector, photo: Photo) -> None:
+    image = photo("motorcycle_left")
+    large = image.resize((image.width * 3, image.height * 3))
+    found, enlarged = nanodet.detect(np.asarray(image)), nanodet.detect(np.asarray(large))
+    assert iou(found.boxes[:3], enlarged.boxes / 3).max(axis=1).min() > 0.9
+
+
+def test_the_rebuilt_network_agrees_with_the_published_graph(photo: Photo) -> None:
+    detector = NanoDet()
+    x, _ = detector.preprocess(np.asarray(photo("astronaut")), PUBLISHED_SIDE)
+    outputs = evaluate(locate("nanodet-graph"), locate("nanodet-weights"), x)
+    with torch.inference_mode():
+        scores, distances = detector.network(x)
+    expected_scores = torch.cat(outputs[:3], dim=1)
+    expected_distances = torch.cat(outputs[3:], dim=1)
+    assert expected_scores.max() > 0.5
+    torch.testing.assert_close(scores, expected_scores, atol=1e-4, rtol=0)
+    torch.testing.assert_close(distances.flatten(2), expected_distances, atol=1e-3, rtol=0)
+
+
+def test_sam_grid_finds_what_has_no_coco_name(sam_grid: Detector, photo: Photo) -> None:
+    found = sam_grid.detect(np.asarray(photo("rocket")))
+    rocket = np.array([(314, 140, 332, 355)], np.float32)
+    assert iou(found.boxes, rocket).max() > 0.5
+
+
+class Fixed:
+    """A detector that always says the same."""
+
+    def __init__(self, name: str, boxes: list[list[float]], score: list[float]) -> None:
+        self.name = name
+        self.answer = Proposals(np.array(boxes), np.array(score))
+
+    def detect(self, image: np.ndarray) -> Proposals:
+        return self.answer
+
+
+def test_merging_weighs_scores_and_suppresses_across_detectors() -> None:
+    first = Fixed("a", [[0, 0, 10, 10]], [0.5])
+    second = Fixed("b", [[0, 0, 10, 11], [20, 20, 30, 30]], [0.9, 0.8])
+    merged = Merged([first, second], [1.0, 0.25])
+    found = merged.detect(np.zeros((40, 40, 3), np.uint8))
+    assert merged.name == "a+b"
+    np.testing.assert_allclose(found.score, [0.5, 0.2])
+    assert found.boxes[1].tolist() == [20, 20, 30, 30]
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"'yolo'; known are .*sam-grid"):
+        build_detector("yolo")
+
+
+def test_sam_grid_says_what_it_needs() -> None:
+    with pytest.raises(InputError, match="needs the model of a SAM localizer"):
+        build_detector("sam-grid")
+
+
+def test_a_detector_bears_the_name_it_is_known_by() -> None:
+    sam = build_mobile_sam()
+    for name in DETECTORS:
+        assert build_detector(name, sam=sam).name == name
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)]
+)
+def test_what_is_no_rgb_image_is_refused(image: np.ndarray, nanodet: Detector) -> None:
+    with pytest.raises(InputError, match=r"image must be \(H, W, 3\) uint8 RGB, got"):
+        nanodet.detect(image)
+
+
+@pytest.fixture
+def labelled(tmp_path: Path, photo: Photo) -> Path:
+    """A data set of one photo: two labels, and a crowd that does not count."""
+    (tmp_path / "images").mkdir()
+    photo("coffee").save(tmp_path / "images" / "a.png")
+    boxes = [([10, 10, 20, 20], 0), ([100, 100, 200, 200], 0), ([300, 0, 100, 100], 1)]
+    annotations = [
+        {"id": row, "image_id": 7, "category_id": row, "bbox": box, "area": box[2] * box[3]}
+        | {"iscrowd": crowd}
+        for row, (box, crowd) in enumerate(boxes, start=1)
+    ]
+    content = {
+        "images": [{"id": 7, "file_name": "a.png", "width": 600, "height": 400}],
+        "categories": [{"id": row, "name": f"thing {row}"} for row in (1, 2, 3)],
+        "annotations": annotations,
+    }
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_measuring_counts_labels_whatever_their_class(labelled: Path) -> None:
+    boxes = [[310, 10, 350, 60], [100, 100, 300, 300], [10, 10, 24, 30]]
+    figures = measure.measure(Fixed("fixed", boxes, [0.9, 0.8, 0.7]), labelled)
+    assert (figures.images, figures.boxes_an_image) == (1, 3)
+    assert figures.recall_50 == 1
+    # The small label is met with IoU 0.7: at 5 of the 10 limits.
+    assert figures.small_average_recall == pytest.approx(0.5)
+    assert figures.average_recall == pytest.approx(0.75)
+
+
+def test_the_command_prints_its_figures(labelled: Path) -> None:
+    arguments = ["--data", str(labelled), "--detector", "nanodet-416"]
+    result = CliRunner().invoke(measure.app, arguments)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["images"] == 1
+
+
+def test_the_command_names_a_missing_file(tmp_path: Path) -> None:
+    result = CliRunner().invoke(measure.app, ["--data", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "instances.json" in result.stderr
