@@ -1,0 +1,18 @@
+"""Benchmarks run with `make bench`, or by hand on a device of choice.
+
+pytest -s -o python_files='bench_*.py' tests/benchmarks --device cuda
+"""
+
+import pytest
+import torch
+
+from regionspot.device import resolve_device
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="cpu or cuda: what benchmarks run on")
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> torch.device:
+    return resolve_device(str(request.config.getoption("--device")))
