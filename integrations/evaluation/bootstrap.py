@@ -3,7 +3,8 @@
 Axes: I images, D predictions of one word, A sizes, T thresholds, R recalls.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -84,32 +85,48 @@ def _precision(right: Floats, wrong: Floats, totals: Floats, out: Floats) -> Non
             out[size, threshold] = envelope[reached, size, threshold].sum() / len(RECALLS)
 
 
+@dataclass(frozen=True)
+class Intervals:
+    """The middle 95% over sets of images drawn anew.
+
+    Attributes:
+        figures: low and high by figure; NaN where no draw could measure it.
+        words: (K, 2) low and high of each word's AP.
+    """
+
+    figures: dict[str, Interval]
+    words: Floats
+
+
+def draws_of(images: int, draws: int, seed: int = 0) -> Iterator[npt.NDArray[np.int64]]:
+    """How often each of the images is drawn (I,), with replacement, for each of some draws."""
+    generator = np.random.default_rng(seed)
+    for _ in range(draws):
+        yield np.bincount(generator.integers(0, images, images), minlength=images)
+
+
 def intervals(
-    matches: Matches,
-    paired: Paired,
-    draws: int,
-    seed: int = 0,
-    advance: Callable[[], None] = lambda: None,
-) -> dict[str, Interval]:
-    """The middle 95% of each figure over `draws` sets of as many images, drawn with replacement.
+    matches: Matches, paired: Paired, draws: int, advance: Callable[[], None] = lambda: None
+) -> Intervals:
+    """Intervals of each figure and word.
 
     Args:
+        draws: how many sets of as many images.
         advance: called after each draw.
-
-    Returns:
-        Low and high by figure; NaN where no draw could measure it.
     """
-    generator = np.random.default_rng(seed)
-    size = len(paired.images)
     limits = LVIS_LIMITS if paired.federated else COCO_LIMITS
     samples: dict[str, list[float]] = {}
-    for _ in range(draws):
-        weights = np.bincount(generator.integers(0, size, size), minlength=size)
+    words = np.full((draws, len(paired.categories)), np.nan)
+    for row, weights in enumerate(draws_of(len(paired.images), draws)):
         curves = weighted_curves(matches, weights, limits)
+        words[row] = curves.precision[:, 0].mean(axis=-1)
         for name, value in figures(curves, paired.categories, paired.federated).items():
             samples.setdefault(name, []).append(value)
         advance()
-    return {name: interval(values) for name, values in samples.items()}
+    return Intervals(
+        {name: interval(values) for name, values in samples.items()},
+        np.array([interval(column.tolist()) for column in words.T]).reshape(-1, 2),
+    )
 
 
 def interval(values: list[float]) -> Interval:

@@ -1,0 +1,179 @@
+"""`autolabel evaluate`: predictions, or a model, against labels that people made."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autolabel.cli.app import app, out_console, progress_console
+
+if TYPE_CHECKING:
+    from autolabel.evaluation.judge import Judgement
+    from autolabel.evaluation.settings import ModelRequest
+
+FILES, MODEL = "Predictions in a file", "Predictions of a model"
+DRAWS = 200
+
+
+@app.command()
+def evaluate(
+    gt: Annotated[
+        Path | None,
+        typer.Option(help="True labels: COCO or LVIS JSON.", rich_help_panel=FILES),
+    ] = None,
+    pred: Annotated[
+        Path | None,
+        typer.Option(help="Predictions: COCO JSON, or a list of results.", rich_help_panel=FILES),
+    ] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(help="True labels: COCO or LVIS JSON.", rich_help_panel=MODEL),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of its images.", rich_help_panel=MODEL)
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="mini, bb, bl or bl-336.", rich_help_panel=MODEL)
+    ] = "mini",
+    boxes: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="gt, proposals, or FILE.json of another detector; may be said again.",
+            show_default="gt and proposals",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    baselines: Annotated[
+        bool,
+        typer.Option(help="Measure the encoder alone, on crops.", rich_help_panel=MODEL),
+    ] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=MODEL)] = "auto",
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report"),
+    draws: Annotated[
+        int, typer.Option(help="Sets of images drawn anew, for the intervals.")
+    ] = DRAWS,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a report that is there.")
+    ] = False,
+) -> None:
+    """Compare labels with what people drew, and write a report.
+
+    The report is one page, `index.html`, besides figures as JSON and words as CSV. A model is
+    measured on given boxes and on proposals, beside the paper's baselines; the same command again
+    goes on where it was stopped.
+    """
+    from regionspot.errors import InputError
+
+    if draws < 1:
+        raise InputError(f"--draws must be 1 or more, got {draws}")
+    refuse_report(out, overwrite)
+    if gt and pred and not dataset:
+        evaluate_files(gt, pred, out, draws, overwrite)
+    elif dataset and images and not (gt or pred):
+        from autolabel.evaluation.settings import BOXES, ModelRequest
+
+        wanted = tuple(boxes or BOXES)
+        request = ModelRequest(
+            dataset, images, model, wanted, out, baselines, draws, device, overwrite
+        )
+        evaluate_with_model(request)
+    else:
+        raise InputError(
+            "give --gt GT.json with --pred PRED.json, or --dataset GT.json with --images DIR"
+        )
+
+
+def refuse_report(out: Path, overwrite: bool) -> None:
+    """Refuse a folder with a report in it before any work.
+
+    Raises:
+        InputError: there is one, and it may not be replaced.
+    """
+    from regionspot.errors import InputError
+
+    if (out / "index.html").exists() and not overwrite:
+        raise InputError(f"{out} holds a report; choose another --out, or say --overwrite")
+
+
+def evaluate_with_model(request: "ModelRequest") -> None:
+    """Measure a model, show the table and write the report."""
+    from rich.table import Table
+
+    from autolabel.evaluation.report import percent
+    from autolabel.evaluation.settings import evaluate_model
+
+    with ModelProgress() as progress:
+        settings, page = evaluate_model(request, progress)
+    names = [each.name for each in settings[0].figures]
+    table = Table("words by", "boxes", *names, "s an image", box=None, padding=(0, 2, 0, 0))
+    for each in settings:
+        values = (percent(figure.value) for figure in each.figures)
+        table.add_row(each.classifier, each.boxes, *values, f"{each.seconds:.2f}")
+    out_console().print(table)
+    out_console().print(f"report: {page}", soft_wrap=True, highlight=False)
+
+
+class ModelProgress:
+    """A bar for each row of the table."""
+
+    def __init__(self) -> None:
+        from rich.progress import Progress, TaskID
+
+        self._progress = Progress(console=progress_console())
+        self._task = TaskID(0)
+
+    def __enter__(self) -> "ModelProgress":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def begin(self, what: str, total: int, done: int) -> None:
+        """See `Reporter`."""
+        self._task = self._progress.add_task(what, total=total, completed=done)
+
+    def advance(self) -> None:
+        """See `Reporter`."""
+        self._progress.advance(self._task)
+
+
+def evaluate_files(gt: Path, pred: Path, out: Path, draws: int, overwrite: bool) -> None:
+    """Compare two files, show the figures and write the report."""
+    from rich.progress import Progress
+
+    from autolabel.evaluation.judge import judge_files
+    from autolabel.evaluation.report import write_report
+
+    with Progress(console=progress_console()) as progress:
+        task = progress.add_task("drawing images anew", total=None)
+        judgement = judge_files(gt, pred, draws, lambda: progress.advance(task))
+    facts = {"true labels": str(gt), "predictions": str(pred)}
+    page = write_report(out, f"Predictions {pred.name}", [judgement], (), facts, overwrite)
+    show_figures(judgement, page)
+
+
+def show_figures(judgement: "Judgement", page: Path) -> None:
+    """Print the figures of a judgement and where its page is."""
+    from rich.table import Table
+
+    from autolabel.evaluation.report import percent
+
+    console = out_console()
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("per cent", *(f"{each.kind}, middle 95%" for each in judgement.sections)):
+        table.add_column(column)
+    for rows in zip(*(each.figures for each in judgement.sections), strict=True):
+        cells = [
+            f"{percent(each.value)}  ({percent(each.low)} to {percent(each.high)})" for each in rows
+        ]
+        table.add_row(rows[0].name, *cells)
+    console.print(table)
+    classes = judgement.paired.classes
+    for count, what in (
+        (len(classes.unmatched_predicted), "words of the predictions are not among the true ones"),
+        (len(classes.unmatched_true), "true words cannot be predicted"),
+    ):
+        if count:
+            console.print(f"{count} {what}; the report lists them", highlight=False)
+    console.print(f"report: {page}", soft_wrap=True, highlight=False)

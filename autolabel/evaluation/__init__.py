@@ -1,0 +1,1 @@
+"""`autolabel evaluate`: figures with intervals, what goes wrong, and a page that shows both."""

@@ -1,0 +1,189 @@
+"""Compares predictions with the truth: all that a report says of one set of predictions."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from autolabel.evaluation.diagnosis import (
+    Calibration,
+    SizeRecall,
+    calibration,
+    confusions,
+    recall_by_size,
+)
+from integrations.evaluation.bootstrap import Interval, intervals
+from integrations.evaluation.curves import Curves, figures
+from integrations.evaluation.fast import fast_curves
+from integrations.evaluation.matches import Matches, match
+from integrations.evaluation.paired import Paired, is_federated, pair, read_predictions
+from integrations.formats.coco import read_coco
+from integrations.formats.labels import LabelledSet
+from regionspot.errors import InputError
+
+DRAWS = 200
+KINDS = {"bbox": "boxes", "segm": "masks"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure in [0, 1], and the middle 95% of it over images drawn anew."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Word:
+    """What was found of one word.
+
+    Attributes:
+        frequency: LVIS's r, c or f; empty where it is not known.
+        truth: true labels that count.
+        predictions: that were compared.
+    """
+
+    name: str
+    frequency: str
+    truth: int
+    predictions: int
+    ap: Figure
+    ap50: float
+    recall: float
+
+
+@dataclass(frozen=True)
+class Section:
+    """The figures of boxes or of masks."""
+
+    kind: str
+    figures: tuple[Figure, ...]
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """All that is found of one set of predictions.
+
+    Attributes:
+        title: what the predictions are.
+        paired: what was compared.
+        sections: of boxes, and of masks where both sides have some.
+    """
+
+    title: str
+    paired: Paired
+    sections: tuple[Section, ...]
+    calibration: Calibration
+    recalls: tuple[SizeRecall, ...]
+    confusions: Counter[tuple[str, str]]
+
+    @property
+    def boxes(self) -> Section:
+        """The section of boxes, which is always there."""
+        return self.sections[0]
+
+
+def judge_files(
+    truth: Path, predicted: Path, draws: int = DRAWS, advance: Callable[[], None] = lambda: None
+) -> Judgement:
+    """Compare a file of predictions with a COCO or LVIS file.
+
+    Args:
+        draws: sets of images drawn anew for the intervals.
+        advance: called after each draw.
+
+    Raises:
+        InputError: a file does not hold together, or the two have nothing in common.
+    """
+    data = read_coco(truth)
+    if not data.images or not any(image.annotations for image in data.images):
+        raise InputError(f"{truth} holds no label to compare with")
+    return judge(predicted.stem, data, read_predictions(predicted, data), draws, advance)
+
+
+def judge(
+    title: str,
+    truth: LabelledSet,
+    predicted: LabelledSet,
+    draws: int = DRAWS,
+    advance: Callable[[], None] = lambda: None,
+) -> Judgement:
+    """Compare predictions with the truth.
+
+    Raises:
+        InputError: they have no image or no word in common.
+    """
+    paired = pair(truth, predicted)
+    # What LVIS does not judge still says which words are mixed up, and where boxes are.
+    every = pair(truth, predicted, federated=False) if is_federated(truth) else paired
+    boxes = match(paired, "bbox")
+    sections = [_section(paired, "bbox", boxes, draws, advance)]
+    if has_masks(paired):
+        sections.append(_section(paired, "segm", match(paired, "segm"), draws, advance))
+    return Judgement(
+        title,
+        paired,
+        tuple(sections),
+        calibration(boxes, draws),
+        tuple(recall_by_size(every, draws)),
+        confusions(every),
+    )
+
+
+def has_masks(paired: Paired) -> bool:
+    """Whether both sides have masks."""
+    return any(each.mask for image in paired.images for each in image.annotations) and any(
+        each.mask for row in paired.predicted for each in row
+    )
+
+
+def steps(truth: LabelledSet, draws: int) -> int:
+    """How often `judge` calls `advance` at most."""
+    masks = any(each.mask for image in truth.images for each in image.annotations)
+    return draws * (2 if masks else 1)
+
+
+def _section(
+    paired: Paired, kind: str, matches: Matches, draws: int, advance: Callable[[], None]
+) -> Section:
+    curves = fast_curves(paired, kind)
+    found = intervals(matches, paired, draws, advance)
+    values = figures(curves, paired.categories, paired.federated)
+    return Section(
+        KINDS[kind],
+        tuple(
+            Figure(name, value, *_around(found.figures.get(name))) for name, value in values.items()
+        ),
+        _words(paired, curves, matches, found.words),
+    )
+
+
+def _around(found: Interval | None) -> Interval:
+    return (float("nan"), float("nan")) if found is None else found
+
+
+def _words(
+    paired: Paired, curves: Curves, matches: Matches, around: np.ndarray
+) -> tuple[Word, ...]:
+    """The words that the truth or the predictions have, best known first."""
+    truth = matches.truth_counts[:, :, 0].sum(axis=0)
+    predictions = np.bincount(matches.word, minlength=len(truth))
+    words = [
+        Word(
+            category.name,
+            category.frequency or "",
+            int(truth[row]),
+            int(predictions[row]),
+            Figure("AP", float(curves.precision[row, 0].mean()), *map(float, around[row])),
+            float(curves.precision[row, 0, 0]),
+            float(curves.recall[-1, row, 0].mean()),
+        )
+        for row, category in enumerate(paired.categories)
+        if truth[row] or predictions[row]
+    ]
+    return tuple(sorted(words, key=lambda word: (-word.truth, word.name)))

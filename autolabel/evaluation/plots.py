@@ -1,0 +1,147 @@
+"""The plots of a report, as SVG to be set into a page."""
+
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+
+from autolabel.evaluation.diagnosis import BINS, MISSED, RECALL_IOUS, Calibration, SizeRecall
+from autolabel.evaluation.judge import Figure
+
+WORDS_SHOWN = 12
+INK, GREY, FAINT, BLUE, ORANGE = "#1d1d1f", "#55555a", "#9a9aa0", "#2f5f9e", "#d9822b"
+_STYLE: Any = {
+    # Letters stay letters: the page is small, and its words can be searched.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "autolabel",
+    "font.family": ["DejaVu Sans", "sans-serif"],
+    "font.size": 9,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+@contextmanager
+def _axes(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
+    """Axes of some inches; at the end of the block, the list holds their SVG."""
+    with matplotlib.rc_context(_STYLE):
+        canvas = Canvas(figsize=(width, height), layout="constrained")
+        result: list[str] = []
+        yield canvas.subplots(), result
+        out = io.StringIO()
+        canvas.savefig(
+            out, format="svg", metadata={"Date": None, "Creator": None}, transparent=True
+        )
+        svg = out.getvalue()
+        svg = svg[svg.index("<svg") :]
+        # The page decides how wide a plot is.
+        result.append(re.sub(r'<svg (.*?)width="[^"]*"', r"<svg \1", svg, count=1))
+
+
+def figures_plot(figures: Sequence[Figure]) -> str:
+    """Each figure as a point with its interval."""
+    shown = [each for each in figures if np.isfinite(each.value)]
+    with _axes(6.4, 0.5 + 0.23 * max(len(shown), 1)) as (axes, svg):
+        rows = np.arange(len(shown))[::-1]
+        for row, each in zip(rows, shown, strict=True):
+            axes.plot([100 * each.low, 100 * each.high], [row, row], color=BLUE, lw=4, alpha=0.3)
+        axes.plot([100 * each.value for each in shown], rows, "o", color=BLUE, ms=5)
+        axes.set_yticks(rows, [each.name for each in shown])
+        axes.set_xlim(0, 100)
+        axes.grid(axis="x", color="#e4e4e8")
+        axes.set_axisbelow(True)
+        axes.set_xlabel("per cent, with the middle 95% over images drawn anew")
+    return svg[0]
+
+
+def reliability_plot(found: Calibration) -> str:
+    """Share that is right against confidence; how many there are below."""
+    with _axes(4.4, 3.6) as (axes, svg):
+        some = found.count > 0
+        edges = (np.arange(BINS) + 0.5) / BINS
+        axes.plot([0, 1], [0, 1], color=FAINT, lw=1, ls="--")
+        axes.bar(edges[some], found.right[some], 0.9 / BINS, color=BLUE, alpha=0.75)
+        axes.plot(found.confidence[some], found.right[some], "o", color=ORANGE, ms=4)
+        for edge, right, count in zip(
+            edges[some], found.right[some], found.count[some], strict=True
+        ):
+            axes.text(edge, right + 0.015, f"{count}", ha="center", fontsize=7, color="#55555a")
+        axes.set(xlim=(0, 1), ylim=(0, 1.06), xlabel="confidence", ylabel="share that is right")
+    return svg[0]
+
+
+def recall_plot(recalls: Sequence[SizeRecall]) -> str:
+    """Bars by size, one colour for each IoU."""
+    sizes = list(dict.fromkeys(each.size for each in recalls))
+    with _axes(4.4, 3.6) as (axes, svg):
+        for number, (threshold, colour) in enumerate(zip(RECALL_IOUS, (BLUE, ORANGE), strict=True)):
+            rows = [each for each in recalls if each.iou == threshold]
+            at = np.arange(len(rows)) + (number - 0.5) * 0.38
+            value = np.array([each.recall for each in rows])
+            error = np.array([[each.recall - each.interval[0] for each in rows]])
+            error = np.vstack([error, [each.interval[1] - each.recall for each in rows]])
+            axes.bar(
+                at,
+                value,
+                0.36,
+                yerr=np.clip(np.nan_to_num(error), 0, None),
+                color=colour,
+                alpha=0.8,
+                error_kw={"elinewidth": 1, "ecolor": INK},
+                label=f"IoU {threshold}",
+            )
+        counts = {each.size: each.boxes for each in recalls}
+        axes.set_xticks(range(len(sizes)), [f"{size}\n{counts[size]} boxes" for size in sizes])
+        axes.set(ylim=(0, 1.02), ylabel="recall")
+        axes.legend(frameon=False, fontsize=8)
+    return svg[0]
+
+
+def confusion_plot(found: Counter[tuple[str, str]]) -> str:
+    """The words that are mixed up most, and what they are taken for; rows add up to 100%."""
+    words = confused_words(found)
+    if not words:
+        return ""
+    columns = [*words, "another word", MISSED]
+    table = np.zeros((len(words), len(columns)))
+    for (true, predicted), count in found.items():
+        if true in words:
+            column = columns.index(predicted) if predicted in columns else len(words)
+            table[words.index(true), column] += count
+    share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    with _axes(7.2, 1.6 + 0.32 * len(words)) as (axes, svg):
+        axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for (row, column), boxes in np.ndenumerate(table):
+            if boxes:
+                colour = "white" if share[row, column] > 0.55 else INK
+                text = f"{int(boxes)}"
+                axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+        axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right")
+        axes.set_yticks(range(len(words)), words)
+        axes.set(xlabel="predicted", ylabel="true")
+        axes.spines[:].set_visible(False)
+    return svg[0]
+
+
+def confused_words(found: Counter[tuple[str, str]]) -> list[str]:
+    """The words with the most boxes that got another word, and those that they got."""
+    wrong = Counter(
+        {pair: count for pair, count in found.items() if pair[0] != pair[1] and pair[1] != MISSED}
+    )
+    words: dict[str, None] = {}
+    for (true, predicted), _ in sorted(wrong.items(), key=lambda item: (-item[1], item[0])):
+        if len(words.keys() | {true, predicted}) > WORDS_SHOWN:
+            break
+        words.setdefault(true)
+        words.setdefault(predicted)
+    return list(words)
