@@ -26,6 +26,7 @@ from torch import nn
 from torch.nn import functional as F
 
 IOU_TOKEN, MASK_TOKEN = 0, 1
+CPU_CHUNK, GPU_CHUNK = 4, 64
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,12 @@ class RegionDecoder:
     Args:
         decoder: the package's own mask decoder; its weights are read, never changed.
         dtype: of the image tokens' products; the few prompt tokens stay in float32.
-        chunk: boxes at a time. A box needs about 15 MB in float32; few boxes stay in cache.
+        chunk: boxes at a time. A box needs about 15 MB in float32: on a CPU few boxes stay in
+            cache, a GPU has to be given many. By default 4 or 64.
     """
 
     def __init__(
-        self, decoder: MaskDecoder, dtype: torch.dtype = torch.float32, chunk: int = 4
+        self, decoder: MaskDecoder, dtype: torch.dtype = torch.float32, chunk: int | None = None
     ) -> None:
         self.decoder = decoder
         self.dtype = dtype
@@ -75,10 +77,9 @@ class RegionDecoder:
             prompts: (N, 2, C) sparse embeddings of the boxes' corners.
         """
         image = _SharedImage(self.decoder, embedding, position, self.dtype)
+        size = self.chunk or (CPU_CHUNK if prompts.device.type == "cpu" else GPU_CHUNK)
         parts = [
-            self._decode(image, chunk, masks)
-            for chunk in torch.split(prompts, self.chunk)
-            if len(chunk)
+            self._decode(image, chunk, masks) for chunk in torch.split(prompts, size) if len(chunk)
         ]
         if not parts:
             empty = prompts.new_zeros

@@ -36,7 +36,7 @@ def wait(device: torch.device) -> None:
 
 @torch.inference_mode()
 def time_side_by_side(
-    work: Mapping[str, Work], device: torch.device, rounds: int = 5
+    work: Mapping[str, Work], device: torch.device, rounds: int = 3
 ) -> dict[str, Timing]:
     """Time several ways of doing the same in turns, so that a busy machine slows all alike."""
     best = dict.fromkeys(work, float("inf"))
