@@ -1,60 +1,124 @@
-"""`autolabel export`: the labels of a run as they stand in FiftyOne."""
+"""`autolabel export`: labels as they stand after the review, in any format."""
 
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from autolabel.convert import Exported, Images, exported, placing
+from autolabel.dataset import FIFTYONE_PREFIX, open_dataset
+from autolabel.defaults import LABEL_FIELD
 from autolabel.outputs import as_sample, categories_of, file_info, label_field
 from autolabel.regions import read_shards
 from autolabel.review import complete_run
-from autolabel.run_folder import COCO, LVIS, Manifest
-from integrations.fiftyone_dataset import Sample, read_labels, words_in_use
-from integrations.formats.coco import write_coco
-from integrations.formats.json_writer import Tally
+from autolabel.run_folder import COMPLETE, LVIS, Manifest, read_manifest
+from integrations.fiftyone_dataset import LabelField, Sample, read_labels, words_in_use
+from integrations.fiftyone_session import connect
 from integrations.formats.labels import Category, LabelledImage
-from integrations.formats.lvis import write_lvis
+from integrations.formats.lvis import read_lvis
+from integrations.formats.registry import format_named, write_folder
+from integrations.images import image_size
 from regionspot.errors import InputError
-
-FORMATS: dict[str, tuple[str, Callable[..., Tally]]] = {
-    "coco": (COCO, write_coco),
-    "lvis": (LVIS, write_lvis),
-}
 
 
 @dataclass(frozen=True)
-class Exported:
-    """A file of labels."""
+class ExportRequest:
+    """What is to be exported, and how.
 
-    path: Path
-    images: int
-    annotations: int
+    Attributes:
+        source: a run folder, or `fiftyone:NAME`.
+        format: a name of `integrations.formats.registry`.
+        out: a folder; what else lies in it stays.
+        min_confidence: labels of a lower confidence are left out; a person's have none and stay.
+        only_reviewed: only labels that a person drew, gave another word, or tagged `reviewed`, and
+            only images with such a label.
+        images: what becomes of the images.
+        field: of a FiftyOne dataset; a run knows its own.
+        overwrite: whether what is there of an earlier export is replaced.
+    """
+
+    source: str
+    format: str
+    out: Path
+    min_confidence: float = 0.0
+    only_reviewed: bool = False
+    images: Images = "leave"
+    field: str = LABEL_FIELD
+    overwrite: bool = False
 
 
-def export_labels(folder: Path, format: str, out: Path, overwrite: bool = False) -> Exported:
+@dataclass(frozen=True)
+class _Labels:
+    """Labels to write, taken once, and the folder that their images' names are relative to."""
+
+    categories: tuple[Category, ...]
+    images: Iterable[LabelledImage]
+    info: Mapping[str, object]
+    root: Path
+
+
+def export_labels(request: ExportRequest) -> Exported:
     """Write labels after the review. Nobody's edits change a word's id; new words follow.
 
-    Args:
-        folder: the run folder.
-        format: `coco` or `lvis`.
-        out: folder for the file, which takes its name once it is complete.
-        overwrite: whether a file that is there is replaced.
+    The labels of a run without FiftyOne are those of its own files.
 
     Raises:
-        InputError: no such run or format, the dataset is gone, or the file is there.
+        InputError: no such run, dataset or format, or the export is there already.
     """
-    if format not in FORMATS:
-        raise InputError(f"--format must be one of {', '.join(FORMATS)}, got {format!r}")
-    file_name, write = FORMATS[format]
-    path = out / file_name
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} is there already; choose another --out, or say --overwrite")
+    format = format_named(request.format)
+    if not 0 <= request.min_confidence <= 1:
+        raise InputError(f"--min-confidence must be from 0 to 1, got {request.min_confidence}")
+    if request.source.startswith(FIFTYONE_PREFIX):
+        labels = _of_dataset(request)
+    else:
+        labels = _of_run(Path(request.source), request.only_reviewed)
+    images = (_confident(image, request.min_confidence) for image in labels.images)
+    if request.only_reviewed:
+        images = (image for image in images if image.annotations)
+    place = placing(request.images, labels.root)
+    tally = write_folder(
+        request.out, format, labels.categories, images, labels.info, place, request.overwrite
+    )
+    return exported(request.out, format, tally)
+
+
+def _confident(image: LabelledImage, lowest: float) -> LabelledImage:
+    kept = tuple(each for each in image.annotations if each.score is None or each.score >= lowest)
+    return dataclasses.replace(image, annotations=kept)
+
+
+def _of_run(folder: Path, only_reviewed: bool) -> _Labels:
+    manifest = read_manifest(folder)
+    root = Path(manifest.dataset["root"])
+    if manifest.status == COMPLETE and manifest.fiftyone is None and not only_reviewed:
+        data = read_lvis(folder / LVIS)
+        return _Labels(data.categories, data.images, file_info(manifest), root)
     manifest = complete_run(folder)
     target = label_field(manifest)
     categories = with_new_words(categories_of(manifest), words_in_use(target))
     ids = {category.name: category.id for category in categories}
-    images = read_labels(target, empty_images(folder, manifest), ids)
-    tally = write(path, categories, images, file_info(manifest))
-    return Exported(path, tally.images, tally.annotations)
+    images = read_labels(target, empty_images(folder, manifest), ids, only_reviewed)
+    return _Labels(categories, images, file_info(manifest), root)
+
+
+def _of_dataset(request: ExportRequest) -> _Labels:
+    """All labels of a field of a FiftyOne dataset; the words get ids in alphabetical order."""
+    connect()
+    dataset = open_dataset(request.source)
+    target = LabelField(dataset.name, request.field, "")
+    categories = with_new_words((), words_in_use(target))
+    words = tuple(category.id for category in categories)
+
+    def empty() -> Iterator[tuple[Sample, LabelledImage]]:
+        for ref in dataset.images:
+            width, height = image_size(dataset.path(ref))
+            image = LabelledImage(ref.id, ref.file_name, width, height, unverified=words)
+            yield Sample(dataset.path(ref), ref.sample_id), image
+
+    ids = {category.name: category.id for category in categories}
+    images = read_labels(target, empty(), ids, request.only_reviewed)
+    info = {"description": f"FiftyOne dataset {dataset.name}, field {request.field}"}
+    return _Labels(categories, images, info, dataset.root)
 
 
 def with_new_words(categories: tuple[Category, ...], words: list[str]) -> tuple[Category, ...]:

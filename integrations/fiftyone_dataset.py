@@ -6,7 +6,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from integrations.fiftyone_labels import REVIEWED_TAG, from_detection, to_detections
+from integrations.fiftyone_labels import (
+    REVIEWED_TAG,
+    from_detection,
+    is_reviewed,
+    to_detections,
+)
 from integrations.fiftyone_session import load_dataset
 from integrations.formats.labels import Annotation, LabelledImage
 from regionspot.errors import InputError
@@ -214,12 +219,14 @@ def read_labels(
     target: LabelField,
     images: Iterable[tuple[Sample, LabelledImage]],
     category_ids: Mapping[str, int],
+    only_reviewed: bool = False,
 ) -> Iterator[LabelledImage]:
     """Images with their labels as they stand in FiftyOne now.
 
     Args:
         images: without labels; those that the dataset does not hold any more are passed over.
         category_ids: by word; `words_in_use` says which there are.
+        only_reviewed: leave out the labels that only a model has seen.
     """
     import dataclasses
 
@@ -237,6 +244,7 @@ def read_labels(
             annotations: tuple[Annotation, ...] = tuple(
                 from_detection(each, category_ids, image.width, image.height)
                 for each in (detections.detections if detections else ())
+                if not only_reviewed or is_reviewed(each)
             )
             yield dataclasses.replace(image, annotations=annotations)
 

@@ -84,6 +84,11 @@ def from_detection(
     )
 
 
+def is_reviewed(detection: Any) -> bool:
+    """Whether a person drew the label, gave it another word, or tagged it."""
+    return REVIEWED_TAG in detection.tags or _get(detection, "predicted") != detection.label
+
+
 def window(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of the whole pixels that a box touches, inside the image."""
     x1, y1, x2, y2 = box

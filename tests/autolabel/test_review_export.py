@@ -181,8 +181,8 @@ def test_review_and_export_say_what_is_missing(
     for arguments, said in (
         (["review", tmp_path], "is no run folder"),
         (["review", plain], "has no labels in FiftyOne"),
-        (["export", plain, "--out", tmp_path / "out"], "has no labels in FiftyOne"),
-        (["export", finished.folder, "--format", "yolo", "--out", tmp_path], "--format must be"),
+        (["export", plain, "--only-reviewed", "--out", tmp_path / "out"], "has no labels in"),
+        (["export", finished.folder, "--format", "csv", "--out", tmp_path], "unknown format 'csv'"),
     ):
         result = autolabel_cli(*arguments)
         assert result.exit_code == 1

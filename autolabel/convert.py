@@ -1,0 +1,106 @@
+"""`autolabel convert`: a label set from one format to another, and images that go with labels."""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from integrations.files import path_inside
+from integrations.formats.json_writer import Tally
+from integrations.formats.labels import LabelledImage
+from integrations.formats.registry import Format, format_named, write_folder
+from integrations.images import image_size
+from regionspot.errors import InputError
+
+Images = Literal["leave", "copy", "link"]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        path: of the file or folder.
+    """
+
+    path: Path
+    images: int
+    annotations: int
+
+
+def convert(
+    source: Path,
+    out: Path,
+    from_format: str,
+    to_format: str,
+    folder: Path | None = None,
+    images: Images = "leave",
+    overwrite: bool = False,
+) -> Exported:
+    """Read a label set and write it in another format.
+
+    Args:
+        source: the file or folder of labels; of an export, its folder.
+        out: a folder, or for COCO and LVIS a name that ends with .json.
+        folder: of the images; None: where the format has them beside its labels, if they are there.
+        images: what becomes of them.
+
+    Raises:
+        InputError: the set cannot be read or written, an image is missing, or `out` is there.
+    """
+    reader, writer = format_named(from_format), format_named(to_format)
+    labels = source / reader.entries[0] if reader.is_file and source.is_dir() else source
+    beside = (source if source.is_dir() else source.parent) / reader.images
+    where = folder or (beside if beside.is_dir() else None)
+    data = reader.read(labels, where)
+    place = placing(images, where)
+    if writer.is_file and out.suffix == ".json" and place is None:
+        if out.exists() and not overwrite:
+            raise InputError(f"{out} is there already; choose another OUT, or say --overwrite")
+        tally = writer.write(out, data.categories, _with_sizes(data.images, where), None)
+    else:
+        found = _with_sizes(data.images, where)
+        tally = write_folder(out, writer, data.categories, found, None, place, overwrite)
+    return exported(out, writer, tally)
+
+
+def exported(out: Path, format: Format, tally: Tally) -> Exported:
+    """What to tell of a set that was written."""
+    single = format.is_file and out.is_dir()
+    return Exported(out / format.entries[0] if single else out, tally.images, tally.annotations)
+
+
+def placing(images: Images, folder: Path | None) -> Callable[[LabelledImage, Path], None] | None:
+    """A function that puts an image of a folder at a path, or None where images stay.
+
+    Raises:
+        InputError: they are to be copied or linked, and nobody knows from where; the function
+            itself raises it where an image is missing.
+    """
+    if images == "leave":
+        return None
+    if folder is None:
+        raise InputError("the images are not beside the labels; say where with --images DIR")
+
+    def place(image: LabelledImage, target: Path) -> None:
+        source = path_inside(folder, image.file_name)
+        if not source.is_file():
+            raise InputError(f"{source} is not there; --images names the folder of the images")
+        if images == "copy":
+            shutil.copyfile(source, target)
+        else:
+            target.symlink_to(os.path.realpath(source))
+
+    return place
+
+
+def _with_sizes(images: Iterable[LabelledImage], folder: Path | None) -> Iterator[LabelledImage]:
+    """Sizes that a file does not say, from the images."""
+    for image in images:
+        if (image.width < 1 or image.height < 1) and folder is not None:
+            width, height = image_size(path_inside(folder, image.file_name))
+            image = dataclasses.replace(image, width=width, height=height)
+        yield image
