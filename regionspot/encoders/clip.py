@@ -127,7 +127,11 @@ def _load(model: str, pretrained: str) -> open_clip.CLIP:
     if listed:
         # the files are TorchScript archives, which create_model refuses to read
         path = locate(listed[0].name)
-        return open_clip.load_openai_model(str(path), precision="fp32", device="cpu")
+        try:
+            return open_clip.load_openai_model(str(path), precision="fp32", device="cpu")
+        except Exception as error:
+            # torch reports a foreign file by many exception types
+            raise InputError(f"{path} is not {model}; run `autolabel models verify`") from error
     try:
         return open_clip.create_model(model, pretrained=pretrained)
     except (OSError, RuntimeError) as error:

@@ -11,6 +11,7 @@ from segment_anything.modeling import Sam
 from torch.nn import functional as F
 
 from regionspot.boxes import FloatArray
+from regionspot.errors import InputError
 from regionspot.localizers.decoder import RegionDecoder
 from regionspot.localizers.mobile_sam import build_mobile_sam
 from regionspot.presets import TokenSource
@@ -146,11 +147,15 @@ def build_sam(name: str) -> Sam:
     """`mobile-sam`, or `vit_b`, `vit_l`, `vit_h` from Meta's checkpoints.
 
     Raises:
-        InputError: the weights cannot be had.
+        InputError: the weights cannot be had, or the file in the cache is another one.
     """
     if name == "mobile-sam":
         return build_mobile_sam()
     path = locate(f"sam-{name.replace('_', '-')}")
     sam = sam_model_registry[name]()
-    sam.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    try:
+        sam.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        # torch reports a foreign file by many exception types
+        raise InputError(f"{path} is not SAM's {name}; run `autolabel models verify`") from error
     return sam

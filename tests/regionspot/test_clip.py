@@ -161,6 +161,13 @@ def test_openais_archive_in_the_cache_is_read(
         build_clip("ViT-B-16-quickgelu", "openai", 224, CPU, torch.float32)
 
 
+def test_another_file_in_the_cache_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGIONSPOT_CACHE", str(tmp_path))
+    weights.cached_path(weights.WEIGHTS["clip-vit-b-16"]).write_bytes(b"another")
+    with pytest.raises(InputError, match=r"ViT-B-16\.pt is not .*autolabel models verify"):
+        build_clip("ViT-B-16-quickgelu", "openai", 224, CPU, torch.float32)
+
+
 def test_weights_that_no_hub_gives_are_an_error() -> None:
     with pytest.raises(InputError, match="open_clip cannot load 'ViT-B-16'"):
         build_clip("ViT-B-16", "laion2b_s34b_b88k", 224, CPU, torch.float32)

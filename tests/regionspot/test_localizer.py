@@ -1,17 +1,20 @@
 """The localizer against segment-anything's own predictor and mask decoder."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from segment_anything import SamPredictor
+from segment_anything import SamPredictor, sam_model_registry
 
 from regionspot.boxes import FloatArray
+from regionspot.errors import InputError
 from regionspot.localizers.decoder import RegionDecoder
-from regionspot.localizers.sam import SamLocalizer, run_length_masks
+from regionspot.localizers.sam import SamLocalizer, build_sam, run_length_masks
 from regionspot.presets import TokenSource, with_token
 from regionspot.types import RegionTokens, decode_mask
+from regionspot.weights import WEIGHTS, cached_path
 from tests.regionspot.factories import (
     CONFIG,
     noise_image,
@@ -64,6 +67,22 @@ def test_token_mask_and_iou_are_the_packages_own(
         assert got is not None
         assert expected is not None
         assert relative_error(got, expected) < 1e-4
+
+
+def test_sams_checkpoint_in_the_cache_is_read_strictly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGIONSPOT_CACHE", str(tmp_path))
+    monkeypatch.setitem(sam_model_registry, "vit_h", small_sam)
+    path = cached_path(WEIGHTS["sam-vit-h"])
+    state = small_sam(seed=1).state_dict()
+    torch.save(state, path)
+    for name, tensor in build_sam("vit_h").state_dict().items():
+        assert torch.equal(tensor, state[name])
+    del state["mask_decoder.iou_token.weight"]
+    torch.save(state, path)
+    with pytest.raises(InputError, match=r"is not SAM's vit_h; run `autolabel models verify`"):
+        build_sam("vit_h")
 
 
 def test_token_without_masks_is_the_same_token(localizer: SamLocalizer) -> None:
