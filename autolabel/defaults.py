@@ -37,7 +37,7 @@ class Options:
 
     model: str = "mini"
     detector: str = ""
-    conf_threshold: float = 0.15
+    conf_threshold: float = 0.2
     presence_threshold: float = 0.1
     iou: float = 0.5
     max_boxes: int = 100
