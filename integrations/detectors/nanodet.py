@@ -100,8 +100,10 @@ class NanoDet:
         """
         height, width = check_image(image)
         inner_height, inner_width = fit_longest(height, width, side)
-        pixels = torch.from_numpy(image.copy()).to(self._mean.device).permute(2, 0, 1)[None]
-        pixels = F.interpolate(pixels, (inner_height, inner_width), mode="bilinear", antialias=True)
+        # Resized before it moves: CUDA does not resize bytes.
+        pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)
+        size = (inner_height, inner_width)
+        pixels = F.interpolate(pixels[None], size, mode="bilinear", antialias=True)
         # A square, as published, gives the same boxes and takes half as long again.
         padded_size = (_whole_cells(inner_height), _whole_cells(inner_width))
         padded = torch.zeros(1, 3, *padded_size, device=self._mean.device)

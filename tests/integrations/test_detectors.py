@@ -43,7 +43,8 @@ def sam_grid(sam: Sam) -> Detector:
 @pytest.fixture(params=["nanodet", "sam_grid", "merged"])
 def detector(request: pytest.FixtureRequest) -> Detector:
     if request.param == "merged":
-        parts = [request.getfixturevalue("nanodet"), request.getfixturevalue("sam_grid")]
+        sam = request.getfixturevalue("sam")
+        parts = [request.getfixturevalue("nanodet"), SamGrid(sam, points_per_side=1)]
         return Merged(parts, [1.0, 0.5], max_boxes=20)
     found: Detector = request.getfixturevalue(request.param)
     return found
