@@ -110,16 +110,14 @@ def _open_folder(folder: Path) -> Dataset:
         ImageRef(number, path.relative_to(folder).as_posix())
         for number, path in enumerate(listing.images, start=1)
     )
-    omitted = tuple(
-        Omitted(_printable(item.path.relative_to(folder).as_posix()), item.reason)
-        for item in listing.skipped
-    )
+    omitted = tuple(Omitted(_printable(item.path, folder), item.reason) for item in listing.skipped)
     root = Path(os.path.realpath(folder))
     return Dataset("folder", str(folder), root.name or "images", root, images, omitted)
 
 
-def _printable(name: str) -> str:
+def _printable(path: Path, folder: Path) -> str:
     """A name that can be written as UTF-8, whatever bytes the file system holds."""
+    name = path.relative_to(folder).as_posix() + ("/" if path.is_dir() else "")
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.autolabel.helpers import FinishedRun
 
-TIMEOUT_S = 240
+TIMEOUT_S = 600
 # What two runs of one command may differ in.
 VARIES = ("seconds", "started")
 
