@@ -1,6 +1,9 @@
 """What the tests of the tool share."""
 
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,3 +35,21 @@ class FinishedRun:
         files = ["--vocab", str(self.words), "--out", str(self.folder)]
         options = ["--shard-size", "2", "--batch-size", "1", "--conf-threshold", "0.05"]
         return ["run", str(self.photos), *files, *options]
+
+
+def start_review(arguments: Sequence[str]) -> subprocess.Popen[str]:
+    """`autolabel review` as a process that Ctrl-C ends, also where the tests run in the background
+    and would hand down that it is ignored."""
+    program = "from autolabel.cli import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, "review", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def said_first(process: subprocess.Popen[str]) -> str:
+    """The line that says where the App is; FiftyOne may have something to say before it."""
+    assert process.stdout is not None
+    return next((line for line in process.stdout if "FiftyOne at" in line), "")

@@ -16,7 +16,7 @@ import pytest
 
 from autolabel import defaults
 from autolabel.demo import write_photos
-from tests.autolabel.helpers import Autolabel
+from tests.autolabel.helpers import Autolabel, said_first, start_review
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -88,13 +88,9 @@ def review_starts(words: list[str]) -> None:
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", APP_PORT)) == 0:
             return
-    program = "from autolabel.cli import main; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, *words[1:]], stdout=subprocess.PIPE, text=True
-    )
+    process = start_review(words[2:])
     try:
-        assert process.stdout is not None
-        assert f"http://127.0.0.1:{APP_PORT}" in process.stdout.readline()
+        assert f"http://127.0.0.1:{APP_PORT}" in said_first(process)
         process.send_signal(signal.SIGINT)
         assert process.wait(120) == 0
     finally:

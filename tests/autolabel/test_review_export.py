@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -15,7 +13,7 @@ import fiftyone as fo
 import pytest
 from pycocotools.coco import COCO
 
-from tests.autolabel.helpers import Autolabel, FinishedRun
+from tests.autolabel.helpers import Autolabel, FinishedRun, said_first, start_review
 
 TIMEOUT_S = 240
 
@@ -133,14 +131,9 @@ def test_review_serves_the_app_on_this_machine_only(finished: FinishedRun) -> No
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    program = "from autolabel.cli import main; main()"
-    command = ["review", str(finished.folder), "--no-browser", "--port", str(port)]
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, *command], stdout=subprocess.PIPE, text=True
-    )
+    process = start_review([str(finished.folder), "--no-browser", "--port", str(port)])
     try:
-        assert process.stdout is not None
-        said = process.stdout.readline()
+        said = said_first(process)
         assert f"FiftyOne at http://127.0.0.1:{port}" in said
         assert "'needs review'" in said
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as page:
