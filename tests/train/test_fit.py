@@ -42,13 +42,13 @@ def recipe(**changes: object) -> Recipe:
         map_width=24, text_width=16, width=32, depth=1, feedforward=32, pooled_width=24
     )
     model = replace(preset("mini"), head=head)
-    settings = {"epochs": 20, "images_per_step": 4, "learning_rate": 2e-3, **changes}
+    settings = {"epochs": 10, "images_per_step": 4, "learning_rate": 2e-3, **changes}
     return replace(Recipe(model), **settings)  # type: ignore[arg-type]
 
 
 def test_learns_what_the_tokens_say() -> None:
     losses: list[float] = []
-    head = fit(recipe(), images(), vocabulary(), lambda epoch, loss, head: losses.append(loss))
+    head = fit(recipe(), images(120), vocabulary(), lambda epoch, loss, head: losses.append(loss))
     unseen = [image(("dog", "cat", "cup"), seed=100 + i) for i in range(8)]
     found = region_cosines(head, unseen, vocabulary())
     assert top_k(found, unseen, vocabulary(), 1).value > 95
