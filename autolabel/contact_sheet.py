@@ -60,7 +60,7 @@ def draw_contact_sheet(path: Path, outputs: Outputs) -> None:
     sheet = Image.new("RGB", (WIDTH, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     manifest = outputs.manifest
-    title = f"{manifest.name}  ·  first {len(shown)} labelled images" if shown else manifest.name
+    title = f"{manifest.name}  ·  {len(shown)} images with labels" if shown else manifest.name
     draw.text((MARGIN, 20), title, INK, _font(22, BOLD))
     right = f"{manifest.options.model}, {len(names)} words" if shown else "no label"
     draw.text((WIDTH - MARGIN, 24), right, FAINT, _font(17), anchor="ra")

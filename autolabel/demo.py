@@ -53,7 +53,7 @@ clock
 tie
 # COCO has none of these.
 saucer: plate
-rocket: space shuttle
+rocket: missile
 flag
 helmet
 tripod
@@ -77,7 +77,7 @@ def main() -> None:
     request = Request(
         source=str(photos),
         vocab=words,
-        out=FOLDER / "run",
+        out=FOLDER / "demo-run",
         options=Options(),
         database=FOLDER / "fiftyone",
         overwrite=True,

@@ -1,9 +1,10 @@
 """The environment that FiftyOne reads when it is first imported.
 
 FiftyOne takes its settings from `FIFTYONE_*` variables and starts its MongoDB on first use, so
-what is set here has to be set before anything imports `fiftyone`. This module does not import it.
+what is set here has to be set before anything imports `fiftyone`.
 """
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -38,9 +39,16 @@ def use_private_folder(folder: Path) -> None:
     """
     folder = folder.resolve()
     database = str(folder / "mongo")
-    if os.environ.get("FIFTYONE_DATABASE_DIR") == database:
-        return
-    assert "fiftyone" not in sys.modules, "FiftyOne has already read its environment"
+    if os.environ.get("FIFTYONE_DATABASE_DIR") != database:
+        assert "fiftyone" not in sys.modules, "FiftyOne has already read its environment"
+        _point_at(folder, database)
+    from fiftyone.core.service import DatabaseService
+
+    # A process joins whichever MongoDB runs under this name, that of another folder too.
+    DatabaseService.service_name = "db-" + hashlib.sha256(database.encode()).hexdigest()[:12]
+
+
+def _point_at(folder: Path, database: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in _CONNECTIONS:
         os.environ.pop(name, None)

@@ -134,7 +134,7 @@ def test_the_demo_labels_its_photos(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    run = tmp_path / ".work" / "demo" / "run"
+    run = tmp_path / ".work" / "demo" / "demo-run"
     assert f"contact sheet: {run.relative_to(tmp_path) / 'contact_sheet.png'}" in done.stdout
     content = json.loads((run / "labels.coco.json").read_text())
     names = {each["id"]: each["name"] for each in content["categories"]}

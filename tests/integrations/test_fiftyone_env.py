@@ -20,6 +20,12 @@ dataset = fo.Dataset("photos", persistent=True)
 dataset.add_sample(fo.Sample("/nowhere/ä.jpg", predictions=fo.Detections(detections=[
     fo.Detection(label="cat", bounding_box=[0, 0, 0.5, 0.5], confidence=0.5)])))
 """
+USERS_OWN = """
+import fiftyone as fo
+fo.Dataset("of the user")
+print("there", flush=True)
+input()
+"""
 LOAD = """
 from pathlib import Path
 import json, sys
@@ -54,6 +60,31 @@ def test_dataset_outlives_its_process_and_nothing_lands_at_home(tmp_path: Path) 
     found = json.loads(done.stdout.splitlines()[-1])
     assert found == [["photos"], "cat", True, str(folder / "mongo")]
     assert list(home.rglob("*fiftyone*/**/*")) == [config]
+
+
+def test_a_mongodb_that_runs_is_not_joined(tmp_path: Path) -> None:
+    home, folder = tmp_path / "home", tmp_path / "private"
+    home.mkdir()
+    environment = clean_environment(home) | {"FIFTYONE_DATABASE_VALIDATION": "false"}
+    with subprocess.Popen(
+        [sys.executable, "-c", USERS_OWN],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as user:
+        assert user.stdout is not None
+        assert "there\n" in iter(user.stdout.readline, "")
+        for script in (MAKE, LOAD):
+            listed = subprocess.run(
+                [sys.executable, "-c", script, str(folder)],
+                env=environment,
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            ).stdout
+        user.communicate("\n")
+    assert json.loads(listed.splitlines()[-1])[0] == ["photos"]
 
 
 def test_tests_run_in_a_private_folder() -> None:
