@@ -36,15 +36,16 @@ def wait(device: torch.device) -> None:
 
 @torch.inference_mode()
 def time_side_by_side(
-    work: Mapping[str, Work], device: torch.device, rounds: int = 3
+    work: Mapping[str, Work], device: torch.device, rounds: int = 3, same: str | None = None
 ) -> dict[str, Timing]:
-    """Time several ways of doing the same in turns, so that a busy machine slows all alike."""
+    """Time several ways of doing the same in turns, so that a busy machine slows all alike.
+
+    Args:
+        same: whose operations are counted where all do the same: torch cannot count an einsum
+            under autocast.
+    """
     best = dict.fromkeys(work, float("inf"))
-    flops = {}
-    for name, call in work.items():
-        with FlopCounterMode(display=False) as counter:
-            call()
-        flops[name] = float(counter.get_total_flops())
+    flops = {name: _count_flops(work[name]) for name in ([same] if same else work)}
     for _ in range(rounds):
         for name, call in work.items():
             wait(device)
@@ -52,7 +53,13 @@ def time_side_by_side(
             call()
             wait(device)
             best[name] = min(best[name], time.perf_counter() - start)
-    return {name: Timing(best[name], flops[name]) for name in work}
+    return {name: Timing(best[name], flops[same or name]) for name in work}
+
+
+def _count_flops(call: Work) -> float:
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return float(counter.get_total_flops())
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
