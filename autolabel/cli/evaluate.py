@@ -1,5 +1,6 @@
 """`autolabel evaluate`: predictions, or a model, against labels that people made."""
 
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -157,7 +158,7 @@ def show_figures(judgement: "Judgement", page: Path) -> None:
     """Print the figures of a judgement and where its page is."""
     from rich.table import Table
 
-    from autolabel.evaluation.report import percent
+    from autolabel.evaluation.report import percent, words_that_cannot_be_found
 
     console = out_console()
     table = Table(box=None, padding=(0, 2, 0, 0))
@@ -167,15 +168,19 @@ def show_figures(judgement: "Judgement", page: Path) -> None:
     columns = [*(each.figures for each in judgement.sections), judgement.reachable]
     for rows in zip(*columns, strict=True):
         cells = [
-            f"{percent(each.value)}  ({percent(each.low)} to {percent(each.high)})" for each in rows
+            f"{percent(each.value)}  ({percent(each.low)} to {percent(each.high)})"
+            if isfinite(each.low)
+            else percent(each.value)
+            for each in rows
         ]
         table.add_row(rows[0].name, *cells)
     console.print(table)
     classes = judgement.paired.classes
+    unknown, missing = len(classes.unmatched_predicted), words_that_cannot_be_found(judgement)
     for count, what in (
-        (len(classes.unmatched_predicted), "words of the predictions are not among the true ones"),
-        (len(classes.unmatched_true), "true words cannot be predicted"),
+        (unknown, "predicted words that are not among the true ones"),
+        (len(missing), "true words that cannot be predicted"),
     ):
         if count:
-            console.print(f"{count} {what}; the report lists them", highlight=False)
+            console.print(f"{what}: {count}; the report lists them", highlight=False)
     console.print(f"report: {page}", soft_wrap=True, highlight=False)

@@ -178,6 +178,9 @@ def _words(
     """The words that the truth or the predictions have, best known first."""
     truth = matches.truth_counts[:, :, 0].sum(axis=0)
     predictions = np.bincount(matches.word, minlength=len(truth))
+    # Of a word that only one image has, other images could tell nothing.
+    single = (matches.truth_counts[:, :, 0] > 0).sum(axis=0) < 2
+    around = np.where(single[:, None], np.nan, around)
     words = [
         Word(
             category.name,

@@ -92,6 +92,7 @@ def page(
             classes=judgement.paired.classes,
             settings=settings,
             words=words[:WORDS_ON_PAGE],
+            not_found=words_that_cannot_be_found(judgement),
             more_words=max(len(words) - WORDS_ON_PAGE, 0),
             figure_plots=[Markup(plots.figures_plot(each.figures)) for each in judgement.sections],
             reliability=Markup(plots.reliability_plot(judgement.calibration)),
@@ -100,6 +101,12 @@ def page(
         )
         + "\n"
     )
+
+
+def words_that_cannot_be_found(judgement: Judgement) -> list[str]:
+    """The true words that were not matched, and that the images do hold."""
+    unmatched = set(judgement.paired.classes.unmatched_true)
+    return [word.name for word in judgement.boxes.words if word.name in unmatched and word.truth]
 
 
 def percent(value: float, digits: int = 1) -> str:
