@@ -1,5 +1,6 @@
 """`autolabel evaluate`: predictions, or a model, against labels that people made."""
 
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -99,30 +100,30 @@ def evaluate_with_model(request: "ModelRequest") -> None:
     """Measure a model, show the table and write the report."""
     from rich.table import Table
 
-    from autolabel.evaluation.report import percent
+    from autolabel.evaluation.report import percent, seconds
     from autolabel.evaluation.settings import evaluate_model
 
-    with ModelProgress() as progress:
+    with EvaluationProgress() as progress:
         settings, page = evaluate_model(request, progress)
     names = [each.name for each in settings[0].figures]
     table = Table("words by", "boxes", *names, "s an image", box=None, padding=(0, 2, 0, 0))
     for each in settings:
         values = (percent(figure.value) for figure in each.figures)
-        table.add_row(each.classifier, each.boxes, *values, f"{each.seconds:.2f}")
+        table.add_row(each.classifier, each.boxes, *values, seconds(each.seconds))
     out_console().print(table)
     out_console().print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
-class ModelProgress:
-    """A bar for each row of the table."""
+class EvaluationProgress:
+    """One bar, for what is going on now."""
 
     def __init__(self) -> None:
         from rich.progress import Progress, TaskID
 
         self._progress = Progress(console=progress_console())
-        self._task = TaskID(0)
+        self._task: TaskID | None = None
 
-    def __enter__(self) -> "ModelProgress":
+    def __enter__(self) -> "EvaluationProgress":
         self._progress.start()
         return self
 
@@ -131,23 +132,23 @@ class ModelProgress:
 
     def begin(self, what: str, total: int, done: int) -> None:
         """See `Reporter`."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
         self._task = self._progress.add_task(what, total=total, completed=done)
 
     def advance(self) -> None:
         """See `Reporter`."""
+        assert self._task is not None, "something has begun"
         self._progress.advance(self._task)
 
 
 def evaluate_files(gt: Path, pred: Path, out: Path, draws: int, overwrite: bool) -> None:
     """Compare two files, show the figures and write the report."""
-    from rich.progress import Progress
-
     from autolabel.evaluation.judge import judge_files
     from autolabel.evaluation.report import write_report
 
-    with Progress(console=progress_console()) as progress:
-        task = progress.add_task("drawing images anew", total=None)
-        judgement = judge_files(gt, pred, draws, lambda: progress.advance(task))
+    with EvaluationProgress() as progress:
+        judgement = judge_files(gt, pred, draws, progress)
     facts = {"true labels": str(gt), "predictions": str(pred)}
     page = write_report(out, f"Predictions {pred.name}", [judgement], (), facts, overwrite)
     show_figures(judgement, page)
@@ -157,23 +158,29 @@ def show_figures(judgement: "Judgement", page: Path) -> None:
     """Print the figures of a judgement and where its page is."""
     from rich.table import Table
 
-    from autolabel.evaluation.report import percent
+    from autolabel.evaluation.report import percent, words_that_cannot_be_found
 
     console = out_console()
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("per cent", *(f"{each.kind}, middle 95%" for each in judgement.sections)):
         table.add_column(column)
-    for rows in zip(*(each.figures for each in judgement.sections), strict=True):
+    table.add_column("boxes with true words")
+    columns = [*(each.figures for each in judgement.sections), judgement.reachable]
+    for rows in zip(*columns, strict=True):
         cells = [
-            f"{percent(each.value)}  ({percent(each.low)} to {percent(each.high)})" for each in rows
+            f"{percent(each.value)}  ({percent(each.low)} to {percent(each.high)})"
+            if isfinite(each.low)
+            else percent(each.value)
+            for each in rows
         ]
         table.add_row(rows[0].name, *cells)
     console.print(table)
     classes = judgement.paired.classes
+    unknown, missing = len(classes.unmatched_predicted), words_that_cannot_be_found(judgement)
     for count, what in (
-        (len(classes.unmatched_predicted), "words of the predictions are not among the true ones"),
-        (len(classes.unmatched_true), "true words cannot be predicted"),
+        (unknown, "predicted words that are not among the true ones"),
+        (len(missing), "true words that cannot be predicted"),
     ):
         if count:
-            console.print(f"{count} {what}; the report lists them", highlight=False)
+            console.print(f"{what}: {count}; the report lists them", highlight=False)
     console.print(f"report: {page}", soft_wrap=True, highlight=False)

@@ -110,6 +110,7 @@ def classify(
     rows, words = best.indices // len(vocabulary), best.indices % len(vocabulary)
     return Record(
         boxes=np.round(proposals.boxes, 3).astype(float).tolist(),
+        box_scores=proposals.score.astype(float).round(7).tolist(),
         rows=rows.tolist(),
         words=words.tolist(),
         scores=[round(value, 7) for value in best.values.tolist()],

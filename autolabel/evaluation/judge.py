@@ -1,5 +1,6 @@
 """Compares predictions with the truth: all that a report says of one set of predictions."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from autolabel.evaluation.diagnosis import (
     confusions,
     recall_by_size,
 )
+from autolabel.evaluation.work import Reporter
 from integrations.evaluation.bootstrap import Interval, intervals
 from integrations.evaluation.curves import Curves, figures
 from integrations.evaluation.fast import fast_curves
 from integrations.evaluation.matches import Matches, match
+from integrations.evaluation.oracle import with_true_words
 from integrations.evaluation.paired import Paired, is_federated, pair, read_predictions
 from integrations.formats.coco import read_coco
 from integrations.formats.labels import LabelledSet
@@ -73,6 +76,7 @@ class Judgement:
         title: what the predictions are.
         paired: what was compared.
         sections: of boxes, and of masks where both sides have some.
+        reachable: figures that the same boxes would have with true words; empty where not asked.
     """
 
     title: str
@@ -81,6 +85,7 @@ class Judgement:
     calibration: Calibration
     recalls: tuple[SizeRecall, ...]
     confusions: Counter[tuple[str, str]]
+    reachable: tuple[Figure, ...] = ()
 
     @property
     def boxes(self) -> Section:
@@ -88,14 +93,11 @@ class Judgement:
         return self.sections[0]
 
 
-def judge_files(
-    truth: Path, predicted: Path, draws: int = DRAWS, advance: Callable[[], None] = lambda: None
-) -> Judgement:
-    """Compare a file of predictions with a COCO or LVIS file.
+def judge_files(truth: Path, predicted: Path, draws: int, reporter: Reporter) -> Judgement:
+    """Compare a file of predictions with a COCO or LVIS file, and find what its boxes could reach.
 
     Args:
         draws: sets of images drawn anew for the intervals.
-        advance: called after each draw.
 
     Raises:
         InputError: a file does not hold together, or the two have nothing in common.
@@ -103,7 +105,13 @@ def judge_files(
     data = read_coco(truth)
     if not data.images or not any(image.annotations for image in data.images):
         raise InputError(f"{truth} holds no label to compare with")
-    return judge(predicted.stem, data, read_predictions(predicted, data), draws, advance)
+    found = read_predictions(predicted, data)
+    perfect = pair(data, with_true_words(data, found))
+    masks = has_masks(data) and has_masks(found)
+    reporter.begin("drawing images anew", draws * (3 if masks else 2), 0)
+    best = _section(perfect, "bbox", match(perfect, "bbox"), draws, reporter.advance)
+    judgement = judge(predicted.stem, data, found, draws, reporter.advance)
+    return dataclasses.replace(judgement, reachable=best.figures)
 
 
 def judge(
@@ -115,6 +123,11 @@ def judge(
 ) -> Judgement:
     """Compare predictions with the truth.
 
+    Args:
+        title: what the predictions are.
+        draws: sets of images drawn anew for the intervals, of boxes and again of masks.
+        advance: called after each draw.
+
     Raises:
         InputError: they have no image or no word in common.
     """
@@ -123,7 +136,7 @@ def judge(
     every = pair(truth, predicted, federated=False) if is_federated(truth) else paired
     boxes = match(paired, "bbox")
     sections = [_section(paired, "bbox", boxes, draws, advance)]
-    if has_masks(paired):
+    if has_masks(truth) and has_masks(predicted):
         sections.append(_section(paired, "segm", match(paired, "segm"), draws, advance))
     return Judgement(
         title,
@@ -135,17 +148,9 @@ def judge(
     )
 
 
-def has_masks(paired: Paired) -> bool:
-    """Whether both sides have masks."""
-    return any(each.mask for image in paired.images for each in image.annotations) and any(
-        each.mask for row in paired.predicted for each in row
-    )
-
-
-def steps(truth: LabelledSet, draws: int) -> int:
-    """How often `judge` calls `advance` at most."""
-    masks = any(each.mask for image in truth.images for each in image.annotations)
-    return draws * (2 if masks else 1)
+def has_masks(data: LabelledSet) -> bool:
+    """Whether any label has a mask."""
+    return any(each.mask for image in data.images for each in image.annotations)
 
 
 def _section(
@@ -173,6 +178,9 @@ def _words(
     """The words that the truth or the predictions have, best known first."""
     truth = matches.truth_counts[:, :, 0].sum(axis=0)
     predictions = np.bincount(matches.word, minlength=len(truth))
+    # Of a word that only one image has, other images could tell nothing.
+    single = (matches.truth_counts[:, :, 0] > 0).sum(axis=0) < 2
+    around = np.where(single[:, None], np.nan, around)
     words = [
         Word(
             category.name,

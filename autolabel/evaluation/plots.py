@@ -15,6 +15,9 @@ from autolabel.evaluation.diagnosis import BINS, MISSED, RECALL_IOUS, Calibratio
 from autolabel.evaluation.judge import Figure
 
 WORDS_SHOWN = 12
+# Inches of the page's columns on a screen, so that letters there have the size of the text.
+WHOLE, HALF = 10.2, 4.9
+OTHER = "another word"
 INK, GREY, FAINT, BLUE, ORANGE = "#1d1d1f", "#55555a", "#9a9aa0", "#2f5f9e", "#d9822b"
 _STYLE: Any = {
     # Letters stay letters: the page is small, and its words can be searched.
@@ -51,7 +54,7 @@ def _axes(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
 def figures_plot(figures: Sequence[Figure]) -> str:
     """Each figure as a point with its interval."""
     shown = [each for each in figures if np.isfinite(each.value)]
-    with _axes(6.4, 0.5 + 0.23 * max(len(shown), 1)) as (axes, svg):
+    with _axes(HALF, 0.6 + 0.26 * max(len(shown), 1)) as (axes, svg):
         rows = np.arange(len(shown))[::-1]
         for row, each in zip(rows, shown, strict=True):
             axes.plot([100 * each.low, 100 * each.high], [row, row], color=BLUE, lw=4, alpha=0.3)
@@ -65,25 +68,23 @@ def figures_plot(figures: Sequence[Figure]) -> str:
 
 
 def reliability_plot(found: Calibration) -> str:
-    """Share that is right against confidence; how many there are below."""
-    with _axes(4.4, 3.6) as (axes, svg):
+    """Share that is right against confidence; how many predictions there are on top."""
+    with _axes(HALF, 3.6) as (axes, svg):
         some = found.count > 0
         edges = (np.arange(BINS) + 0.5) / BINS
         axes.plot([0, 1], [0, 1], color=FAINT, lw=1, ls="--")
         axes.bar(edges[some], found.right[some], 0.9 / BINS, color=BLUE, alpha=0.75)
-        axes.plot(found.confidence[some], found.right[some], "o", color=ORANGE, ms=4)
-        for edge, right, count in zip(
-            edges[some], found.right[some], found.count[some], strict=True
-        ):
-            axes.text(edge, right + 0.015, f"{count}", ha="center", fontsize=7, color="#55555a")
-        axes.set(xlim=(0, 1), ylim=(0, 1.06), xlabel="confidence", ylabel="share that is right")
+        axes.plot(found.confidence[some], found.right[some], "o", color=ORANGE, ms=5)
+        for edge, count in zip(edges[some], found.count[some], strict=True):
+            axes.text(edge, 1.05, f"{count}", ha="center", va="center", fontsize=8, color=GREY)
+        axes.set(xlim=(0, 1), ylim=(0, 1.09), xlabel="confidence", ylabel="share that is right")
     return svg[0]
 
 
 def recall_plot(recalls: Sequence[SizeRecall]) -> str:
     """Bars by size, one colour for each IoU."""
     sizes = list(dict.fromkeys(each.size for each in recalls))
-    with _axes(4.4, 3.6) as (axes, svg):
+    with _axes(HALF, 3.6) as (axes, svg):
         for number, (threshold, colour) in enumerate(zip(RECALL_IOUS, (BLUE, ORANGE), strict=True)):
             rows = [each for each in recalls if each.iou == threshold]
             at = np.arange(len(rows)) + (number - 0.5) * 0.38
@@ -112,14 +113,16 @@ def confusion_plot(found: Counter[tuple[str, str]]) -> str:
     words = confused_words(found)
     if not words:
         return ""
-    columns = [*words, "another word", MISSED]
+    columns = [*words, OTHER, MISSED]
     table = np.zeros((len(words), len(columns)))
     for (true, predicted), count in found.items():
         if true in words:
             column = columns.index(predicted) if predicted in columns else len(words)
             table[words.index(true), column] += count
+    if not table[:, len(words)].any():
+        table, columns = np.delete(table, len(words), axis=1), [*words, MISSED]
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    with _axes(7.2, 1.6 + 0.32 * len(words)) as (axes, svg):
+    with _axes(WHOLE, 1.5 + 0.3 * len(words)) as (axes, svg):
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for (row, column), boxes in np.ndenumerate(table):
             if boxes:
@@ -129,6 +132,10 @@ def confusion_plot(found: Counter[tuple[str, str]]) -> str:
         axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right")
         axes.set_yticks(range(len(words)), words)
         axes.set(xlabel="predicted", ylabel="true")
+        axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(len(words) + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="white", lw=2)
+        axes.tick_params(which="both", length=0)
         axes.spines[:].set_visible(False)
     return svg[0]
 

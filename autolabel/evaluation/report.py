@@ -35,6 +35,7 @@ class Setting:
         classifier: what put words on the boxes.
         boxes: where the boxes came from.
         figures: by name.
+        seconds: an image, mean; NaN where nothing was timed.
     """
 
     classifier: str
@@ -81,6 +82,7 @@ def page(
     """The page as HTML."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["percent"] = percent
+    environment.filters["seconds"] = seconds
     words = judgement.boxes.words
     return (
         environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
@@ -90,6 +92,7 @@ def page(
             classes=judgement.paired.classes,
             settings=settings,
             words=words[:WORDS_ON_PAGE],
+            not_found=words_that_cannot_be_found(judgement),
             more_words=max(len(words) - WORDS_ON_PAGE, 0),
             figure_plots=[Markup(plots.figures_plot(each.figures)) for each in judgement.sections],
             reliability=Markup(plots.reliability_plot(judgement.calibration)),
@@ -100,9 +103,20 @@ def page(
     )
 
 
+def words_that_cannot_be_found(judgement: Judgement) -> list[str]:
+    """The true words that were not matched, and that the images do hold."""
+    unmatched = set(judgement.paired.classes.unmatched_true)
+    return [word.name for word in judgement.boxes.words if word.name in unmatched and word.truth]
+
+
 def percent(value: float, digits: int = 1) -> str:
     """A share as per cent; `-` where there was nothing to measure."""
     return f"{100 * value:.{digits}f}" if math.isfinite(value) else "-"
+
+
+def seconds(value: float) -> str:
+    """Seconds; `-` where nothing was timed."""
+    return f"{value:.2f}" if math.isfinite(value) else "-"
 
 
 def _as_json(
@@ -119,6 +133,7 @@ def _as_json(
                 "title": each.title,
                 "federated": each.paired.federated,
                 **{section.kind: _rows(section.figures) for section in each.sections},
+                "boxes_with_true_words": _rows(each.reachable),
                 "calibration_error": _numbers(each.calibration.error, *each.calibration.interval),
                 "recall": [
                     {"size": r.size, "iou": r.iou, "boxes": r.boxes}
@@ -133,7 +148,7 @@ def _as_json(
             for each in judgements
         ],
         "settings": [
-            {"classifier": each.classifier, "boxes": each.boxes, "seconds": each.seconds}
+            {"classifier": each.classifier, "boxes": each.boxes, "seconds": _number(each.seconds)}
             | {"figures": _rows(each.figures)}
             for each in settings
         ],
@@ -145,9 +160,12 @@ def _rows(figures: Iterable[Figure]) -> dict[str, dict[str, float | None]]:
 
 
 def _numbers(value: float, low: float, high: float) -> dict[str, float | None]:
+    return {"value": _number(value), "low": _number(low), "high": _number(high)}
+
+
+def _number(value: float) -> float | None:
     """JSON has no NaN: what could not be measured is null."""
-    numbers = {"value": value, "low": low, "high": high}
-    return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
+    return value if math.isfinite(value) else None
 
 
 def _write_words(file: TextIO, judgements: Sequence[Judgement]) -> None:

@@ -1,19 +1,16 @@
 """A model and the baselines of the paper's Table 1 over the same images, words and boxes.
 
 The paper's three settings (section 4.2): boxes of people, of a proposal network, and another
-detector's with its scores. Axes: N boxes of one image, K words.
+detector's with its scores.
 """
 
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
 
 from autolabel.evaluation.classify import (
     GIVEN,
@@ -24,15 +21,16 @@ from autolabel.evaluation.classify import (
     judged,
     words_of,
 )
-from autolabel.evaluation.judge import DRAWS, Figure, Judgement, judge
+from autolabel.evaluation.judge import DRAWS, Judgement, judge
 from autolabel.evaluation.report import Setting, write_report
-from autolabel.evaluation.work import Record, WorkFile
+from autolabel.evaluation.table import TRUE_WORDS, boxes_in, labels_of, row_of, shown
+from autolabel.evaluation.work import Record, Reporter, WorkFile
 from integrations.detectors import build_detector
-from integrations.evaluation.bootstrap import draws_of, interval
+from integrations.evaluation.oracle import with_true_words
 from integrations.files import path_inside
 from integrations.formats.coco import read_coco
-from integrations.formats.labels import Annotation, LabelledImage, LabelledSet
-from integrations.images import ImageArray, read_image
+from integrations.formats.labels import LabelledImage, LabelledSet
+from integrations.images import ImageArray, image_size, read_image
 from regionspot import load_model
 from regionspot.baselines import load_baseline
 from regionspot.errors import InputError
@@ -44,7 +42,6 @@ from regionspot.weights import sha256_by_preset, sha256_of
 BOXES = (GIVEN, PROPOSALS)
 CROPS = ("crops of boxes", "crops of masks")
 WORK = "work"
-_IN_SETTINGS = ("AP", "AP50", "AP_r", "AP_c", "AP_f", "AR")
 
 
 @dataclass(frozen=True)
@@ -72,20 +69,11 @@ class ModelRequest:
     overwrite: bool = False
 
 
-class Reporter(Protocol):
-    """Tells a person how far it is."""
-
-    def begin(self, what: str, total: int, done: int) -> None:
-        """A row of the table begins, of which some images were done before."""
-
-    def advance(self) -> None:
-        """One more image."""
-
-
 def evaluate_model(request: ModelRequest, reporter: Reporter) -> tuple[list[Setting], Path]:
     """Measure every classifier on every kind of boxes, and write the report.
 
-    The same call again goes on where it was stopped.
+    The same call again goes on where it was stopped. The last rows are what true words on the same
+    boxes would reach.
 
     Returns:
         The rows of the table, and the page.
@@ -96,26 +84,48 @@ def evaluate_model(request: ModelRequest, reporter: Reporter) -> tuple[list[Sett
     truth = read_coco(request.truth, request.images)
     if not any(image.annotations for image in truth.images):
         raise InputError(f"{request.truth} holds no label to compare with")
+    _check_images(request, truth)
     sources = {name: boxes_of(name, truth) for name in request.boxes}
     settings: list[Setting] = []
     judgements: list[Judgement] = []
+    best: list[Setting] = []
+
+    def compared(title: str, found: LabelledSet) -> Judgement:
+        reporter.begin(f"{title}: drawing images anew", request.draws, 0)
+        return judge(title, truth, found, request.draws, reporter.advance)
+
     for name, build in _classifiers(request).items():
         rows = _Rows(request, truth, name, build, reporter)
         for source, boxes in sources.items():
             records = rows.records(source, boxes)
-            title = f"{name}, {_shown(source)}"
-            judgement = judge(title, truth, _as_set(truth, records), request.draws)
-            settings.append(_setting(name, source, judgement, records, request.draws))
+            judgement = compared(f"{name}, {shown(source)}", labels_of(truth, records))
+            settings.append(row_of(name, source, judgement, records, request.draws))
             judgements.append(judgement)
+            if name == request.model and source != GIVEN:
+                perfect = with_true_words(truth, boxes_in(truth, records))
+                reachable = compared(f"{TRUE_WORDS}, {shown(source)}", perfect)
+                best.append(row_of(TRUE_WORDS, source, reachable, (), request.draws))
     facts = {
         "true labels": str(request.truth),
         "model": request.model,
         "shown below": judgements[0].title,
     }
     title = f"{request.model} on {request.truth.parent.name or request.truth.stem}"
-    page = write_report(request.out, title, judgements, settings, facts, request.overwrite)
+    page = write_report(request.out, title, judgements, settings + best, facts, request.overwrite)
     shutil.rmtree(request.out / WORK)
-    return settings, page
+    return settings + best, page
+
+
+def _check_images(request: ModelRequest, truth: LabelledSet) -> None:
+    """Make sure that every image is there, and is the one that was labelled, before any work."""
+    for image in truth.images:
+        path = path_inside(request.images, image.file_name)
+        width, height = image_size(path)
+        if (width, height) != (image.width, image.height):
+            raise InputError(
+                f"{path} is {width} x {height}, but {request.truth} says "
+                f"{image.width} x {image.height}; give the images that were labelled"
+            )
 
 
 def _classifiers(request: ModelRequest) -> dict[str, Callable[[], Classifier]]:
@@ -144,15 +154,13 @@ class _Rows:
         """What the classifier says of each image; what was done before is read."""
         name = hashlib.sha256(f"{self.name} {source}".encode()).hexdigest()[:12]
         work = WorkFile(self.request.out / WORK / f"{name}.jsonl", self._key(source))
-        self.reporter.begin(
-            f"{self.name}, {_shown(source)}", len(self.truth.images), len(work.done)
-        )
+        self.reporter.begin(f"{self.name}, {shown(source)}", len(self.truth.images), len(work.done))
         detect = None
         for image in self.truth.images:
             if image.id in work.done:
                 continue
             classifier, vocabulary = self._prepare()
-            pixels = self._read(image)
+            pixels = read_image(path_inside(self.request.images, image.file_name))
             start = time.perf_counter()
             if boxes is None:
                 detect = detect or _detector(classifier, self.request)
@@ -177,19 +185,10 @@ class _Rows:
         rows = {each.id: row for row, each in enumerate(self.truth.categories)}
         return [rows[each.category_id] for each in judged(image)]
 
-    def _read(self, image: LabelledImage) -> ImageArray:
-        path = path_inside(self.request.images, image.file_name)
-        pixels = read_image(path)
-        if pixels.shape[:2] != (image.height, image.width):
-            raise InputError(
-                f"{path} is {pixels.shape[1]} x {pixels.shape[0]}, but {self.request.truth} says "
-                f"{image.width} x {image.height}; give the images that were labelled"
-            )
-        return pixels
-
     def _key(self, source: str) -> str:
         """Of all that a record depends on."""
         parts = [self.name, source, self.request.model, sha256_of(self.request.truth)]
+        parts += [each.name for each in fields(Record)]
         parts += sorted(sha256_by_preset(self.request.model).values())
         if self.name == self.request.model:
             parts.append(sha256_of(find_checkpoint(self.request.model)))
@@ -202,48 +201,3 @@ def _detector(classifier: Classifier, request: ModelRequest) -> Callable[[ImageA
     name = preset(request.model).detector
     sam = classifier.localizer.sam
     return build_detector(name, sam=sam, device=next(sam.parameters()).device).detect
-
-
-def _as_set(truth: LabelledSet, records: Sequence[Record]) -> LabelledSet:
-    def images() -> Iterator[LabelledImage]:
-        for image, record in zip(truth.images, records, strict=True):
-            annotations = tuple(
-                Annotation(truth.categories[word].id, _corners(record.boxes[row]), score)
-                for row, word, score in zip(record.rows, record.words, record.scores, strict=True)
-            )
-            yield LabelledImage(image.id, image.file_name, image.width, image.height, annotations)
-
-    return LabelledSet(truth.categories, tuple(images()))
-
-
-def _corners(box: Sequence[float]) -> tuple[float, float, float, float]:
-    x1, y1, x2, y2 = box
-    return x1, y1, x2, y2
-
-
-def _setting(
-    name: str, source: str, judgement: Judgement, records: Sequence[Record], draws: int
-) -> Setting:
-    figures = tuple(each for each in judgement.boxes.figures if each.name in _IN_SETTINGS)
-    seconds = float(np.mean([record.seconds for record in records]))
-    tops = tuple(_top(limit, source, records, draws) for limit in (1, 5))
-    return Setting(name, _shown(source), figures + tops, seconds)
-
-
-def _top(limit: int, source: str, records: Sequence[Record], draws: int) -> Figure:
-    """Share of given boxes whose own word is among the best few."""
-    name = f"top-{limit}"
-    if source != GIVEN:
-        return Figure(name, float("nan"), float("nan"), float("nan"))
-    hits = np.array([sum(rank < limit for rank in record.ranks) for record in records])
-    total = np.array([len(record.ranks) for record in records])
-    drawn = [
-        float(weights @ hits / max(int(weights @ total), 1))
-        for weights in draws_of(len(records), draws)
-    ]
-    low, high = interval(drawn)
-    return Figure(name, float(hits.sum() / total.sum()), low, high)
-
-
-def _shown(source: str) -> str:
-    return {GIVEN: "given", PROPOSALS: "proposals"}.get(source, Path(source).name)

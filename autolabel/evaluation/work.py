@@ -1,9 +1,22 @@
-"""What is done so far, image by image, so that a stopped evaluation goes on."""
+"""What is done so far, image by image, so that a stopped evaluation goes on; and who is told."""
 
 import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
+
+from integrations.files import written_whole
+
+
+class Reporter(Protocol):
+    """Tells a person how far it is."""
+
+    def begin(self, what: str, total: int, done: int) -> None:
+        """Something begins, of which some steps were done before."""
+
+    def advance(self) -> None:
+        """One more step."""
 
 
 @dataclass
@@ -12,12 +25,14 @@ class Record:
 
     Attributes:
         boxes: xyxy pixels.
+        box_scores: of each box, as it came.
         rows, words, scores: the best pairs of a box and a word, both by row.
         ranks: of given boxes, how many words were preferred to the true one.
         seconds: it took, from pixels to scores.
     """
 
     boxes: list[list[float]]
+    box_scores: list[float]
     rows: list[int]
     words: list[int]
     scores: list[float]
@@ -41,8 +56,8 @@ class WorkFile:
         whole = lines[:-1]  # what follows the last line break was not written whole
         if not whole or whole[0] != key:
             whole = [key]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
+        with written_whole(path) as file:
+            file.writelines(f"{line}\n" for line in whole)
         for line in whole[1:]:
             record = Record(**json.loads(line))
             self.done[record.image_id] = record

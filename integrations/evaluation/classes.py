@@ -1,10 +1,13 @@
 """Which word of the predictions stands for which word of the truth."""
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from integrations.formats.labels import Category
+
+_IN_BRACKETS = re.compile(r"\([^)]*\)")
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,9 @@ class ClassMatch:
 def match_classes(truth: Sequence[Category], predicted: Sequence[Category]) -> ClassMatch:
     """Bring together by name, then by a synonym that only one word has.
 
-    Case, accents' way of writing, and `_` and `-` for a blank make no difference. Ids do not count:
-    two files number their words as they like.
+    Case, accents' way of writing, and `_` and `-` for a blank make no difference; what LVIS adds in
+    brackets is left off a synonym ("bus" is "bus_(vehicle)"). Ids do not count: two files number
+    their words as they like.
     """
     by_name: dict[str, Category] = {}
     for category in truth:
@@ -61,7 +65,8 @@ def tidy(name: str) -> str:
 
 
 def _strings(category: Category) -> set[str]:
-    return {tidy(category.name), *map(tidy, category.synonyms)}
+    texts = {tidy(text) for text in (category.name, *category.synonyms)}
+    return texts | {tidy(_IN_BRACKETS.sub(" ", text)) for text in texts} - {""}
 
 
 def _unique(pairs: Iterable[tuple[str, Category]]) -> dict[str, Category]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,13 +63,7 @@ def pair(truth: LabelledSet, predicted: LabelledSet, federated: bool | None = No
     """
     rules = is_federated(truth) if federated is None else federated
     images = tuple(sorted(truth.images, key=lambda image: image.id))
-    by_name = {image.file_name: image for image in predicted.images}
-    by_id = {image.id: image for image in predicted.images}
-    found = [by_name.get(image.file_name) for image in images]
-    if not any(found):
-        found = [by_id.get(image.id) for image in images]
-    if predicted.images and not any(found):
-        raise InputError("truth and predictions have no image in common, neither by name nor by id")
+    found = same_images(images, predicted)
     classes = match_classes(truth.categories, predicted.categories)
     if predicted.categories and not classes.ids:
         raise InputError("truth and predictions have no word in common, neither name nor synonym")
@@ -86,6 +81,24 @@ def pair(truth: LabelledSet, predicted: LabelledSet, federated: bool | None = No
         len(images) - there,
         len(predicted.images) - there,
     )
+
+
+def same_images(
+    images: Sequence[LabelledImage], predicted: LabelledSet
+) -> list[LabelledImage | None]:
+    """The predictions of each image, by file name, or by id where no name is in both.
+
+    Raises:
+        InputError: there are predictions, and none is of these images.
+    """
+    by_name = {image.file_name: image for image in predicted.images}
+    by_id = {image.id: image for image in predicted.images}
+    found = [by_name.get(image.file_name) for image in images]
+    if not any(found):
+        found = [by_id.get(image.id) for image in images]
+    if predicted.images and not any(found):
+        raise InputError("truth and predictions have no image in common, neither by name nor by id")
+    return found
 
 
 def _take(

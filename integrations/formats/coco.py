@@ -45,4 +45,10 @@ def write_coco(
 
 
 def _category(category: Category, tally: Tally) -> Json:
-    return {"id": category.id, "name": category.name, "supercategory": category.supercategory}
+    record: Json = {
+        "id": category.id,
+        "name": category.name,
+        "supercategory": category.supercategory,
+    }
+    # COCO knows none; evaluations that do can then bring words together.
+    return record | ({"synonyms": list(category.synonyms)} if category.synonyms else {})

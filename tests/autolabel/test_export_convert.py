@@ -12,7 +12,8 @@ from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
 from autolabel.convert import convert
 from integrations.formats.coco import read_coco
-from integrations.formats.registry import FORMATS, format_named
+from integrations.formats.labels import LabelledImage
+from integrations.formats.registry import FORMATS, format_named, write_folder
 from integrations.images import read_image
 from regionspot.errors import InputError
 from tests.autolabel.helpers import Autolabel, FinishedRun
@@ -97,6 +98,32 @@ def test_from_format_to_format_and_back(autolabel_cli: Autolabel, tmp_path: Path
         for one, other in zip(found[image.file_name].annotations, image.annotations, strict=True):
             assert one.box == pytest.approx(other.box, abs=0.01)
             assert one.score == other.score
+
+
+@pytest.mark.parametrize("before", FORMATS)
+def test_from_every_format_to_every_other(tmp_path: Path, before: str) -> None:
+    data = small_set()
+    source = tmp_path / "source"
+    write_folder(source, format_named(before), data.categories, data.images, None, blank)
+    for after in FORMATS:
+        out, format = tmp_path / after, format_named(after)
+        assert convert(source, out, before, after, None, "copy").annotations == 3
+        labels = out / format.entries[0] if format.is_file else out
+        found = format.read(labels, out / format.images)
+        words = {category.id: category.name for category in found.categories}
+        by_name = {image.file_name: image for image in found.images}
+        assert by_name.keys() == {image.file_name for image in data.images}
+        labels_found = by_name["a b/ñandú.jpg"].annotations
+        assert [words[each.category_id] for each in labels_found] == ["cat", "Äpfel", "cat"]
+        whole = "voc" in (before, after)
+        scores = "yolo" not in (before, after)
+        for one, other in zip(labels_found, data.images[0].annotations, strict=True):
+            assert one.box == pytest.approx(other.box, abs=1 if whole else 0.01)
+            assert one.score == (other.score if scores else None)
+
+
+def blank(image: LabelledImage, path: Path) -> None:
+    Image.new("1", (image.width, image.height)).save(path)
 
 
 def test_convert_says_what_is_missing(tmp_path: Path) -> None:

@@ -164,6 +164,13 @@ def test_the_views_hold_what_they_say(target: LabelField, tmp_path: Path) -> Non
         sample.save()
     assert ids_in(view(NEEDS_REVIEW)) == ["1"]
 
+    refs = [Sample(tmp_path / f"{n}.jpg") for n in range(1, 6)]
+    empty = zip(refs, (make_image(n) for n in range(1, 6)), strict=True)
+    words = {"cat": 1, "hot dog": 2, "dog": 3}
+    read = fiftyone_dataset.read_labels(target, empty, words, only_reviewed=True)
+    found = [[(each.category_id, each.score) for each in image.annotations] for image in read]
+    assert found == [[], [(3, None)], [(1, 0.9)], [(1, None)], []]
+
 
 def test_a_persons_view_of_the_same_name_stays(target: LabelField, tmp_path: Path) -> None:
     add(target, write_samples(tmp_path, 1), [make_image(1, make_annotation())])

@@ -96,6 +96,8 @@ def test_the_report_is_one_page_that_loads_nothing(
     assert ("AP_r" in found["boxes"]) == federated
     ap = found["boxes"]["AP"]
     assert ap["low"] <= ap["value"] <= ap["high"]
+    reachable = found["boxes_with_true_words"]["AP"]
+    assert reachable["value"] > ap["value"]
     assert found["not_matched"]["predicted"] == ["<dragon>"]
     assert f"{percent(ap['value'])}" in result.output
     with (out / "words.csv").open(encoding="utf-8", newline="") as file:
@@ -128,7 +130,7 @@ def test_bad_requests_are_refused(autolabel_cli: Autolabel, tmp_path: Path) -> N
 
 def test_work_goes_on_where_it_was_cut(tmp_path: Path) -> None:
     path = tmp_path / "work.jsonl"
-    record = Record([[0.0, 0.0, 1.0, 1.0]], [0], [3], [0.5], [2], 0.1, 7)
+    record = Record([[0.0, 0.0, 1.0, 1.0]], [0.9], [0], [3], [0.5], [2], 0.1, 7)
     WorkFile(path, "key").add(record)
     with path.open("a", encoding="utf-8") as out:
         out.write('{"boxes": [[0.0')

@@ -85,13 +85,15 @@ def test_one_table_of_all_settings(request_of: ModelRequest) -> None:
         (name, boxes)
         for name in ("mini", "crops of boxes", "crops of masks")
         for boxes in ("given", "gt.json")
-    ]
+    ] + [("true words", "gt.json")]
     given = {each.name: each.value for each in rows[0].figures}
     assert given["AP"] == given["top-1"] == given["top-5"] == 1
     assert np.isnan({each.name: each.value for each in rows[1].figures}["top-1"])
     assert reporter.begun[0] == ("mini, given", 4, 0)
     assert "Settings side by side" in page.read_text(encoding="utf-8")
+    assert {each.name: each.value for each in rows[-1].figures}["AP"] == 1
     table = json.loads((request_of.out / "figures.json").read_text())["settings"]
+    assert table[-1]["seconds"] is None
     assert [row["boxes"] for row in table[:2]] == ["given", "gt.json"]
     assert not (request_of.out / "work").exists()
 
@@ -115,6 +117,8 @@ def test_images_of_another_size_are_refused(request_of: ModelRequest) -> None:
     Image.new("RGB", (9, 9)).save(request_of.images / "2.png")
     with pytest.raises(InputError, match=r"2.png is 9 x 9, but .* says 60 x 60"):
         evaluate_model(request_of, Reporter())
+    assert ByColour.asked == 0
+    assert not request_of.out.exists()
     shutil.rmtree(request_of.images)
     with pytest.raises(InputError):
         evaluate_model(request_of, Reporter())

@@ -11,6 +11,7 @@ from integrations.evaluation.classes import match_classes
 from integrations.evaluation.curves import COCO_LIMITS, LVIS_LIMITS, figures
 from integrations.evaluation.fast import fast_curves
 from integrations.evaluation.matches import match
+from integrations.evaluation.oracle import with_true_words
 from integrations.evaluation.paired import Paired, pair, read_predictions
 from integrations.formats.coco import write_coco
 from integrations.formats.labels import Annotation, Category, LabelledImage, LabelledSet
@@ -112,6 +113,50 @@ def test_words_match_by_name_then_by_synonym() -> None:
     assert found.by_synonym == (("couch", "sofa"),)
     assert found.unmatched_predicted == ("seat", "dragon")
     assert found.unmatched_true == ("cup", "bench")
+
+
+def test_what_stands_in_brackets_is_no_part_of_a_word() -> None:
+    truth = [Category(1, "bus_(vehicle)", ("autobus",)), Category(2, "mouse_(animal)")]
+    truth.append(Category(3, "mouse_(computer)"))
+    predicted = [Category(1, "bus"), Category(2, "mouse"), Category(3, "mouse (computer)")]
+    found = match_classes(truth, predicted)
+    assert found.ids == {1: 1, 3: 3}
+    assert found.unmatched_predicted == ("mouse",)
+
+
+def test_true_words_on_the_same_boxes() -> None:
+    truth = [
+        Annotation(1, (0, 0, 20, 20)),
+        Annotation(2, (50, 50, 99, 99)),
+        Annotation(2, (0, 50, 40, 99), is_crowd=True),
+    ]
+    predicted = [
+        Annotation(2, (0, 0, 20, 18), 0.4),
+        Annotation(1, (0, 0, 20, 18), 0.9),
+        Annotation(9, (52, 50, 99, 99), 0.8),
+        Annotation(2, (0, 50, 40, 99), 0.7),
+        Annotation(1, (30, 0, 40, 20), 0.6),
+    ]
+    words = (Category(1, "cat"), Category(2, "dog"))
+    sets = [
+        LabelledSet(words, (LabelledImage(5, name, 100, 100, tuple(row)),))
+        for name, row in (("a.jpg", truth), ("b.jpg", predicted))
+    ]
+    (image,) = with_true_words(*sets).images
+    assert image.file_name == "a.jpg"
+    assert [(each.category_id, each.score) for each in image.annotations] == [(1, 0.9), (2, 0.8)]
+    empty = LabelledSet(words, ())
+    assert not with_true_words(sets[0], empty).images[0].annotations
+
+
+def test_true_words_are_never_worse() -> None:
+    for federated in (True, False):
+        truth, predicted = truth_and_predictions(7, federated=federated)
+        found = fast(pair(truth, predicted), "bbox")
+        best = fast(pair(truth, with_true_words(truth, predicted)), "bbox")
+        assert best["AP"] > found["AP"]
+        perfect = fast(pair(truth, with_true_words(truth, truth)), "bbox")
+        assert perfect["AP50"] == pytest.approx(1)
 
 
 def test_nothing_in_common_is_refused() -> None:

@@ -24,16 +24,35 @@ def file_name() -> st.SearchStrategy[str]:
 
 @st.composite
 def masks(draw: st.DrawFn, width: int, height: int) -> Rle:
-    """Any pixels at all: holes, islands, nothing."""
+    """Any pixels at all, holes, islands, nothing; or a frame around a hole."""
+    if draw(st.booleans()):
+        frame = np.ones((height, width), np.bool_)
+        frame[1:-1, 1:-1] = False
+        return encode_mask(frame)
     seed, density = draw(st.integers(0, 99)), draw(st.sampled_from([0.0, 0.3, 0.9, 1.0]))
     return encode_mask(np.random.default_rng(seed).random((height, width)) < density)
 
 
 @st.composite
+def spans(draw: st.DrawFn, length: int) -> tuple[float, float]:
+    """Where a box begins and ends: anywhere, at a border, on one pixel, or from end to end."""
+    kind = draw(st.sampled_from(["any", "any", "pixel", "first", "last", "all"]))
+    if kind == "any":
+        low, high = sorted(draw(st.lists(st.integers(0, length * 100), min_size=2, max_size=2)))
+        return low / 100, high / 100
+    pixel = draw(st.integers(0, length - 1))
+    return {
+        "pixel": (float(pixel), pixel + 1.0),
+        "first": (0.0, pixel + 1.0),
+        "last": (float(pixel), float(length)),
+        "all": (0.0, float(length)),
+    }[kind]
+
+
+@st.composite
 def annotations(draw: st.DrawFn, width: int, height: int, category_ids: list[int]) -> Annotation:
-    x1, x2 = sorted(draw(st.lists(st.integers(0, width * 100), min_size=2, max_size=2)))
-    y1, y2 = sorted(draw(st.lists(st.integers(0, height * 100), min_size=2, max_size=2)))
-    corners = (x1 / 100, y1 / 100, x2 / 100, y2 / 100)
+    (x1, x2), (y1, y2) = draw(spans(width)), draw(spans(height))
+    corners = (x1, y1, x2, y2)
     triangle = (corners[0], corners[1], corners[2], corners[1], corners[2], corners[3])
     return Annotation(
         category_id=draw(st.sampled_from(category_ids)),
@@ -49,7 +68,10 @@ def annotations(draw: st.DrawFn, width: int, height: int, category_ids: list[int
 @st.composite
 def labelled_sets(draw: st.DrawFn) -> LabelledSet:
     category_ids = draw(st.lists(IDS, min_size=1, max_size=5, unique=True))
-    categories = tuple(
+    # Now and then three hundred words more, that nothing has; the first ones stand behind them.
+    many = draw(st.sampled_from([0, 0, 0, 300]))
+    unused = [number for number in range(many) if number not in category_ids]
+    categories = tuple(Category(number, f"word {number}") for number in unused) + tuple(
         Category(
             id=category_id,
             name=draw(NAME),
