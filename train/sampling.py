@@ -11,9 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import overload
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from regionspot.errors import InputError
+from regionspot.types import IntArray
 from train.features import ImageFeatures
 
 BLOCK = 10_000  # positions over which the ratios of several data sets are kept
@@ -87,22 +90,21 @@ def hold_out(data: TrainingSet, share: float, seed: int) -> tuple[TrainingSet, T
     )
 
 
-def repeat_factors(names: Sequence[tuple[str, ...]], threshold: float) -> torch.Tensor:
+def repeat_factors(names: Sequence[tuple[str, ...]], threshold: float) -> npt.NDArray[np.float64]:
     """How often each image is shown in a pass: the most that one of its words asks for.
 
     A word of which the share f of the images has one asks for max(1, sqrt(threshold / f)) (Gupta
     et al. 2019, LVIS, section 4).
 
     Returns:
-        (M,) float64, each at least 1.
+        (M,), each at least 1.
     """
     images_with = Counter(word for image in names for word in set(image))
     wanted = {
         word: max(1.0, math.sqrt(threshold * len(names) / count))
         for word, count in images_with.items()
     }
-    each = [max((wanted[word] for word in image), default=1.0) for image in names]
-    return torch.tensor(each, dtype=torch.float64)
+    return np.array([max((wanted[word] for word in image), default=1.0) for image in names])
 
 
 def seed_of(*parts: int | str) -> int:
@@ -126,25 +128,27 @@ class Sampler:
         if not sets or not all(len(data) for data in sets):
             raise InputError("there is no image with a box to train on")
         self.seed = seed
-        self._ends = [repeat_factors(d.names, repeat_threshold).cumsum(0) for d in sets]
-        self._quota = _quotas([data.ratio for data in sets])
-        self._passes: dict[int, tuple[int, torch.Tensor]] = {}
-        self._block: tuple[int, torch.Tensor] | None = None
+        self._ends = [repeat_factors(d.names, repeat_threshold).cumsum() for d in sets]
+        self._lengths = [round(float(ends[-1])) for ends in self._ends]
+        self._quotas = _quotas([data.ratio for data in sets])
+        self._starts = np.concatenate([[0], np.cumsum(self._quotas)])
+        self._passes: dict[int, tuple[int, IntArray]] = {}
+        self._block: tuple[int, IntArray] | None = None
 
     @property
     def images_a_pass(self) -> int:
-        """Images, repeats counted, in which every set of data was shown once at least."""
-        lengths = [round(ends[-1].item()) for ends in self._ends]
-        share = sum(self._quota)
-        return max(math.ceil(n * share / q) for n, q in zip(lengths, self._quota, strict=True))
+        """Images, repeats counted, in which all of every data set was shown once at least."""
+        a_block = int(self._starts[-1])
+        passes = zip(self._lengths, self._quotas, strict=True)
+        return max(math.ceil(length * a_block / quota) for length, quota in passes)
 
     def __getitem__(self, position: int) -> tuple[int, int]:
         """The number of a data set, and of an image in it."""
-        block, place = divmod(position, sum(self._quota))
+        block, place = divmod(position, int(self._starts[-1]))
         row = int(self._layout(block)[place])
-        chosen = next(d for d in range(len(self._quota)) if row < sum(self._quota[: d + 1]))
-        seen = block * self._quota[chosen] + row - sum(self._quota[:chosen])
-        number, place = divmod(seen, round(self._ends[chosen][-1].item()))
+        chosen = int(np.searchsorted(self._starts, row, "right")) - 1
+        seen = block * self._quotas[chosen] + row - int(self._starts[chosen])
+        number, place = divmod(seen, self._lengths[chosen])
         return chosen, int(self._order(chosen, number)[place])
 
     def step(self, step: int, images: int, rank: int = 0, processes: int = 1) -> range:
@@ -153,16 +157,14 @@ class Sampler:
         start = step * images + rank * part
         return range(start, start + part)
 
-    def _layout(self, block: int) -> torch.Tensor:
-        """Where in a block which data set stands: a permutation of the sum of the quotas."""
-        if len(self._quota) == 1:
-            return torch.zeros(1, dtype=torch.int64)
+    def _layout(self, block: int) -> IntArray:
+        """The rows of a block, mixed: each data set has as many, side by side, as its quota."""
         if self._block is None or self._block[0] != block:
-            generator = generator_of(self.seed, "block", block)
-            self._block = block, torch.randperm(sum(self._quota), generator=generator)
+            random = np.random.default_rng(seed_of(self.seed, "block", block))
+            self._block = block, random.permutation(int(self._starts[-1]))
         return self._block[1]
 
-    def _order(self, chosen: int, number: int) -> torch.Tensor:
+    def _order(self, chosen: int, number: int) -> IntArray:
         """The images of one pass over a data set.
 
         An image whose factor is r is there floor(r) or ceil(r) times, r on average. The counts are
@@ -170,15 +172,12 @@ class Sampler:
         """
         kept = self._passes.get(chosen)
         if kept is None or kept[0] != number:
-            generator = generator_of(self.seed, "pass", chosen, number)
-            ends = self._ends[chosen]
-            length = round(ends[-1].item())
-            shift = torch.rand((), generator=generator, dtype=torch.float64)
-            marks = (ends * (length / ends[-1]) + shift).floor().long()
+            random = np.random.default_rng(seed_of(self.seed, "pass", chosen, number))
+            ends, length = self._ends[chosen], self._lengths[chosen]
+            marks = np.floor(ends * (length / ends[-1]) + random.random()).astype(np.int64)
             marks[-1] = length  # whatever the rounding of the sum
-            counts = marks.diff(prepend=torch.zeros(1, dtype=torch.int64))
-            rows = torch.arange(len(ends)).repeat_interleave(counts)
-            kept = number, rows[torch.randperm(length, generator=generator)]
+            counts = np.diff(marks, prepend=0)
+            kept = number, random.permutation(np.repeat(np.arange(len(ends)), counts))
             self._passes[chosen] = kept
         return kept[1]
 

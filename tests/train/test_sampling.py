@@ -53,7 +53,7 @@ def test_images_of_rare_words_come_more_often() -> None:
     names = [("cat",)] * 99 + [("cat", "dog")]
     factors = repeat_factors(names, threshold=0.09)
     assert factors[:99].tolist() == [1] * 99
-    assert factors[99].item() == pytest.approx(3)  # sqrt(0.09 / 0.01)
+    assert factors[99] == pytest.approx(3)  # sqrt(0.09 / 0.01)
     data = training_set([image(each) for each in names])
     sampler = Sampler([data], seed=0, repeat_threshold=0.0225)  # a factor of 1.5
     assert sampler.images_a_pass == 100
