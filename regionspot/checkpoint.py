@@ -60,14 +60,21 @@ def save_head(
     scoring: Scoring | None,
     trained_words: Sequence[str] = (),
     dtype: torch.dtype = torch.float16,
+    training: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a head with the configuration it was trained in, through a rename."""
+    """Write a head with the configuration it was trained in, through a rename.
+
+    Args:
+        training: how it was trained, in JSON's types; kept in the file's metadata.
+    """
     tensors = {name: t.detach().to(dtype).contiguous() for name, t in head.state_dict().items()}
     metadata = {
         "model": json.dumps(asdict(config), sort_keys=True),
         "scoring": json.dumps(asdict(scoring) if scoring else None, sort_keys=True),
         "trained_words": json.dumps(list(trained_words)),
     }
+    if training:
+        metadata["training"] = json.dumps(training, sort_keys=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     save_file(tensors, temporary, metadata)

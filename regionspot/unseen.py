@@ -18,6 +18,7 @@ from regionspot.types import Vocabulary
 
 SHARPNESS = 12.0  # of the mixture of classes, on the cosine between word and class name
 WEIGHT = 8.0  # of a word's mixture beside its cosine
+HEAD_START = 0.1  # of a new word, since a trained head leans to the words it was trained on
 SAME_WORD = 1.0
 OTHER_WORD = 0.7  # at this cosine with the nearest trained word and below, a word is another one
 SHARE = 1 / 64  # of the classes in a region's embedding: too small to count in its length
@@ -46,7 +47,8 @@ class UnseenWords:
         """Words (K, D + M): their embedding, and their mixture of classes if they are new."""
         words = vocabulary.embedding
         mixture = (SHARPNESS * words @ self.classes.T).softmax(1)
-        added = WEIGHT / SHARE * self.novelty(words)[:, None] * mixture
+        # A region's probabilities add up to 1, so what each class gets here each region gets.
+        added = self.novelty(words)[:, None] * (HEAD_START + WEIGHT * mixture) / SHARE
         return replace(vocabulary, embedding=torch.cat([words, added], dim=1))
 
     @torch.inference_mode()

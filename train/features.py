@@ -51,6 +51,7 @@ class ImageFeatures:
     memory: torch.Tensor
     pooled: torch.Tensor | None
     prior: torch.Tensor | None
+    verified: frozenset[str] | None = None
 
 
 def extract(

@@ -1,164 +1,208 @@
 """The training loop over cached features.
 
-Axes: B images, N regions, L map tokens, K words.
+Axes: B images, N regions, R regions of a batch, K words, D text width.
 """
 
+import copy
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 
+from regionspot.checkpoint import load_head
 from regionspot.device import fast_dtype
+from regionspot.errors import InputError
 from regionspot.head import RegionHead
 from regionspot.types import Vocabulary
-from train.features import ImageFeatures
+from train.batches import Batch as Batch
+from train.batches import Reader
+from train.batches import collate as collate
+from train.losses import Words, region_loss, word_weights
+from train.processes import Processes, unshared
 from train.recipes import Recipe
+from train.sampling import Sampler, TrainingSet, seed_of
+from train.state import STATE, fingerprint, load_state, save_state
 
-OnEpoch = Callable[[int, float, RegionHead], None]
+ALONE = Processes(torch.device("cpu"))
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Padded features of B images; `target` is -1 where a row is no region."""
+class Observer:
+    """What is told of a training as it goes; this one is told and does nothing."""
 
-    tokens: torch.Tensor
-    memory: torch.Tensor
-    padding: torch.Tensor
-    pooled: torch.Tensor | None
-    prior: torch.Tensor | None
-    target: torch.Tensor
+    def stepped(self, done: int, loss: float, rate: float, gradient_norm: float) -> None:
+        """Steps done, and of the last one: mean loss, learning rate, norm before clipping."""
 
-    def embed(self, head: RegionHead) -> torch.Tensor:
-        """The head's region embeddings (B, N, D)."""
-        result: torch.Tensor = head(self.tokens, self.memory, self.padding, self.pooled, self.prior)
-        return result
+    def evaluated(self, done: int, head: RegionHead) -> None:
+        """Steps done, and the head as it would be kept now, in evaluation mode."""
 
 
 def fit(
     recipe: Recipe,
-    images: Sequence[ImageFeatures],
+    sets: Sequence[TrainingSet],
     vocabulary: Vocabulary,
-    on_epoch: OnEpoch = lambda epoch, loss, head: None,
+    run: Path | None = None,
+    processes: Processes = ALONE,
+    observer: Observer | None = None,
 ) -> RegionHead:
-    """Train a head from seeded weights.
+    """Train a head.
+
+    The same recipe and data give the same weights on the same machine, also where the training was
+    stopped at any moment and goes on from its run folder. The number of processes changes only
+    the order of sums and the regions that dropout takes.
 
     Args:
-        vocabulary: the words of the data set; every region's name is one of them.
-        on_epoch: told the epoch from 1, its mean loss and the head in evaluation mode.
+        vocabulary: the words of all data sets; every region's name is one of them.
+        run: folder of the state that a stopped training goes on from; None to keep none.
+
+    Returns:
+        The trained head in evaluation mode, on the CPU; of averaged weights where the recipe
+        averages.
 
     Raises:
-        FloatingPointError: the loss is not finite; nothing was stepped.
+        InputError: a recipe that does not fit the data or the processes, a state of another
+            training, or a loss that is not finite; nothing was stepped with it.
     """
-    torch.manual_seed(recipe.seed)
-    generator = torch.Generator().manual_seed(recipe.seed)
-    head = RegionHead(recipe.model.head)
-    weights = word_weights(images, vocabulary, recipe.balance)
-    optimizer = torch.optim.AdamW(
-        head.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
+    sampler = Sampler(sets, recipe.seed, recipe.repeat_threshold)
+    recipe = resolved(recipe, sampler, processes)
+    reader = Reader(
+        recipe,
+        sets,
+        [Words.of(data, vocabulary) for data in sets],
+        sampler,
+        processes.rank,
+        processes.count,
     )
-    steps = recipe.epochs * math.ceil(len(images) / recipe.images_per_step)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, steps, pct_start=recipe.warmup
-    )
-    for epoch in range(1, recipe.epochs + 1):
+    device = processes.device
+    words = vocabulary.embedding.to(device)
+    weights = word_weights(sets, vocabulary, recipe.balance).to(device)
+    head = first_head(recipe).to(device)
+    average = copy.deepcopy(head).requires_grad_(False) if recipe.ema else head
+    optimizer = torch.optim.AdamW(head.parameters(), weight_decay=recipe.weight_decay)
+    data = fingerprint(sets)
+    done = load_state(run / STATE, head, average, optimizer, recipe, data) if run else 0
+    module = processes.share(head)
+    observer = observer if observer and processes.is_first else Observer()
+
+    for step, batches in reader.ahead(done, recipe.iterations):
+        torch.manual_seed(seed_of(recipe.seed, "dropout", step, processes.rank))
+        rate = learning_rate(recipe, step)
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
         head.train()
-        losses = []
-        for batch in _shuffled(images, vocabulary, recipe, generator):
-            loss = contrastive_loss(batch, head, vocabulary, weights, recipe)
-            if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"the loss is {loss.item()} in epoch {epoch}; lower the learning rate "
-                    f"({recipe.learning_rate}) or look for broken features"
-                )
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(head.parameters(), recipe.gradient_norm)
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.item())
-        on_epoch(epoch, sum(losses) / len(losses), head.eval())
-    return head.eval().requires_grad_(False)
+        sums = torch.zeros(2, device=device)
+        for batch in batches:
+            with unshared(module, is_last=batch is batches[-1]):
+                sums += backward(recipe, batch.to(device), module, words, weights)
+        loss, regions = processes.add_up(sums).tolist()
+        if not math.isfinite(loss):
+            raise InputError(
+                f"the loss is {loss} in step {step + 1}; lower the learning rate ({rate:.2g} "
+                "there) or look for broken features"
+            )
+        # The gradients are of the sum over regions; DDP has divided them by its processes.
+        for parameter in head.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(processes.count / regions)
+        norm = nn.utils.clip_grad_norm_(head.parameters(), recipe.gradient_norm)
+        optimizer.step()
+        if average is not head:
+            follow(average, head, recipe.ema, step)
+
+        done = step + 1
+        observer.stepped(done, loss / regions, rate, norm.item())
+        is_last = done == recipe.iterations
+        if run and processes.is_first and (is_last or done % recipe.save_every == 0):
+            save_state(run / STATE, done, head, average, optimizer, recipe, data)
+        if is_last or done % recipe.evaluate_every == 0:
+            observer.evaluated(done, average.eval())
+    return average.cpu().eval().requires_grad_(False)
 
 
-def contrastive_loss(
+def resolved(recipe: Recipe, sampler: Sampler, processes: Processes) -> Recipe:
+    """A recipe with nothing left open: steps instead of passes, and the precision chosen.
+
+    Raises:
+        InputError: the images of a step cannot be shared out evenly.
+    """
+    parts = processes.count * recipe.accumulate
+    if recipe.images_per_step % parts:
+        raise InputError(
+            f"images_per_step must be a multiple of {parts}, {processes.count} processes times "
+            f"{recipe.accumulate} parts, got {recipe.images_per_step}"
+        )
+    a_pass = math.ceil(sampler.images_a_pass / recipe.images_per_step)
+    precision = recipe.precision
+    if precision == "auto":
+        is_half = fast_dtype(processes.device) == torch.bfloat16
+        precision = "bfloat16" if is_half else "float32"
+    return replace(
+        recipe,
+        iterations=recipe.iterations or recipe.epochs * a_pass,
+        epochs=0,
+        evaluate_every=recipe.evaluate_every or a_pass,
+        precision=precision,
+    )
+
+
+def first_head(recipe: Recipe) -> RegionHead:
+    """The head that a recipe starts from: of seeded weights, or out of a checkpoint.
+
+    Raises:
+        InputError: no such checkpoint, or one of another model.
+    """
+    if recipe.start:
+        return load_head(Path(recipe.start), recipe.model).head.requires_grad_(True)
+    torch.manual_seed(recipe.seed)
+    return RegionHead(recipe.model.head)
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """The rate of a step, counted from 0, of a recipe whose iterations are known."""
+    rising = min(1.0, (step + 1) / max(1.0, recipe.warmup_steps))
+    if recipe.schedule == "steps":
+        falling = 0.1 ** sum(step >= drop for drop in recipe.drops)
+    else:
+        left = max(1.0, recipe.iterations - recipe.warmup_steps)
+        share = max(0.0, step - recipe.warmup_steps) / left
+        falling = (1 + math.cos(math.pi * share)) / 2
+    return recipe.learning_rate * rising * falling
+
+
+def backward(
+    recipe: Recipe,
     batch: Batch,
-    head: RegionHead,
-    vocabulary: Vocabulary,
+    module: nn.Module,
+    words: torch.Tensor,
     weights: torch.Tensor,
-    recipe: Recipe,
 ) -> torch.Tensor:
-    """Cross-entropy of the regions' softmax over the vocabulary."""
-    device = batch.tokens.device
-    precision = fast_dtype(device)
-    with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-        embedding = batch.embed(head)
-    regions = F.normalize(embedding[batch.target >= 0].float(), dim=-1)
-    logits = recipe.logit_scale * regions @ vocabulary.embedding.T
-    return F.cross_entropy(
-        logits,
-        batch.target[batch.target >= 0],
-        weights,
-        label_smoothing=recipe.label_smoothing,
-    )
+    """Add a batch's gradients to the head's.
+
+    Args:
+        module: the head, or the head shared among processes.
+        words: (K, D) embeddings, L2-normalised.
+        weights: (K,) of the words.
+
+    Returns:
+        (2,) the loss summed over regions, and the sum of the regions' weights.
+    """
+    assert batch.counted is not None
+    is_half = recipe.precision == "bfloat16"
+    with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=is_half):
+        embedding = batch.embed(module)
+    is_region = batch.target >= 0
+    cosine = F.normalize(embedding[is_region].float(), dim=-1) @ words.T
+    loss, weight = region_loss(recipe, cosine, batch.target[is_region], batch.counted, weights)
+    torch.autograd.backward(loss)
+    return torch.stack([loss.detach(), weight])
 
 
-def word_weights(
-    images: Sequence[ImageFeatures], vocabulary: Vocabulary, balance: float
-) -> torch.Tensor:
-    """A weight (K,) for each word, 1 on average over the regions."""
-    counts = Counter(name for image in images for name in image.names)
-    frequency = torch.tensor([counts[name] for name in vocabulary.names], dtype=torch.float32)
-    weights = frequency.clamp(min=1) ** -balance
-    return weights * frequency.sum() / (weights * frequency).sum()
-
-
-def collate(
-    images: Sequence[ImageFeatures], rows: Sequence[torch.Tensor], words: dict[str, int]
-) -> Batch:
-    """Pad images to one batch, taking the given rows of each image's regions."""
-    tokens = [image.tokens[kept].float() for image, kept in zip(images, rows, strict=True)]
-    target = pad_sequence(
-        [
-            torch.tensor([words[image.names[row]] for row in kept.tolist()])
-            for image, kept in zip(images, rows, strict=True)
-        ],
-        batch_first=True,
-        padding_value=-1,
-    )
-    return Batch(
-        pad_sequence(tokens, batch_first=True),
-        torch.stack([image.memory for image in images]).float(),
-        target < 0,
-        _pad([i.pooled[r] for i, r in zip(images, rows, strict=True) if i.pooled is not None]),
-        _pad([i.prior[r] for i, r in zip(images, rows, strict=True) if i.prior is not None]),
-        target,
-    )
-
-
-def _pad(rows: Sequence[torch.Tensor]) -> torch.Tensor | None:
-    return pad_sequence(list(rows), batch_first=True).float() if rows else None
-
-
-def _shuffled(
-    images: Sequence[ImageFeatures],
-    vocabulary: Vocabulary,
-    recipe: Recipe,
-    generator: torch.Generator,
-) -> Iterator[Batch]:
-    words = {name: i for i, name in enumerate(vocabulary.names)}
-    order = torch.randperm(len(images), generator=generator)
-    for start in range(0, len(images), recipe.images_per_step):
-        chosen = order[start : start + recipe.images_per_step]
-        batch = [images[i] for i in chosen.tolist()]
-        rows = [_some_rows(len(i.names), recipe.region_dropout, generator) for i in batch]
-        yield collate(batch, rows, words)
-
-
-def _some_rows(count: int, dropout: float, generator: torch.Generator) -> torch.Tensor:
-    share = 1 - dropout * torch.rand((), generator=generator).item()
-    return torch.randperm(count, generator=generator)[: max(1, round(share * count))]
+@torch.no_grad()
+def follow(average: RegionHead, head: RegionHead, decay: float, step: int) -> None:
+    """Move averaged weights towards the head's; in the first steps by more, so as to forget."""
+    share = 1 - min(decay, (1 + step) / (10 + step))
+    for slow, fast in zip(average.parameters(), head.parameters(), strict=True):
+        slow.lerp_(fast, share)

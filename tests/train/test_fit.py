@@ -1,71 +1,157 @@
-"""The training loop on small made-up features in which the word can be read off the token."""
+"""The training loop, on features in which the word can be read off the token."""
 
-from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from torch.nn import functional as F
 
-from regionspot.head import HeadConfig
-from regionspot.presets import preset
-from regionspot.types import Vocabulary
-from train.features import ImageFeatures
-from train.fit import collate, fit, word_weights
-from train.measure import calibrate_presence, region_cosines, top_k
-from train.recipes import Recipe
-
-WORDS = ("cat", "dog", "cup")
-
-
-def vocabulary() -> Vocabulary:
-    generator = torch.Generator().manual_seed(7)
-    return Vocabulary(WORDS, F.normalize(torch.randn(3, 16, generator=generator), dim=-1))
-
-
-def image(names: tuple[str, ...], seed: int) -> ImageFeatures:
-    generator = torch.Generator().manual_seed(seed)
-    tokens = 0.3 * torch.randn(len(names), 256, generator=generator)
-    for row, name in enumerate(names):
-        tokens[row, WORDS.index(name)] += 10
-    memory = torch.randn(5, 24, generator=generator)
-    pooled = torch.randn(len(names), 24, generator=generator)
-    return ImageFeatures(names, tokens, memory, pooled, torch.zeros(len(names), 16))
+from regionspot.checkpoint import load_head, save_head
+from regionspot.errors import InputError
+from regionspot.head import RegionHead
+from tests.train.factories import (
+    WORDS,
+    image,
+    images,
+    recipe,
+    small_model,
+    training_set,
+    vocabulary,
+)
+from train.batches import collate
+from train.fit import Observer, first_head, fit, learning_rate
+from train.measure import region_cosines, top_k
+from train.recipes import Recipe, stage1
+from train.sampling import TrainingSet
+from train.state import STATE
 
 
-def images(count: int = 24) -> list[ImageFeatures]:
-    kinds = (("cat",), ("dog", "cup"), ("cup", "cup", "cat"))
-    return [image(kinds[i % 3], seed=i) for i in range(count)]
+class Seen(Observer):
+    """Keeps what it is told; stops the training where it is told to, as a kill would."""
+
+    def __init__(self, stop_at: int = 0) -> None:
+        self.losses: list[float] = []
+        self.evaluated_at: list[int] = []
+        self.stop_at = stop_at
+
+    def stepped(self, done: int, loss: float, rate: float, gradient_norm: float) -> None:
+        self.losses.append(loss)
+        if done == self.stop_at:
+            raise KeyboardInterrupt
+
+    def evaluated(self, done: int, head: RegionHead) -> None:
+        assert not head.training
+        self.evaluated_at.append(done)
 
 
-def recipe(**changes: object) -> Recipe:
-    head = HeadConfig(
-        map_width=24, text_width=16, width=32, depth=1, feedforward=32, pooled_width=24
-    )
-    model = replace(preset("mini"), head=head)
-    settings = {"epochs": 10, "images_per_step": 4, "learning_rate": 2e-3, **changes}
-    return replace(Recipe(model), **settings)  # type: ignore[arg-type]
+def trained(config: Recipe, data: list[TrainingSet], run: Path | None = None) -> RegionHead:
+    return fit(config, data, vocabulary(), run)
 
 
-def test_learns_what_the_tokens_say() -> None:
-    losses: list[float] = []
-    head = fit(recipe(), images(120), vocabulary(), lambda epoch, loss, head: losses.append(loss))
-    unseen = [image(("dog", "cat", "cup"), seed=100 + i) for i in range(8)]
-    found = region_cosines(head, unseen, vocabulary())
-    assert top_k(found, unseen, vocabulary(), 1).value > 95
-    assert losses[-1] < losses[0]
-
-
-def test_same_seed_same_weights() -> None:
-    first, second = (fit(recipe(epochs=2), images(), vocabulary()) for _ in range(2))
+def assert_equal(first: RegionHead, second: RegionHead) -> None:
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, second.state_dict()[name]), name
 
 
-def test_stops_before_stepping_on_a_loss_that_is_not_finite() -> None:
+@pytest.mark.parametrize("loss", ["softmax", "focal"])
+def test_learns_what_the_tokens_say(loss: str) -> None:
+    seen = Seen()
+    config = recipe(loss=loss, epochs=8)
+    head = fit(config, [training_set(images(80))], vocabulary(), observer=seen)
+    unseen = [image(("dog", "cat", "cup"), seed=1000 + i) for i in range(8)]
+    found = region_cosines(head, unseen, vocabulary())
+    assert top_k(found, unseen, vocabulary(), 1).value > 95
+    assert seen.losses[-1] < seen.losses[0]
+    assert seen.evaluated_at == [20 * epoch for epoch in range(1, 9)]
+
+
+def test_same_seed_same_weights() -> None:
+    data = [training_set(images())]
+    assert_equal(*(trained(recipe(epochs=2), data) for _ in range(2)))
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path: Path, ema: float) -> None:
+    config, data = recipe(iterations=9, ema=ema, save_every=2), [training_set(images())]
+    with pytest.raises(KeyboardInterrupt):
+        fit(config, data, vocabulary(), tmp_path, observer=Seen(stop_at=5))
+    seen = Seen()
+    stopped = fit(config, data, vocabulary(), tmp_path, observer=seen)
+    assert len(seen.losses) == 5  # steps 5 to 9: the state was of step 4
+    assert_equal(stopped, trained(config, data))
+    assert_equal(stopped, fit(config, data, vocabulary(), tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "count", "message"),
+    [
+        ({"learning_rate": 1e-3}, 24, "other settings .learning_rate 0.002, now 0.001.; give"),
+        ({}, 23, "trained on other data"),
+    ],
+)
+def test_a_state_of_another_training_is_refused(
+    tmp_path: Path, changes: dict[str, object], count: int, message: str
+) -> None:
+    trained(recipe(iterations=1), [training_set(images())], tmp_path)
+    trained(recipe(iterations=1, save_every=7), [training_set(images())], tmp_path)
+    with pytest.raises(InputError, match=message):
+        trained(recipe(iterations=1, **changes), [training_set(images(count))], tmp_path)
+
+
+def test_a_broken_state_is_refused(tmp_path: Path) -> None:
+    (tmp_path / STATE).write_bytes(b"no state")
+    with pytest.raises(InputError, match="not a state of this training"):
+        trained(recipe(iterations=1), [training_set(images())], tmp_path)
+
+
+def test_parts_of_a_step_add_up_to_it() -> None:
+    # Adam's first steps are of the learning rate's size wherever a gradient is not 0.
+    changes = {"iterations": 4, "precision": "float32", "model": small_model(dropout=0.0)}
+    data = [training_set(images())]
+    whole = trained(recipe(**changes, learning_rate=1e-4), data).state_dict()
+    parts = trained(recipe(**changes, learning_rate=1e-4, accumulate=4), data).state_dict()
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, rtol=0, atol=1e-5)
+    with pytest.raises(InputError, match="must be a multiple of 3, 1 processes times 3 parts"):
+        trained(recipe(accumulate=3), data)
+
+
+def test_stops_before_stepping_on_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     broken = images(4)
     broken[2].tokens[:] = float("nan")
-    with pytest.raises(FloatingPointError, match="lower the learning rate"):
-        fit(recipe(epochs=1), broken, vocabulary())
+    with pytest.raises(InputError, match="the loss is nan in step 1; lower the learning rate"):
+        trained(recipe(iterations=1, save_every=1), [training_set(broken)], tmp_path)
+    assert not (tmp_path / STATE).exists()
+
+
+def test_the_average_follows_the_weights() -> None:
+    data = [training_set(images())]
+    start = first_head(recipe())
+    last = trained(recipe(iterations=5), data).projector.weight
+    average = trained(recipe(iterations=5, ema=0.99), data).projector.weight
+    assert 0 < (average - start.projector.weight).norm() < (last - start.projector.weight).norm()
+
+
+def test_a_second_stage_starts_from_the_head_of_the_first(tmp_path: Path) -> None:
+    first = trained(recipe(iterations=3), [training_set(images())])
+    path = tmp_path / "head.safetensors"
+    save_head(path, first, small_model(), None, torch.float32)
+    assert_equal(first_head(recipe(start=str(path))), load_head(path, small_model()).head)
+    second = trained(recipe(iterations=3, start=str(path)), [training_set(images())])
+    assert not torch.equal(second.projector.weight, first.projector.weight)
+
+
+def test_the_papers_rate_warms_up_and_falls_twice() -> None:
+    config = stage1()
+    rates = [learning_rate(config, step) for step in (0, 499, 999, 349_999, 350_000, 420_000)]
+    assert rates == pytest.approx([2.5e-8, 1.25e-5, 2.5e-5, 2.5e-5, 2.5e-6, 2.5e-7])
+
+
+def test_the_rate_of_mini_falls_to_nothing() -> None:
+    config = recipe(iterations=100)
+    rates = [learning_rate(config, step) for step in range(100)]
+    assert max(rates) == pytest.approx(2e-3)
+    assert rates.index(max(rates)) in (9, 10)
+    assert rates[-1] < 1e-5
 
 
 def test_a_batch_pads_and_keeps_names_with_rows() -> None:
@@ -75,34 +161,3 @@ def test_a_batch_pads_and_keeps_names_with_rows() -> None:
     assert batch.target.tolist() == [[0, -1], [2, 1]]
     assert batch.padding.tolist() == [[False, True], [False, False]]
     assert torch.equal(batch.tokens[1, 0], pair[1].tokens[1])
-
-
-def test_rare_words_weigh_more_and_all_regions_one_on_average() -> None:
-    data = [image(("cat",) * 9 + ("dog",), 0)]
-    weights = word_weights(data, vocabulary(), balance=0.5)
-    assert weights[1] == pytest.approx(3 * weights[0].item())
-    assert (9 * weights[0] + weights[1]).item() == pytest.approx(10)
-
-
-def test_presence_says_how_often_the_best_word_is_right() -> None:
-    generator = torch.Generator().manual_seed(0)
-    data = [image(("cat",), seed=i) for i in range(600)]
-    cosine = torch.rand(600, generator=generator)
-    is_right = torch.rand(600, generator=generator) < torch.sigmoid(8 * cosine - 4)
-    found = [
-        torch.tensor([[c, -1.0, -1.0] if ok else [-1.0, c, -1.0]])
-        for c, ok in zip(cosine.tolist(), is_right.tolist(), strict=True)
-    ]
-    scale, bias = calibrate_presence(found, data, vocabulary())
-    said = torch.sigmoid(scale * cosine + bias)
-    assert said.mean().item() == pytest.approx(is_right.float().mean().item(), abs=0.01)
-    assert scale == pytest.approx(8, rel=0.3)
-
-
-def test_the_interval_holds_the_value() -> None:
-    data = images(30)
-    generator = torch.Generator().manual_seed(1)
-    found = [torch.randn(len(i.names), 3, generator=generator) for i in data]
-    accuracy = top_k(found, data, vocabulary(), 1)
-    assert accuracy.low < accuracy.value < accuracy.high
-    assert top_k(found, data, vocabulary(), 3).value == 100

@@ -1,0 +1,59 @@
+"""Small made-up features in which the word can be read off the token."""
+
+from dataclasses import replace
+
+import torch
+from torch.nn import functional as F
+
+from regionspot.head import HeadConfig
+from regionspot.presets import ModelConfig, preset
+from regionspot.types import Vocabulary
+from train import recipes
+from train.features import ImageFeatures
+from train.recipes import Recipe
+from train.sampling import TrainingSet
+
+WORDS = ("cat", "dog", "cup")
+
+
+def vocabulary(words: tuple[str, ...] = WORDS) -> Vocabulary:
+    generator = torch.Generator().manual_seed(7)
+    embedding = F.normalize(torch.randn(len(words), 16, generator=generator), dim=-1)
+    return Vocabulary(words, embedding)
+
+
+def image(
+    names: tuple[str, ...], seed: int = 0, verified: frozenset[str] | None = None
+) -> ImageFeatures:
+    generator = torch.Generator().manual_seed(seed)
+    tokens = 0.3 * torch.randn(len(names), 256, generator=generator)
+    for row, name in enumerate(names):
+        tokens[row, WORDS.index(name)] += 10
+    memory = torch.randn(5, 24, generator=generator)
+    pooled = torch.randn(len(names), 24, generator=generator)
+    return ImageFeatures(names, tokens, memory, pooled, torch.zeros(len(names), 16), verified)
+
+
+def images(count: int = 24) -> list[ImageFeatures]:
+    kinds = (("cat",), ("dog", "cup"), ("cup", "cup", "cat"))
+    return [image(kinds[i % 3], seed=i) for i in range(count)]
+
+
+def training_set(
+    features: list[ImageFeatures], words: tuple[str, ...] = WORDS, name: str = "made up"
+) -> TrainingSet:
+    return TrainingSet(name, features, [each.names for each in features], words)
+
+
+def small_model(**head: float) -> ModelConfig:
+    config = HeadConfig(
+        map_width=24, text_width=16, width=32, depth=1, feedforward=32, pooled_width=24
+    )
+    return replace(preset("mini"), head=replace(config, **head))  # type: ignore[arg-type]
+
+
+def recipe(**changes: object) -> Recipe:
+    settings = {"epochs": 10, "images_per_step": 4, "learning_rate": 2e-3, **changes}
+    if "iterations" in changes:
+        settings["epochs"] = 0
+    return replace(recipes.mini(small_model()), **settings)  # type: ignore[arg-type]

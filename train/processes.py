@@ -1,0 +1,93 @@
+"""One process or many, started by torchrun, that share each step of a training."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from torch import nn
+from torch.distributed import (
+    all_reduce,
+    barrier,
+    destroy_process_group,
+    get_rank,
+    get_world_size,
+    init_process_group,
+)
+from torch.nn.parallel import DistributedDataParallel
+
+from regionspot.device import resolve_device
+from regionspot.head import RegionHead
+
+# The others wait while the first extracts features or evaluates.
+PATIENCE = timedelta(days=2)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together.
+
+    Attributes:
+        device: where this one computes.
+        rank, count: its number from 0, and how many there are.
+    """
+
+    device: torch.device
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that writes, evaluates and speaks."""
+        return self.rank == 0
+
+    def share(self, head: RegionHead) -> nn.Module:
+        """The head with its gradients averaged over all processes in each backward pass."""
+        if self.count == 1:
+            return head
+        # Without the map, the decoder has no part in the loss.
+        return DistributedDataParallel(head, find_unused_parameters=not head.config.read_map)
+
+    def add_up(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum of a tensor over all processes."""
+        if self.count > 1:
+            all_reduce(values)
+        return values
+
+    def wait(self) -> None:
+        """Go on when all processes are here."""
+        if self.count > 1:
+            barrier()
+
+
+def unshared(module: nn.Module, is_last: bool) -> AbstractContextManager[None]:
+    """Within it, gradients of all parts of a step but the last are not yet averaged."""
+    if is_last or not isinstance(module, DistributedDataParallel):
+        return nullcontext()
+    return module.no_sync()  # type: ignore[no-any-return, no-untyped-call, unused-ignore]
+
+
+@contextmanager
+def joined_processes(device: str) -> Iterator[Processes]:
+    """The processes of torchrun, joined while the context lasts, or this one alone.
+
+    Args:
+        device: `auto`, `cpu` or `cuda`; with many processes, each takes a GPU of its own.
+
+    Raises:
+        InputError: an unknown device, or `cuda` where there is none.
+    """
+    here = resolve_device(device)
+    if "WORLD_SIZE" not in os.environ:
+        yield Processes(here)
+        return
+    if here.type == "cuda":
+        here = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(here)
+    init_process_group("nccl" if here.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield Processes(here, get_rank(), get_world_size())
+    finally:
+        destroy_process_group()
