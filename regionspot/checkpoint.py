@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from regionspot.errors import InputError
 from regionspot.head import TOKEN_WIDTH, HeadConfig, RegionHead
@@ -77,8 +77,18 @@ def save_head(
         metadata["training"] = json.dumps(training, sort_keys=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    save_file(tensors, temporary, metadata)
+    temporary.write_bytes(_in_one_order(save(tensors, metadata)))
     temporary.replace(path)
+
+
+def _in_one_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata sorted; the library writes them in any order."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    written = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    written += b" " * (-len(written) % 8)
+    return len(written).to_bytes(8, "little") + written + content[start:]
 
 
 def load_head(path: Path, config: ModelConfig) -> TrainedHead:

@@ -97,23 +97,23 @@ def fit(
         for batch in batches:
             with unshared(module, is_last=batch is batches[-1]):
                 sums += backward(recipe, batch.to(device), module, words, weights)
-        loss, regions = processes.add_up(sums).tolist()
+        loss, weight = processes.add_up(sums).tolist()
         if not math.isfinite(loss):
             raise InputError(
                 f"the loss is {loss} in step {step + 1}; lower the learning rate ({rate:.2g} "
                 "there) or look for broken features"
             )
-        # The gradients are of the sum over regions; DDP has divided them by its processes.
+        # The gradients are of a sum over regions; DDP has divided them by its processes.
         for parameter in head.parameters():
             if parameter.grad is not None:
-                parameter.grad.mul_(processes.count / regions)
+                parameter.grad.mul_(processes.count / weight)
         norm = nn.utils.clip_grad_norm_(head.parameters(), recipe.gradient_norm)
         optimizer.step()
         if average is not head:
             follow(average, head, recipe.ema, step)
 
         done = step + 1
-        observer.stepped(done, loss / regions, rate, norm.item())
+        observer.stepped(done, loss / weight, rate, norm.item())
         is_last = done == recipe.iterations
         if run and processes.is_first and (is_last or done % recipe.save_every == 0):
             save_state(run / STATE, done, head, average, optimizer, recipe, data)

@@ -80,6 +80,10 @@ def joined_processes(device: str) -> Iterator[Processes]:
         InputError: an unknown device, or `cuda` where there is none.
     """
     here = resolve_device(device)
+    if here.type == "cuda":
+        # Else the order of sums on a GPU, and with it the weights, would be another in each run.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
     if "WORLD_SIZE" not in os.environ:
         yield Processes(here)
         return

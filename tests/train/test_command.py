@@ -1,0 +1,49 @@
+"""`autolabel train` and `python -m train` are the same commands."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from autolabel.cli import app
+from train.__main__ import main
+
+STAGE2 = ["stage2", "--data", "a=2", "--data", "b=1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["stage1", "--data", "a", "--data", "b"], "stage 1 trains on one data set, got 2"),
+        (STAGE2, "head.safetensors is not there: train stage1 first"),
+        (["mini", "--data", "a", "--set", "rate=1"], "there is no setting 'rate'; there are"),
+        (["mini", "--data", "a", "--data", "b=1"], "give a ratio above 0 to every --data"),
+        (["stage1", "--data", "a", "--preset", "huge"], "unknown model 'huge'"),
+        (["mini", "--data", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_is_one_line_before_any_work(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = CliRunner().invoke(app, ["train", *arguments])
+    assert found.exit_code == 1
+    monkeypatch.setattr("sys.argv", ["train", *arguments])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    for said in (found.output, capsys.readouterr().err):
+        (line,) = said.splitlines()
+        assert line.startswith("error: ")
+        assert message in line
+    assert not any(tmp_path.iterdir())
+
+
+def test_help_is_that_of_the_recipes() -> None:
+    shown = CliRunner().invoke(app, ["train", "stage2", "--help"]).output
+    assert "stage 1's head" in shown
+    assert "autolabel train stage2" in shown
+    assert CliRunner().invoke(app, ["train", "stage3"]).exit_code == 2
