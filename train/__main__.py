@@ -19,7 +19,7 @@ from regionspot.presets import ModelConfig, preset
 from regionspot.scoring import Scoring
 from regionspot.types import Vocabulary
 from regionspot.vocabulary import Words, build_vocabulary
-from train.data import AnnotatedImage, listed_words, load_coco
+from train.datasets import AnnotatedImage, listed_words, load_coco
 from train.features import ImageFeatures, Tower, extract, load_features
 from train.fit import fit
 from train.measure import calibrate_presence, region_cosines, top_k

@@ -27,7 +27,7 @@ from regionspot.localizers.sam import ImageArray, SamLocalizer, build_sam
 from regionspot.model import build_encoder
 from regionspot.presets import EncoderConfig, ModelConfig
 from regionspot.weights import sha256_by_preset
-from train.data import AnnotatedImage
+from train.datasets import AnnotatedImage
 
 SHARD = 64
 Tower = Literal["localizer", "encoder"]
