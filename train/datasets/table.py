@@ -239,6 +239,8 @@ class PathsInside:
             check_relative(name)
             parts = parent.split("/") if parent else []
             options = ["/".join(parts[start:]) for start in range(len(parts))]
-            found = next((each for each in options if (self._root / each).is_dir()), "")
+            found = next((each for each in options if (self._root / each).is_dir()), parent)
+            if (self._root / last).exists() and not (self._root / found).is_dir():
+                found = ""
             self._found[parent] = f"{found}/" if found else ""
         return path_inside(self._root, self._found[parent] + last)
