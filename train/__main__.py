@@ -8,7 +8,6 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from regionspot.checkpoint import load_head, save_head
@@ -19,12 +18,15 @@ from regionspot.presets import ModelConfig, preset
 from regionspot.scoring import Scoring
 from regionspot.types import Vocabulary
 from regionspot.vocabulary import Words, build_vocabulary
-from train.datasets import AnnotatedImage, listed_words, load_coco
-from train.features import ImageFeatures, Tower, extract, load_features
+from train.datasets import AnnotatedImage, listed_words, load_coco, open_dataset
+from train.datasets.registry import READERS
+from train.features import ImageFeatures, feature_set
 from train.fit import fit
 from train.measure import calibrate_presence, region_cosines, top_k
+from train.progress import extract_sets, extract_with_progress
 from train.recipes import Recipe
 from train.recipes import mini as mini_recipe
+from train.views import AS_IT_IS, parse_view
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
@@ -39,12 +41,31 @@ Workers = Annotated[int, typer.Option(help="Processes for the frozen towers.")]
 
 @app.command("extract")
 def extract_command(
-    data: Data,
+    data: Annotated[
+        list[str],
+        typer.Option(
+            help="A folder with instances.json and images/, or KIND:PATH with one of "
+            f"{', '.join(READERS)}; may be given several times."
+        ),
+    ],
     cache: Cache = Path(".work/features"),
+    view: Annotated[
+        list[str] | None,
+        typer.Option(help="An extra view: flip, scale=0.75, or both with a comma."),
+    ] = None,
+    model: Annotated[str, typer.Option(help="The preset whose towers are run.")] = "mini",
     workers: Workers = CORES,
 ) -> None:
-    """Compute the frozen towers' features of a data set; goes on where it stopped."""
-    extract_with_progress(preset("mini"), load_coco(data), cache, workers)
+    """Compute the frozen towers' features of data sets; goes on where it stopped."""
+    config = preset(model)
+    views = dict.fromkeys([AS_IT_IS, *map(parse_view, view or ())])
+    images = {spec: open_dataset(spec).images for spec in data}
+    sets = {
+        f"{spec}, {each}": feature_set(config, images[spec], cache, each)
+        for spec in images
+        for each in views
+    }
+    extract_sets(sets, cache, workers, console)
 
 
 @app.command()
@@ -142,25 +163,6 @@ def split(
         [image for i, image in enumerate(features) if i not in held_out],
         [image for i, image in enumerate(features) if i in held_out],
     )
-
-
-def extract_with_progress(
-    config: ModelConfig, images: list[AnnotatedImage], cache: Path, workers: int
-) -> list[ImageFeatures]:
-    """Features of all images, computed where the cache lacks them, with a progress bar."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-    )
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
-        tasks = {tower: bar.add_task(tower) for tower in ("localizer", "encoder")}
-
-        def on_shard(tower: Tower, done: int, total: int) -> None:
-            bar.update(tasks[tower], completed=done, total=total)
-
-        extract(config, images, cache, workers, on_shard)
-    return load_features(config, images, cache)
 
 
 def main() -> None:

@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -88,7 +88,9 @@ def check_space(sets: Sequence[FeatureSet], cache: Path) -> tuple[int, int]:
         InputError: less is free than is needed.
     """
     needed = sum(map(bytes_needed, sets))
-    there = next(folder for folder in (cache.absolute(), *cache.absolute().parents) if folder.exists())
+    there = next(
+        folder for folder in (cache.absolute(), *cache.absolute().parents) if folder.exists()
+    )
     free = shutil.disk_usage(there).free
     if needed > free:
         raise InputError(
@@ -200,7 +202,7 @@ def _end_with_parent() -> None:
 
 def _localizer(config: ModelConfig) -> Extractor:
     device = torch.device("cpu")
-    localizer = SamLocalizer(build_sam(config.localizer), fast_dtype(device))
+    localizer = SamLocalizer(build_sam(config.localizer), fast_dtype(device), config.token)
 
     def tokens(pixels: ImageArray, image: AnnotatedImage) -> dict[str, torch.Tensor]:
         return {"tokens": localizer.tokens(localizer.encode(pixels), image.boxes).tokens}
@@ -219,6 +221,23 @@ def _encoder(config: ModelConfig) -> Extractor:
         return memory if regions is None else memory | {"pooled": regions.pooled}
 
     return maps
+
+
+def _seen(image: AnnotatedImage, view: View) -> tuple[ImageArray, AnnotatedImage]:
+    """Pixels and boxes of an image in a view."""
+    try:
+        pixels = read_image(image.path)
+    except UnreadableImage as error:
+        # It takes two arguments, with which it would not come back from the worker.
+        raise InputError(f"{error}; mend the image or take it out of the data") from None
+    if pixels.shape[:2] != (image.height, image.width):
+        raise InputError(
+            f"{image.path} must be {image.width} x {image.height} as annotated, "
+            f"got {pixels.shape[1]} x {pixels.shape[0]}"
+        )
+    boxes, kept = view.boxes(image.boxes, image.width, image.height)
+    names = tuple(image.names[i] for i in kept)
+    return view.pixels(pixels), replace(image, boxes=boxes, names=names)
 
 
 def _extract_shard(images: Sequence[AnnotatedImage], path: Path, view: View) -> None:

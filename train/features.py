@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -20,6 +20,7 @@ import torch
 from safetensors import safe_open
 
 from regionspot.device import fast_dtype
+from regionspot.encoders import VisionLanguageEncoder
 from regionspot.errors import InputError
 from regionspot.model import build_encoder
 from regionspot.presets import EncoderConfig, ModelConfig
@@ -117,6 +118,9 @@ def _folder_name(config: ModelConfig, tower: Tower, boxes: str, view: View) -> s
         "precision": str(fast_dtype(torch.device("cpu"))),
         "boxes": boxes,
     }
+    # Keys of what is usual stay what they were before there was a choice.
+    if tower == "localizer" and config.token != "transformer":
+        key["token"] = config.token
     if view != AS_IT_IS:
         key["view"] = asdict(view)
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
@@ -147,7 +151,6 @@ class FeatureStore(Sequence[ImageFeatures]):
                     raise InputError(f"{path} is missing; run `python -m train extract` first")
         self.features = features
         self._rows = np.flatnonzero(features.regions)
-        self._encoder = build_encoder(features.config.encoder, torch.device("cpu"), torch.float32)
         self._open: Callable[[Tower, int], Any] = lru_cache(OPEN_SHARDS)(self._open_shard)
 
     def __len__(self) -> int:
@@ -175,6 +178,11 @@ class FeatureStore(Sequence[ImageFeatures]):
             prior=None if pooled is None else self._encoder.prior(pooled.float()),
             verified=image.verified,
         )
+
+    @cached_property
+    def _encoder(self) -> VisionLanguageEncoder:
+        """Built for its priors alone, which not every encoder has."""
+        return build_encoder(self.features.config.encoder, torch.device("cpu"), torch.float32)
 
     def _open_shard(self, tower: Tower, number: int) -> Any:
         return safe_open(self.features.shard_path(tower, number), framework="pt")

@@ -60,12 +60,14 @@ class View:
         """
         moved = boxes
         if self.flip:
-            moved = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
+            moved = np.stack(
+                [width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1
+            )
         kept = np.arange(len(boxes))
         if self.scale != 1:
-            left, top, wide, high = self._window(width, height)
+            x, y, wide, high = self._window(width, height)
             ratio = np.array([wide / width, high / height] * 2, np.float32)
-            offset = np.array([left, top] * 2, np.float32)
+            offset = np.array([x, y] * 2, np.float32)
             if self.scale < 1:
                 moved = moved * ratio + offset
             else:
@@ -86,7 +88,7 @@ class View:
         if self.scale < 1:
             small = Image.fromarray(image).resize((wide, high), Image.Resampling.BICUBIC)
             canvas = np.full_like(image, CANVAS)
-            canvas[top : top + high, left : left + wide] = small
+            canvas[top : top + high, left : left + wide] = np.asarray(small)
             return canvas
         cut = Image.fromarray(image[top : top + high, left : left + wide])
         return np.array(cut.resize((width, height), Image.Resampling.BICUBIC))

@@ -100,9 +100,7 @@ def _open_images(place: str, options: Options) -> Dataset:
                 "boxes", f"oidv6-{split}-annotations-bbox.csv", f"{split}-annotations-bbox.csv"
             ),
             labels=(
-                file(
-                    "labels", f"{labels}-boxable.csv", f"{labels}.csv", f"oidv6-{labels}.csv"
-                ),
+                file("labels", f"{labels}-boxable.csv", f"{labels}.csv", f"oidv6-{labels}.csv"),
             ),
             classes=file(
                 "classes",
