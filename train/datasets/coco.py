@@ -1,6 +1,5 @@
 """COCO, Objects365 v1 and v2, and V3Det: every word is annotated in every image."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from regionspot.errors import InputError
 from train.datasets.base import AnnotatedImage, Dataset, Words
 from train.datasets.coco_json import CROWDS, CocoFile, read_coco_json
-from train.datasets.json_stream import stream_records
+from train.datasets.json_stream import load_json, stream_records
 from train.datasets.table import TableImages
 from train.datasets.words import readable, with_synonyms
 
@@ -111,8 +110,8 @@ def _ancestors(path: Path, word_of: Mapping[str, str]) -> dict[str, frozenset[st
     Args:
         word_of: the word of each category id, which the tree writes as a string.
     """
+    content = load_json(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         word_at = {
             node: word_of[id] for id, node in content["categoryid2treeid"].items() if id in word_of
         }
@@ -121,7 +120,7 @@ def _ancestors(path: Path, word_of: Mapping[str, str]) -> dict[str, frozenset[st
             for node in descendants if ancestor in word_at else ():
                 if node in word_at and word_at[node] != word_at[ancestor]:
                     broader.setdefault(word_at[node], set()).add(word_at[ancestor])
-    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} is not V3Det's category tree with categoryid2treeid and "
             f"ancestor2descendant: {error!r}; it lies in the annotations of V3Det"

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from integrations.formats.json_record import Record
 from regionspot.errors import InputError
@@ -34,6 +34,20 @@ def stream_records(path: Path, lists: frozenset[str]) -> Iterator[Record]:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8: {error.reason}; save it as UTF-8") from error
+
+
+def load_json(path: Path) -> Any:
+    """All of a small JSON file.
+
+    Raises:
+        InputError: the file cannot be read or is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON: {error}; is the file complete?") from error
 
 
 class _Reader:

@@ -5,7 +5,6 @@ openimages/web/download_v6.html.
 """
 
 import csv
-import json
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ import numpy as np
 
 from regionspot.errors import InputError
 from train.datasets.base import Dataset
+from train.datasets.json_stream import load_json
 from train.datasets.table import TableBuilder, TableImages
 from train.datasets.words import readable, with_synonyms
 
@@ -93,9 +93,10 @@ def _read_hierarchy(path: Path) -> dict[str, frozenset[str]]:
         for part in node.get("Part", ()):
             walk(part, frozenset())
 
+    content = load_json(path)
     try:
-        walk(json.loads(path.read_text(encoding="utf-8")), frozenset())
-    except (OSError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        walk(content, frozenset())
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path} is not the hierarchy of Open Images (LabelName, Subcategory, Part): {error!r}"
         ) from error

@@ -61,8 +61,9 @@ def open_dataset(spec: str) -> Dataset:
 def _json_of(place: str, options: Options, default: str) -> tuple[Path, Path]:
     """The JSON and the folder of images."""
     path = Path(place)
-    folder = path if path.is_dir() else path.parent
-    json = _first(folder, default, f"annotations/{default}") if path.is_dir() else path
+    is_file = path.suffix == ".json" and not path.is_dir()
+    folder = path.parent if is_file else path
+    json = path if is_file else _first(folder, default, f"annotations/{default}")
     return json, Path(options.get("images", folder / coco.IMAGES))
 
 
