@@ -15,11 +15,14 @@ from regionspot.errors import InputError
 from regionspot.model import SHIPPED, build_encoder, unseen_words
 from regionspot.presets import preset
 from train import recipes
-from train.data import listed_words, load_coco
-from train.features import load_features
+from train.datasets import listed_words, load_coco, open_dataset
+from train.datasets.registry import READERS
+from train.features import feature_set
 from train.measure import region_cosines, top_k
+from train.progress import extract_sets, extract_with_progress
 from train.recipes import override
-from train.run import Places, embed_words, extract_with_progress, train, used_words
+from train.run import Places, embed_words, train, used_words
+from train.views import AS_IT_IS, parse_view
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
@@ -27,13 +30,20 @@ console = Console()
 CORES = os.cpu_count() or 1
 FEATURES, RUNS, HEAD = Path(".work/features"), Path(".work/train"), "head.safetensors"
 
-Data = Annotated[Path, typer.Option(help="Folder with instances.json (COCO) and images/.")]
 Cache = Annotated[Path, typer.Option(help="Where features are kept.")]
 Workers = Annotated[int, typer.Option(help="Processes for the frozen towers.")]
 
+SPEC_HELP = (
+    "A folder with instances.json and images/, or KIND:PATH with one of "
+    f"{', '.join(READERS)}; may be repeated."
+)
 Specs = Annotated[
     list[str],
-    typer.Option("--data", help="A data set, or DATA=RATIO for its share; may be repeated."),
+    typer.Option("--data", help=f"{SPEC_HELP} DATA=RATIO gives its share of the images."),
+]
+Views = Annotated[
+    list[str] | None,
+    typer.Option("--view", help="An extra view: flip, scale=0.75, or both with a comma."),
 ]
 Preset = Annotated[str, typer.Option("--preset", help="The model whose head is trained.")]
 Settings = Annotated[
@@ -49,12 +59,22 @@ Curves = Annotated[bool, typer.Option(help="Write TensorBoard's files into the r
 
 @app.command("extract")
 def extract_command(
-    data: Data,
+    data: Annotated[list[str], typer.Option(help=SPEC_HELP)],
+    view: Views = None,
+    model: Annotated[str, typer.Option(help="The preset whose towers are run.")] = "mini",
     cache: Cache = FEATURES,
     workers: Workers = CORES,
 ) -> None:
-    """Compute the frozen towers' features of a data set; goes on where it stopped."""
-    extract_with_progress(preset("mini"), load_coco(data), cache, workers, console)
+    """Compute the frozen towers' features of data sets; goes on where it stopped."""
+    config = preset(model)
+    views = dict.fromkeys([AS_IT_IS, *map(parse_view, view or ())])
+    images = {spec: open_dataset(spec).images for spec in data}
+    sets = {
+        f"{spec}, {each}": feature_set(config, images[spec], cache, each)
+        for spec in images
+        for each in views
+    }
+    extract_sets(sets, cache, workers, console)
 
 
 @app.command()
@@ -143,8 +163,7 @@ def measure(
     table = Table("data", "images", "boxes", "words", "top-1 %", "top-5 %")
     for folder in data:
         images = load_coco(folder)
-        extract_with_progress(config, images, cache, workers, console)
-        features = load_features(config, images, cache)
+        features = extract_with_progress(config, images, cache, workers)
         groups = listed_words(folder)
         words = {
             name: groups[name] if synonyms else [name]

@@ -1,37 +1,38 @@
 """Features of the frozen towers, computed once and kept in sharded safetensors.
 
 A cache folder is named by a key over everything the features depend on: the tower and its weights,
-the input size, the precision and the boxes. Another key is another folder, so that features of an
-old setting are never taken for new ones. A shard is renamed into place when it is whole, so an
-extraction that was killed goes on where it stopped.
+the input size, the precision, the boxes and the view. Another key is another folder, so that
+features of an old setting are never taken for new ones. `train.extraction` fills the folders.
+
+Axes: M images, N regions of one image.
 """
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
 
-from integrations.images import read_image
 from regionspot.device import fast_dtype
+from regionspot.encoders import VisionLanguageEncoder
 from regionspot.errors import InputError
-from regionspot.localizers.sam import ImageArray, SamLocalizer, build_sam
 from regionspot.model import build_encoder
 from regionspot.presets import EncoderConfig, ModelConfig
+from regionspot.types import IntArray
 from regionspot.weights import sha256_by_preset
-from train.data import AnnotatedImage
+from train.datasets import AnnotatedImage
+from train.views import AS_IT_IS, View
 
 SHARD = 64
+OPEN_SHARDS = 64  # of each tower, kept mapped into memory
 Tower = Literal["localizer", "encoder"]
-Extractor = Callable[[ImageArray, AnnotatedImage], dict[str, torch.Tensor]]
+TOWERS: tuple[Tower, ...] = ("localizer", "encoder")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class ImageFeatures:
         memory: (L, C) of the encoder, the class token first.
         pooled: (N, P) box-pooled features, where the encoder has them.
         prior: (N, D) what the encoder's own classes say of the boxes, likewise.
+        verified: as `AnnotatedImage.verified`.
     """
 
     names: tuple[str, ...]
@@ -54,117 +56,75 @@ class ImageFeatures:
     verified: frozenset[str] | None = None
 
 
-def extract(
-    config: ModelConfig,
-    images: Sequence[AnnotatedImage],
-    cache: Path,
-    workers: int,
-    on_shard: Callable[[Tower, int, int], None] = lambda tower, done, total: None,
-) -> None:
-    """Run both towers over all images, leaving out the shards that the cache holds.
+@dataclass(frozen=True)
+class FeatureSet:
+    """Images in one view, and where their features are kept.
 
-    Args:
-        workers: processes, each with one thread.
-        on_shard: told the tower, shards done and shards in all.
+    Attributes:
+        folders: of each tower.
+        regions: (M,) how many boxes the view keeps of each image.
+    """
+
+    config: ModelConfig
+    images: Sequence[AnnotatedImage]
+    view: View
+    folders: Mapping[Tower, Path]
+    regions: IntArray
+
+    def shard_count(self) -> int:
+        """How many files each tower's features are spread over."""
+        return -(-len(self.images) // SHARD)
+
+    def shard_path(self, tower: Tower, number: int) -> Path:
+        """The file of a shard, there or not."""
+        return self.folders[tower] / f"{number:05d}.safetensors"
+
+
+def feature_set(
+    config: ModelConfig, images: Sequence[AnnotatedImage], cache: Path, view: View = AS_IT_IS
+) -> FeatureSet:
+    """Look through all images once, for the key of their features and what the view keeps.
 
     Raises:
-        InputError: an image cannot be read or has another size than its annotation says.
+        InputError: an image's path or size cannot be used.
     """
-    torch_threads = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"  # read by the workers when they import torch
-    try:
-        for tower in ("localizer", "encoder"):
-            _extract_tower(config, tower, images, cache, workers, on_shard)
-    finally:
-        os.environ.pop("OMP_NUM_THREADS")
-        if torch_threads is not None:
-            os.environ["OMP_NUM_THREADS"] = torch_threads
+    boxes = hashlib.sha256()
+    regions = np.zeros(len(images), np.int64)
+    for row, image in enumerate(images):
+        boxes.update(f"{image.id} {image.path.name} {image.width} {image.height}".encode())
+        boxes.update(np.ascontiguousarray(image.boxes).tobytes())
+        regions[row] = len(view.boxes(image.boxes, image.width, image.height)[1])
+    digest = boxes.hexdigest()
+    folders = {tower: cache / _folder_name(config, tower, digest, view) for tower in TOWERS}
+    return FeatureSet(config, images, view, folders, regions)
 
 
-def _extract_tower(
+def feature_folder(
     config: ModelConfig,
     tower: Tower,
     images: Sequence[AnnotatedImage],
     cache: Path,
-    workers: int,
-    on_shard: Callable[[Tower, int, int], None],
-) -> None:
-    folder = feature_folder(config, tower, images, cache)
-    folder.mkdir(parents=True, exist_ok=True)
-    shards = list(_shards(images))
-    missing = [i for i in range(len(shards)) if not _shard_path(folder, i).exists()]
-    done = len(shards) - len(missing)
-    on_shard(tower, done, len(shards))
-    if not missing:
-        return
-    with ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=_start_worker, initargs=(config, tower)
-    ) as pool:
-        tasks = [pool.submit(_extract_shard, shards[i], _shard_path(folder, i)) for i in missing]
-        for task in as_completed(tasks):
-            task.result()
-            done += 1
-            on_shard(tower, done, len(shards))
-
-
-def load_features(
-    config: ModelConfig, images: Sequence[AnnotatedImage], cache: Path
-) -> list[ImageFeatures]:
-    """The features of all images, in their order.
-
-    Raises:
-        InputError: a shard was not extracted.
-    """
-    encoder = build_encoder(config.encoder, torch.device("cpu"), torch.float32)
-    tokens = _load_tower(config, "localizer", images, cache)
-    maps = _load_tower(config, "encoder", images, cache)
-    return [
-        ImageFeatures(
-            image.names,
-            t["tokens"],
-            m["memory"],
-            m.get("pooled"),
-            encoder.prior(m["pooled"].float()) if "pooled" in m else None,
-        )
-        for image, t, m in zip(images, tokens, maps, strict=True)
-    ]
-
-
-def _load_tower(
-    config: ModelConfig, tower: Tower, images: Sequence[AnnotatedImage], cache: Path
-) -> Iterator[dict[str, torch.Tensor]]:
-    folder = feature_folder(config, tower, images, cache)
-    for number, shard in enumerate(_shards(images)):
-        path = _shard_path(folder, number)
-        if not path.exists():
-            raise InputError(f"{path} is missing; run `python -m train extract` first")
-        tensors = load_file(path)
-        for image in shard:
-            prefix = f"{image.id}."
-            yield {
-                name.removeprefix(prefix): tensor
-                for name, tensor in tensors.items()
-                if name.startswith(prefix)
-            }
-
-
-def feature_folder(
-    config: ModelConfig, tower: Tower, images: Sequence[AnnotatedImage], cache: Path
+    view: View = AS_IT_IS,
 ) -> Path:
-    """The cache folder of one tower over these images and boxes."""
-    boxes = hashlib.sha256()
-    for image in images:
-        boxes.update(f"{image.id} {image.path.name} {image.width} {image.height}".encode())
-        boxes.update(np.ascontiguousarray(image.boxes).tobytes())
-    key = {
+    """The cache folder of one tower over these images and boxes in a view."""
+    return feature_set(config, images, cache, view).folders[tower]
+
+
+def _folder_name(config: ModelConfig, tower: Tower, boxes: str, view: View) -> str:
+    key: dict[str, object] = {
         "tower": tower,
         "config": config.localizer if tower == "localizer" else _image_side(config.encoder),
         "weights": sha256_by_preset(config.name),
         "precision": str(fast_dtype(torch.device("cpu"))),
-        "boxes": boxes.hexdigest(),
+        "boxes": boxes,
     }
+    # Keys of what is usual stay what they were before there was a choice.
+    if tower == "localizer" and config.token != "transformer":
+        key["token"] = config.token
+    if view != AS_IT_IS:
+        key["view"] = asdict(view)
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    return cache / f"{tower}-{name}"
+    return f"{tower}-{name}"
 
 
 def _image_side(encoder: EncoderConfig) -> dict[str, object]:
@@ -174,58 +134,77 @@ def _image_side(encoder: EncoderConfig) -> dict[str, object]:
     return settings
 
 
-def _shards(images: Sequence[AnnotatedImage]) -> Iterator[Sequence[AnnotatedImage]]:
-    for start in range(0, len(images), SHARD):
-        yield images[start : start + SHARD]
+class FeatureStore(Sequence[ImageFeatures]):
+    """Features of images, read when they are asked for; images without a region are left out.
+
+    Files are mapped into memory, so that what is not used for a while need not stay there.
+
+    Raises:
+        InputError: a shard was not extracted.
+    """
+
+    def __init__(self, features: FeatureSet) -> None:
+        for tower in TOWERS:
+            for number in range(features.shard_count()):
+                path = features.shard_path(tower, number)
+                if not path.exists():
+                    raise InputError(f"{path} is missing; run `python -m train extract` first")
+        self.features = features
+        self._rows = np.flatnonzero(features.regions)
+        self._open: Callable[[Tower, int], Any] = lru_cache(OPEN_SHARDS)(self._open_shard)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageFeatures: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ImageFeatures]: ...
+    def __getitem__(self, index: int | slice) -> ImageFeatures | list[ImageFeatures]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        row = int(self._rows[index])
+        image = self.features.images[row]
+        kept = self.features.view.boxes(image.boxes, image.width, image.height)[1]
+        maps = self._open("encoder", row // SHARD)
+        pooled = None
+        if f"{image.id}.pooled" in maps.keys():  # noqa: SIM118  (it is no mapping)
+            pooled = maps.get_tensor(f"{image.id}.pooled")
+        return ImageFeatures(
+            names=tuple(image.names[i] for i in kept),
+            tokens=self._open("localizer", row // SHARD).get_tensor(f"{image.id}.tokens"),
+            memory=maps.get_tensor(f"{image.id}.memory"),
+            pooled=pooled,
+            prior=None if pooled is None else self._encoder.prior(pooled.float()),
+            verified=image.verified,
+        )
+
+    @property
+    def image_of(self) -> IntArray:
+        """Which image of the set each entry is of."""
+        return self._rows
+
+    def names(self, index: int) -> tuple[str, ...]:
+        """The word of each region of an entry, without reading its features."""
+        image = self.features.images[int(self._rows[index])]
+        kept = self.features.view.boxes(image.boxes, image.width, image.height)[1]
+        return tuple(image.names[i] for i in kept)
+
+    @cached_property
+    def _encoder(self) -> VisionLanguageEncoder:
+        """Built for its priors alone, which not every encoder has."""
+        return build_encoder(self.features.config.encoder, torch.device("cpu"), torch.float32)
+
+    def _open_shard(self, tower: Tower, number: int) -> Any:
+        return safe_open(self.features.shard_path(tower, number), framework="pt")
 
 
-def _shard_path(folder: Path, number: int) -> Path:
-    return folder / f"{number:05d}.safetensors"
+def load_features(
+    config: ModelConfig, images: Sequence[AnnotatedImage], cache: Path, view: View = AS_IT_IS
+) -> list[ImageFeatures]:
+    """The features of all images, in their order; those of which no region is left are left out.
 
-
-_extractor: Extractor
-
-
-def _start_worker(config: ModelConfig, tower: Tower) -> None:
-    global _extractor  # a worker process has one tower for its whole life
-    torch.set_num_threads(1)
-    _extractor = _localizer(config) if tower == "localizer" else _encoder(config)
-
-
-def _localizer(config: ModelConfig) -> Extractor:
-    device = torch.device("cpu")
-    localizer = SamLocalizer(build_sam(config.localizer), fast_dtype(device))
-
-    def tokens(pixels: ImageArray, image: AnnotatedImage) -> dict[str, torch.Tensor]:
-        return {"tokens": localizer.tokens(localizer.encode(pixels), image.boxes).tokens}
-
-    return tokens
-
-
-def _encoder(config: ModelConfig) -> Extractor:
-    device = torch.device("cpu")
-    encoder = build_encoder(config.encoder, device, fast_dtype(device))
-
-    def maps(pixels: ImageArray, image: AnnotatedImage) -> dict[str, torch.Tensor]:
-        (seen,) = encoder.image_tokens([pixels])
-        regions = encoder.pool(seen, image.boxes, image.width, image.height)
-        memory = {"memory": seen.sequence()}
-        return memory if regions is None else memory | {"pooled": regions.pooled}
-
-    return maps
-
-
-def _extract_shard(images: Sequence[AnnotatedImage], path: Path) -> None:
-    tensors: dict[str, torch.Tensor] = {}
-    for image in images:
-        pixels = read_image(image.path)
-        if pixels.shape[:2] != (image.height, image.width):
-            raise InputError(
-                f"{image.path} must be {image.width} x {image.height} as annotated, "
-                f"got {pixels.shape[1]} x {pixels.shape[0]}"
-            )
-        for name, tensor in _extractor(pixels, image).items():
-            tensors[f"{image.id}.{name}"] = tensor.half().contiguous()
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    save_file(tensors, temporary)
-    temporary.replace(path)
+    Raises:
+        InputError: a shard was not extracted.
+    """
+    return list(FeatureStore(feature_set(config, images, cache, view)))

@@ -18,6 +18,8 @@ class Recipe:
     Attributes:
         loss: sigmoid focal loss, as in the paper, or a softmax over the words.
         start: file of the head to start from; empty for seeded weights.
+        views: what each image is also shown as (`train.views`): `flip`, `scale=0.75`; in `--set`
+            parted by commas.
         held_out: share of the images that is only measured and calibrated on.
         iterations: steps; 0 for as many as `epochs` passes over the images take.
         images_per_step: images behind one step.
@@ -44,6 +46,7 @@ class Recipe:
     loss: Literal["focal", "softmax"]
     start: str = ""
     seed: int = 0
+    views: tuple[str, ...] = ()
     held_out: float = 0.05
     iterations: int = 0
     epochs: int = 0

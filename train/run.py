@@ -8,14 +8,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from regionspot.checkpoint import save_head
 from regionspot.errors import InputError
@@ -23,17 +15,19 @@ from regionspot.head import RegionHead
 from regionspot.model import build_encoder
 from regionspot.presets import ModelConfig
 from regionspot.scoring import Scoring
-from regionspot.types import Vocabulary
+from regionspot.types import IntArray, Vocabulary
 from regionspot.vocabulary import Words, build_vocabulary
-from train.data import AnnotatedImage, load_coco
-from train.features import Tower, extract, load_features
+from train.datasets import AnnotatedImage, Dataset, merge_words, open_dataset
+from train.features import FeatureSet, FeatureStore, feature_set
 from train.fit import fit, resolved
 from train.measure import calibrate_presence, region_cosines
 from train.monitor import Monitor, Shown, check_tensorboard, chosen_words
 from train.processes import Processes, joined_processes
+from train.progress import extract_sets
 from train.recipes import Recipe, as_json
 from train.sampling import Rows, Sampler, TrainingSet, hold_out
 from train.state import STATE, fingerprint
+from train.views import AS_IT_IS, parse_view
 
 
 @dataclass(frozen=True)
@@ -74,11 +68,14 @@ def train(recipe: Recipe, specs: Sequence[str], places: Places, console: Console
     parsed = parse_specs(specs)
     with joined_processes(places.device) as processes:
         console = console if processes.is_first else Console(quiet=True)
-        sources = [open_source(recipe, *spec, places, processes, console) for spec in parsed]
-        if not any(ratio for _, ratio in parsed):
-            sources = [replace(s, data=replace(s.data, ratio=len(s.data))) for s in sources]
-        halves = [hold_out(s.data, recipe.held_out, recipe.seed) for s in sources]
-        training, held_out = [half[0] for half in halves], [half[1] for half in halves]
+        sources = open_sources(recipe, [spec for spec, _ in parsed], places, processes, console)
+        halves = [source.split(recipe.held_out, recipe.seed) for source in sources]
+        held_out = [half[1] for half in halves]
+        training = [
+            replace(data, ratio=ratio / len(half[0]) if ratio else len(data))
+            for half, (_, ratio) in zip(halves, parsed, strict=True)
+            for data in half[0]
+        ]
         sampler = Sampler(training, recipe.seed, recipe.repeat_threshold)
         recipe = resolved(recipe, sampler, processes)
         words = sorted({word for data in training for word in data.words})
@@ -102,10 +99,29 @@ def train(recipe: Recipe, specs: Sequence[str], places: Places, console: Console
 
 @dataclass(frozen=True)
 class Source:
-    """A data set with the images behind its features, in the same order."""
+    """A data set with the images behind its features.
+
+    Attributes:
+        data: the images as they are, in their order.
+        views: the same images in each extra view; a view may lose some.
+        image_of: for `data` and each view, which image each entry is of.
+    """
 
     images: Sequence[AnnotatedImage]
     data: TrainingSet
+    views: tuple[TrainingSet, ...]
+    image_of: tuple[IntArray, ...]
+
+    def split(self, share: float, seed: int) -> tuple[list[TrainingSet], TrainingSet]:
+        """What to train on, views and all, and a share of the images, as they are, held out."""
+        training, held_out = hold_out(self.data, share, seed)
+        assert isinstance(training.features, Rows)
+        kept = {int(self.image_of[0][row]) for row in training.features.rows}
+        views = [
+            view.only([row for row, image in enumerate(images.tolist()) if image in kept])
+            for view, images in zip(self.views, self.image_of[1:], strict=True)
+        ]
+        return [training, *views], held_out
 
 
 def parse_specs(specs: Sequence[str]) -> list[tuple[str, float]]:
@@ -131,34 +147,57 @@ def parse_specs(specs: Sequence[str]) -> list[tuple[str, float]]:
     return parsed
 
 
-def open_source(
-    recipe: Recipe,
-    spec: str,
-    ratio: float,
-    places: Places,
-    processes: Processes,
-    console: Console,
-) -> Source:
-    """A data set and its features; the first process computes those that the cache lacks.
+def open_sources(
+    recipe: Recipe, specs: Sequence[str], places: Places, processes: Processes, console: Console
+) -> list[Source]:
+    """Data sets in one list of words; the first process computes the features they lack.
 
     Raises:
         InputError: no such data set, or images of it that cannot be read.
     """
-    images = load_coco(Path(spec))
+    _, datasets = merge_words([open_dataset(spec) for spec in specs])
+    views = [AS_IT_IS, *map(parse_view, recipe.views)]
+    sets = {
+        (row, view): feature_set(recipe.model, dataset.images, places.cache, view)
+        for row, dataset in enumerate(datasets)
+        for view in views
+    }
     if processes.is_first:
-        extract_with_progress(recipe.model, images, places.cache, places.workers, console)
+        named = {f"{specs[row]}, {view}": each for (row, view), each in sets.items()}
+        extract_sets(named, places.cache, places.workers, console)
     processes.wait()
-    features = load_features(recipe.model, images, places.cache)
-    names = [image.names for image in images]
-    data = TrainingSet(spec, features, names, tuple(used_words(images)), ratio=ratio or 1.0)
-    return Source(images, data)
+    return [
+        _source(dataset, short_name(spec), [sets[row, view] for view in views])
+        for row, (dataset, spec) in enumerate(zip(datasets, specs, strict=True))
+    ]
+
+
+def _source(dataset: Dataset, name: str, views: Sequence[FeatureSet]) -> Source:
+    stores = [FeatureStore(view) for view in views]
+    plain, *others = [
+        TrainingSet(
+            name if not row else f"{name}, {store.features.view}",
+            store,
+            [store.names(i) for i in range(len(store))],
+            tuple(dataset.words),
+            dataset.broader,
+        )
+        for row, store in enumerate(stores)
+    ]
+    image_of = tuple(store.image_of for store in stores)
+    return Source(dataset.images, plain, tuple(others), image_of)
+
+
+def short_name(spec: str) -> str:
+    """What a data set is called wherever it lies, out of `KIND:PATH,KEY=VALUE`."""
+    return Path(spec.rpartition(":")[2].partition(",")[0]).name
 
 
 def shown_of(source: Source, held_out: TrainingSet) -> Shown | None:
     """The first held-out image of a data set, to draw attention over."""
     if not isinstance(held_out.features, Rows) or not len(held_out):
         return None
-    image = source.images[held_out.features.rows[0]]
+    image = source.images[int(source.image_of[0][held_out.features.rows[0]])]
     return Shown(held_out.features[0], image.path, image.boxes)
 
 
@@ -168,7 +207,7 @@ def described(sets: Sequence[TrainingSet]) -> dict[str, Any]:
         "sha256": fingerprint(sets),
         "sets": [
             {
-                "name": Path(data.name).name,
+                "name": data.name,
                 "ratio": data.ratio,
                 "images": len(data),
                 "regions": sum(map(len, data.names)),
@@ -215,21 +254,3 @@ def embed_words(config: ModelConfig, words: Words) -> Vocabulary:
     """Embed words with the text tower of a configuration."""
     encoder = build_encoder(config.encoder, torch.device("cpu"), torch.float32)
     return build_vocabulary(encoder, words, config.encoder.templates)
-
-
-def extract_with_progress(
-    config: ModelConfig,
-    images: list[AnnotatedImage],
-    cache: Path,
-    workers: int,
-    console: Console,
-) -> None:
-    """Compute the features that the cache lacks, with a progress bar."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
-        tasks = {tower: bar.add_task(tower) for tower in ("localizer", "encoder")}
-
-        def on_shard(tower: Tower, done: int, total: int) -> None:
-            bar.update(tasks[tower], completed=done, total=total)
-
-        extract(config, images, cache, workers, on_shard)

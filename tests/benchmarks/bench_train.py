@@ -22,7 +22,7 @@ from regionspot.types import Vocabulary
 from tests.benchmarks.measure import processor
 from tests.regionspot.factories import noise_image, random_boxes
 from train import recipes
-from train.data import load_coco
+from train.datasets import load_coco
 from train.features import ImageFeatures, load_features
 from train.fit import Observer, fit
 from train.processes import Processes

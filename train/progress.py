@@ -1,0 +1,69 @@
+"""Extraction as a person sees it: the disk need beforehand, then a bar for each tower."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from regionspot.presets import ModelConfig
+from train.datasets import AnnotatedImage
+from train.extraction import check_space, extract_set
+from train.features import TOWERS, FeatureSet, FeatureStore, ImageFeatures, Tower, feature_set
+
+GIGABYTE = 1e9
+
+
+def extract_sets(
+    sets: Mapping[str, FeatureSet], cache: Path, workers: int, console: Console
+) -> None:
+    """Compute what the cache lacks of several sets of images, after checking that it has room.
+
+    Args:
+        sets: by what a person calls them.
+
+    Raises:
+        InputError: the disk has less room than is needed, or an image cannot be used.
+    """
+    needed, free = check_space(list(sets.values()), cache)
+    for name, features in sets.items():
+        images, regions = len(features.images), int(features.regions.sum())
+        console.print(f"{name}: {images} images, {regions} boxes", highlight=False)
+    console.print(
+        f"to compute: {needed / GIGABYTE:.2f} GB; free on the disk: {free / GIGABYTE:.0f} GB",
+        highlight=False,
+    )
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+    )
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
+        for name, features in sets.items():
+            tasks = {
+                tower: bar.add_task(f"{name}: {tower}", total=features.shard_count())
+                for tower in TOWERS
+            }
+
+            def on_shard(
+                tower: Tower, done: int, total: int, tasks: dict[Tower, TaskID] = tasks
+            ) -> None:
+                bar.update(tasks[tower], completed=done, total=total)
+
+            extract_set(features, workers, on_shard)
+
+
+def extract_with_progress(
+    config: ModelConfig, images: Sequence[AnnotatedImage], cache: Path, workers: int
+) -> list[ImageFeatures]:
+    """Features of all images as they are, computed where the cache lacks them."""
+    features = feature_set(config, images, cache)
+    extract_sets({"images": features}, cache, workers, Console())
+    return list(FeatureStore(features))

@@ -1,0 +1,128 @@
+"""Extra views of an image: pixels and boxes changed together, before the towers see them.
+
+Features are computed once, so augmentation has to come before them: a stored map cannot be
+flipped, for the towers do not see a mirrored image as the mirror of what they saw.
+
+Axes: H, W of the image, N boxes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from integrations.images import ImageArray
+from regionspot.boxes import FloatArray, area, clip
+from regionspot.errors import InputError
+
+# A box of which a crop leaves less than this share shows too little of its object.
+KEPT_SHARE = 0.4
+SMALLEST, LARGEST = 0.1, 10.0
+# ImageNet's mean, as the towers' own padding is near it.
+CANVAS = (124, 116, 104)
+
+
+@dataclass(frozen=True)
+class View:
+    """How an image is shown; by default as it is.
+
+    The size of the image stays, as both towers resize the whole of it: at another size they would
+    see the same.
+
+    Attributes:
+        flip: mirrored, left for right.
+        scale: below 1 the image is shrunk by it onto the middle of a plain canvas; above 1 its
+            middle is cut out and enlarged by it. Boxes are clipped to the cut, and those go of
+            which less than `KEPT_SHARE` is left.
+    """
+
+    flip: bool = False
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        # 4 and 4.0 are one view, and have to give one cache key.
+        object.__setattr__(self, "scale", float(self.scale))
+        if not SMALLEST <= self.scale <= LARGEST:
+            raise InputError(
+                f"the scale of a view must be from {SMALLEST} to {LARGEST}, got {self.scale}"
+            )
+
+    def __str__(self) -> str:
+        parts = ["flip"] * self.flip + [f"scale={self.scale:g}"] * (self.scale != 1)
+        return ",".join(parts) or "as it is"
+
+    def boxes(self, boxes: FloatArray, width: int, height: int) -> tuple[FloatArray, list[int]]:
+        """The boxes in the view, and which of them those are.
+
+        Args:
+            boxes: (N, 4) xyxy pixels.
+
+        Returns:
+            (M, 4) xyxy pixels of the view, and M row numbers in increasing order.
+        """
+        moved = boxes
+        if self.flip:
+            moved = np.stack(
+                [width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1
+            )
+        kept = np.arange(len(boxes))
+        if self.scale != 1:
+            x, y, wide, high = self._window(width, height)
+            ratio = np.array([wide / width, high / height] * 2, np.float32)
+            offset = np.array([x, y] * 2, np.float32)
+            if self.scale < 1:
+                moved = moved * ratio + offset
+            else:
+                moved = (moved - offset) / ratio
+                rest = clip(moved, width, height)
+                kept = np.flatnonzero((area(rest) >= KEPT_SHARE * area(moved)) & (area(rest) > 0))
+                moved = rest
+        return np.ascontiguousarray(moved[kept], np.float32), kept.tolist()
+
+    def pixels(self, image: ImageArray) -> ImageArray:
+        """The view of an image, uint8 (H, W, 3), of the same size."""
+        if self.flip:
+            image = np.ascontiguousarray(image[:, ::-1])
+        if self.scale == 1:
+            return image
+        height, width = image.shape[:2]
+        left, top, wide, high = self._window(width, height)
+        if self.scale < 1:
+            small = Image.fromarray(image).resize((wide, high), Image.Resampling.BICUBIC)
+            canvas = np.full_like(image, CANVAS)
+            canvas[top : top + high, left : left + wide] = np.asarray(small)
+            return canvas
+        cut = Image.fromarray(image[top : top + high, left : left + wide])
+        return np.array(cut.resize((width, height), Image.Resampling.BICUBIC))
+
+    def _window(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Left, top, width and height, in whole pixels, of what is shrunk to or cut out."""
+        share = self.scale if self.scale < 1 else 1 / self.scale
+        wide, high = max(1, round(width * share)), max(1, round(height * share))
+        return (width - wide) // 2, (height - high) // 2, wide, high
+
+
+AS_IT_IS = View()
+
+
+def parse_view(text: str) -> View:
+    """A view as the command line writes it: `flip`, `scale=0.75` or `flip,scale=0.75`.
+
+    Raises:
+        InputError: it says something else.
+    """
+    flip, scale = False, 1.0
+    for part in text.split(","):
+        key, _, value = part.partition("=")
+        try:
+            if part == "flip":
+                flip = True
+            elif key == "scale":
+                scale = float(value)
+            else:
+                raise ValueError
+        except ValueError as error:
+            raise InputError(
+                f"unknown view {text!r}: expected flip, scale=NUMBER, or both with a comma"
+            ) from error
+    return View(flip, scale)
