@@ -3,7 +3,7 @@
 Whatever takes long to import is imported inside the commands, so that `--help` answers at once.
 """
 
-from autolabel.cli import evaluate, explain, label, models, results
+from autolabel.cli import evaluate, explain, label, models, results, train
 from autolabel.cli.app import app, main
 
-__all__ = ["app", "evaluate", "explain", "label", "main", "models", "results"]
+__all__ = ["app", "evaluate", "explain", "label", "main", "models", "results", "train"]

@@ -1,0 +1,94 @@
+"""Training on a review twice: once without some images, to measure it, and once on all of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from regionspot.head import RegionHead
+from train.lessons import UNKNOWN, Lesson, Source, held
+from train.review import ReviewSettings, fine_tune
+from train.review_figures import Figures, measure
+
+OnStep = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A head that was trained on the whole review.
+
+    Attributes:
+        held_out: images with corrections that the figures are of, and that the rehearsal was
+            trained without; 0 where there were too few: the figures are of what was trained on.
+    """
+
+    head: RegionHead
+    held_out: int
+    before: Figures
+    after: Figures
+
+
+def train_and_measure(
+    start: RegionHead,
+    review: Source,
+    replays: Sequence[Source],
+    logit_scale: float,
+    settings: ReviewSettings,
+    on_step: OnStep = lambda what, done, total: None,
+) -> Outcome:
+    """Fine-tune on all of a review, and say how well that does on images it is not trained on.
+
+    Args:
+        review: every image of it, touched or not, as `reviewed_lessons` gives them.
+        on_step: told what is trained, steps done and steps in all.
+    """
+    vocabulary = review.vocabulary
+
+    def tuned(what: str, lessons: Sequence[Lesson], others: Sequence[Source]) -> RegionHead:
+        sources = [*by_touch(held(lessons, vocabulary), review), *others]
+        return fine_tune(start, sources, logit_scale, settings, lambda d, t: on_step(what, d, t))
+
+    corrected = sum(bool(lesson.corrected.any()) for lesson in review.lessons)
+    if corrected < settings.held_out_from:
+        head = tuned("training", review.lessons, replays)
+        before, after = (measure(h, review.lessons, vocabulary, replays) for h in (start, head))
+        return Outcome(head, 0, before, after)
+    training, apart = split(review, settings)
+    parts = [split(source, settings) for source in replays]
+    rehearsed = tuned("rehearsal", training.lessons, [kept for kept, _ in parts])
+    before, after = (
+        measure(head, apart.lessons, vocabulary, [away for _, away in parts])
+        for head in (start, rehearsed)
+    )
+    count = sum(bool(lesson.corrected.any()) for lesson in apart.lessons)
+    return Outcome(tuned("training", review.lessons, replays), count, before, after)
+
+
+def by_touch(lessons: Sequence[Lesson], source: Source) -> tuple[Source, Source]:
+    """The images in which a person judged a region, and the others."""
+    touched = [bool((lesson.target != UNKNOWN).any()) for lesson in lessons]
+    pairs = list(zip(lessons, touched, strict=True))
+    return (
+        replace(source, lessons=tuple(lesson for lesson, yes in pairs if yes)),
+        replace(source, lessons=tuple(lesson for lesson, yes in pairs if not yes)),
+    )
+
+
+def split(source: Source, settings: ReviewSettings) -> tuple[Source, Source]:
+    """Images to train on, and a share to measure on, drawn by the seed.
+
+    The share is the same of corrected and of other images.
+    """
+    generator = torch.Generator().manual_seed(settings.seed)
+    away: set[int] = set()
+    for corrected in (True, False):
+        rows = [
+            i for i, each in enumerate(source.lessons) if bool(each.corrected.any()) == corrected
+        ]
+        order = torch.randperm(len(rows), generator=generator).tolist()
+        away |= {rows[k] for k in order[: round(settings.held_out * len(rows))]}
+    pairs = list(enumerate(source.lessons))
+    return (
+        replace(source, lessons=tuple(lesson for i, lesson in pairs if i not in away)),
+        replace(source, lessons=tuple(lesson for i, lesson in pairs if i in away)),
+    )
