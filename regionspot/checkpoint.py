@@ -6,7 +6,7 @@ read with `weights_only` and strictly.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,16 @@ TOWER_PARTS = (
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """A head and how its cosines become scores; None where the encoder's logit scale says it."""
+    """A trained head.
+
+    Attributes:
+        scoring: how its cosines become scores; None where the encoder's logit scale says it.
+        trained_words: what it was trained on, where other words are scored in another way.
+    """
 
     head: RegionHead
     scoring: Scoring | None
+    trained_words: tuple[str, ...] = ()
 
 
 def save_head(
@@ -52,6 +58,7 @@ def save_head(
     head: RegionHead,
     config: ModelConfig,
     scoring: Scoring | None,
+    trained_words: Sequence[str] = (),
     dtype: torch.dtype = torch.float16,
 ) -> None:
     """Write a head with the configuration it was trained in, through a rename."""
@@ -59,6 +66,7 @@ def save_head(
     metadata = {
         "model": json.dumps(asdict(config), sort_keys=True),
         "scoring": json.dumps(asdict(scoring) if scoring else None, sort_keys=True),
+        "trained_words": json.dumps(list(trained_words)),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -79,6 +87,7 @@ def load_head(path: Path, config: ModelConfig) -> TrainedHead:
         trained_as = _config_of(json.loads(metadata["model"]))
         scoring = json.loads(metadata["scoring"])
         scoring = Scoring(**scoring) if scoring else None
+        trained_words = tuple(json.loads(metadata.get("trained_words", "[]")))
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise InputError(f"{path} is not a checkpoint of ours: {error!r}") from error
     for part in ("localizer", "token", "encoder", "head"):
@@ -89,7 +98,7 @@ def load_head(path: Path, config: ModelConfig) -> TrainedHead:
             )
     head = RegionHead(config.head)
     _load_strictly(head, tensors, path)
-    return TrainedHead(head.eval().requires_grad_(False), scoring)
+    return TrainedHead(head.eval().requires_grad_(False), scoring, trained_words)
 
 
 def _config_of(written: dict[str, Any]) -> ModelConfig:

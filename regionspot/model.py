@@ -27,6 +27,7 @@ from regionspot.localizers.sam import (
 from regionspot.presets import EncoderConfig, ModelConfig, preset
 from regionspot.scoring import Scoring
 from regionspot.types import ImageTokens, Labels, Regions, RegionTokens, Vocabulary
+from regionspot.unseen import UnseenWords
 from regionspot.vocabulary import Words, build_vocabulary
 from regionspot.weights import cache_folder, sha256_by_preset, sha256_of
 
@@ -40,6 +41,7 @@ class RegionSpot:
     Attributes:
         device, dtype: where the head runs, and the precision of the towers' large products.
         checkpoint: the file of the head, or None for a head that was made here.
+        unseen: how words that the head was not trained on are scored; None: as all others.
     """
 
     config: ModelConfig
@@ -50,6 +52,7 @@ class RegionSpot:
     device: torch.device
     dtype: torch.dtype
     checkpoint: Path | None = None
+    unseen: UnseenWords | None = None
 
     def vocabulary(self, words: Words) -> Vocabulary:
         """Embed words, or words with their synonyms, for this model.
@@ -57,7 +60,8 @@ class RegionSpot:
         Raises:
             InputError: no words, an empty word, or the same word twice.
         """
-        return build_vocabulary(self.encoder, words, self.config.encoder.templates)
+        vocabulary = build_vocabulary(self.encoder, words, self.config.encoder.templates)
+        return self.unseen.widen_words(vocabulary) if self.unseen else vocabulary
 
     def predict(
         self, image: ImageArray, boxes: FloatArray, vocabulary: Vocabulary, masks: bool = False
@@ -142,7 +146,14 @@ class RegionSpot:
             _padded([p.pooled for p in pooled if p]),
             _padded([p.prior for p in pooled if p]),
         )
-        return [o[:n].cpu() for o, n in zip(output, counts.tolist(), strict=True)]
+        found = [o[:n] for o, n in zip(output, counts.tolist(), strict=True)]
+        if self.unseen:
+            found = [
+                self.unseen.widen_regions(each, p.pooled)
+                for each, p in zip(found, pooled, strict=True)
+                if p
+            ]
+        return [each.cpu() for each in found]
 
     def label(self, boxes: FloatArray, regions: Regions, vocabulary: Vocabulary) -> Labels:
         """Compare region embeddings with words: one matrix product.
@@ -189,8 +200,25 @@ def load_model(
     encoder = build_encoder(config.encoder, where, precision)
     scoring = trained.scoring or Scoring.of_encoder(encoder.logit_scale)
     return RegionSpot(
-        config, localizer, encoder, trained.head.to(where), scoring, where, precision, path
+        config,
+        localizer,
+        encoder,
+        trained.head.to(where),
+        scoring,
+        where,
+        precision,
+        path,
+        unseen_words(encoder, trained.trained_words, config.encoder.templates),
     )
+
+
+def unseen_words(
+    encoder: VisionLanguageEncoder, trained_words: Sequence[str], templates: str
+) -> UnseenWords | None:
+    """How an encoder scores words beside those that a head was trained on, if it was told them."""
+    if not trained_words:
+        return None
+    return encoder.unseen_words(build_vocabulary(encoder, trained_words, templates).embedding)
 
 
 def build_encoder(

@@ -127,7 +127,7 @@ class Vocabulary:
 
     Attributes:
         names: K words, in the person's order.
-        embedding: (K, D) float32, L2-normalised.
+        embedding: (K, D) float32, L2-normalised, save for what a model adds for unseen words.
         synonyms: for each name, all the strings that were averaged into it.
     """
 

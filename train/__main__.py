@@ -14,7 +14,7 @@ from rich.table import Table
 from regionspot.checkpoint import load_head, save_head
 from regionspot.errors import InputError
 from regionspot.head import RegionHead
-from regionspot.model import SHIPPED, build_encoder
+from regionspot.model import SHIPPED, build_encoder, unseen_words
 from regionspot.presets import ModelConfig, preset
 from regionspot.scoring import Scoring
 from regionspot.types import Vocabulary
@@ -78,7 +78,8 @@ def mini(
     scale, bias = calibrate_presence(
         region_cosines(head, held_out, vocabulary), held_out, vocabulary
     )
-    save_head(out, head, recipe.model, Scoring(recipe.logit_scale, scale, bias))
+    scoring = Scoring(recipe.logit_scale, scale, bias)
+    save_head(out, head, recipe.model, scoring, vocabulary.names)
     console.print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
 
 
@@ -98,6 +99,8 @@ def measure(
     """Top-1 and top-5 on the given boxes of data sets, with 95% intervals over images."""
     config = preset("mini")
     trained = load_head(checkpoint, config)
+    encoder = build_encoder(config.encoder, torch.device("cpu"), torch.float32)
+    unseen = unseen_words(encoder, trained.trained_words, config.encoder.templates)
     table = Table("data", "images", "boxes", "words", "top-1 %", "top-5 %")
     for folder in data:
         images = load_coco(folder)
@@ -108,7 +111,7 @@ def measure(
             for name in (groups if listed else used_words(images))
         }
         vocabulary = embed_words(config, words)
-        found = region_cosines(trained.head, features, vocabulary)
+        found = region_cosines(trained.head, features, vocabulary, unseen)
         table.add_row(
             folder.name,
             str(len(images)),

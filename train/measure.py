@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from regionspot.head import RegionHead
 from regionspot.scoring import cosines
 from regionspot.types import Vocabulary
+from regionspot.unseen import UnseenWords
 from train.features import ImageFeatures
 from train.fit import collate
 
@@ -30,14 +31,25 @@ class Accuracy:
 
 @torch.inference_mode()
 def region_cosines(
-    head: RegionHead, images: Sequence[ImageFeatures], vocabulary: Vocabulary
+    head: RegionHead,
+    images: Sequence[ImageFeatures],
+    vocabulary: Vocabulary,
+    unseen: UnseenWords | None = None,
 ) -> list[torch.Tensor]:
-    """Cosines (N, K) of each image's given boxes with the words."""
+    """Cosines (N, K) of each image's given boxes with the words.
+
+    Args:
+        unseen: how words that the head was not trained on are scored; None: as all others.
+    """
     words = {name: i for i, name in enumerate(vocabulary.names)}
+    compared = unseen.widen_words(vocabulary) if unseen else vocabulary
     found = []
     for image in images:
         batch = collate([image], [torch.arange(len(image.names))], words)
-        found.append(cosines(batch.embed(head)[0], vocabulary))
+        embedding = batch.embed(head)[0]
+        if unseen and batch.pooled is not None:
+            embedding = unseen.widen_regions(embedding, batch.pooled[0])
+        found.append(cosines(embedding, compared))
     return found
 
 

@@ -8,6 +8,7 @@ import torch
 from regionspot.boxes import FloatArray
 from regionspot.localizers.sam import ImageArray
 from regionspot.types import ImageTokens, PooledRegions
+from regionspot.unseen import UnseenWords
 
 
 class VisionLanguageEncoder(Protocol):
@@ -39,6 +40,9 @@ class VisionLanguageEncoder(Protocol):
 
     def prior(self, pooled: torch.Tensor) -> torch.Tensor:
         """What the image tower's own classes say of pooled features: (N, P) to (N, D)."""
+
+    def unseen_words(self, trained: torch.Tensor) -> UnseenWords | None:
+        """How words beside the trained ones (S, D) are scored; None: as all others."""
 
     def text(self, strings: Sequence[str]) -> torch.Tensor:
         """Raw text features (K, D), before any averaging and normalisation."""

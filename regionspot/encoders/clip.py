@@ -84,6 +84,9 @@ class ClipEncoder:
         """CLIP has no classes of its own; `pool` gives nothing to ask this of."""
         raise AssertionError("pool returns None for CLIP")
 
+    def unseen_words(self, trained: torch.Tensor) -> None:
+        """CLIP has embeddings of all words alike, as in the paper."""
+
     def preprocess(self, images: Sequence[ImageArray]) -> torch.Tensor:
         """Squares (B, 3, side, side), normalised with CLIP's mean and deviation."""
         size = (self.side, self.side)

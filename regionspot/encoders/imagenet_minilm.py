@@ -20,6 +20,7 @@ from torchvision.ops import roi_align
 from regionspot.boxes import FloatArray
 from regionspot.localizers.sam import ImageArray
 from regionspot.types import ImageTokens, PooledRegions
+from regionspot.unseen import UnseenWords
 from regionspot.vocabulary import cached_features
 from regionspot.weights import WEIGHTS, locate
 
@@ -108,6 +109,11 @@ class ImagenetMiniLm:
         tower's probabilities of the classes."""
         classes = self.image_tower.classifier(pooled).softmax(-1)
         return torch.as_tensor(classes @ (self._class_words - self._centre))
+
+    def unseen_words(self, trained: torch.Tensor) -> UnseenWords:
+        """Scores of words beside the trained ones (S, 384), from ImageNet's classes."""
+        names = F.normalize(self._class_words - self._centre, dim=-1)
+        return UnseenWords(self.image_tower.classifier, names.cpu(), trained)
 
     @cached_property
     def _class_words(self) -> torch.Tensor:

@@ -1,0 +1,54 @@
+"""Words that the head was not trained on: the image tower's own classes answer for them."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from regionspot.scoring import cosines
+from regionspot.types import Vocabulary
+from regionspot.unseen import UnseenWords
+
+WIDTH, CHANNELS = 8, 6
+TRAINED, CLASSES = torch.eye(WIDTH)[:2], torch.eye(WIDTH)[2:5]
+
+
+def unseen() -> UnseenWords:
+    classifier = nn.Linear(CHANNELS, len(CLASSES), bias=False)
+    classifier.weight.data = 10 * torch.eye(CHANNELS)[: len(CLASSES)]
+    return UnseenWords(classifier, CLASSES, TRAINED)
+
+
+def words(embedding: torch.Tensor) -> Vocabulary:
+    names = tuple(f"word {i}" for i in range(len(embedding)))
+    return Vocabulary(names, F.normalize(embedding, dim=-1))
+
+
+def test_trained_words_are_scored_as_before() -> None:
+    regions, pooled = torch.randn(4, WIDTH), torch.randn(4, CHANNELS)
+    vocabulary = words(TRAINED)
+    widened = unseen().widen_words(vocabulary)
+    found = cosines(unseen().widen_regions(regions, pooled), widened)
+    torch.testing.assert_close(found, cosines(regions, vocabulary), rtol=2e-4, atol=2e-4)
+
+
+def test_a_new_word_gets_the_probability_of_the_class_of_its_name() -> None:
+    seen_as_second = F.one_hot(torch.tensor([1]), CHANNELS).float()
+    region = TRAINED[:1]
+    vocabulary = words(torch.cat([TRAINED, CLASSES]))
+    found = cosines(
+        unseen().widen_regions(region, seen_as_second), unseen().widen_words(vocabulary)
+    )
+    assert cosines(region, vocabulary).argmax() == 0
+    assert found.argmax() == 2 + 1
+
+
+def test_novelty_grows_with_the_distance_to_the_trained_words() -> None:
+    near = F.normalize(torch.tensor([[1.0, 0, 0.5, 0, 0, 0, 0, 0]]), dim=-1)
+    same, close, other = unseen().novelty(torch.cat([TRAINED[:1], near, CLASSES[:1]]))
+    assert same == 0
+    assert 0 < close < 1
+    assert other == 1
+
+
+def test_an_image_without_boxes() -> None:
+    assert unseen().widen_regions(torch.zeros(0, WIDTH), torch.zeros(0, CHANNELS)).shape == (0, 11)
