@@ -17,9 +17,10 @@ from regionspot.checkpoint import load_head, save_head
 from regionspot.encoders import VisionLanguageEncoder
 from regionspot.errors import InputError
 from regionspot.head import RegionHead
-from regionspot.model import SHIPPED, build_encoder, find_checkpoint
+from regionspot.model import SHIPPED, build_encoder, find_checkpoint, unseen_words
 from regionspot.presets import ModelConfig, preset
 from regionspot.scoring import Scoring
+from regionspot.unseen import UnseenWords
 from regionspot.vocabulary import build_vocabulary
 from regionspot.weights import cache_folder, sha256_by_preset, sha256_of
 from train.data import load_coco
@@ -99,8 +100,14 @@ class _Start:
     config: ModelConfig
     head: RegionHead
     scoring: Scoring | None
+    trained_words: tuple[str, ...]
     encoder: VisionLanguageEncoder
     cache: Path
+
+    def unseen(self, more: Sequence[str] = ()) -> UnseenWords | None:
+        """How words are scored that the head was not trained on, nor on these."""
+        words = learnt_words(self.trained_words, more)
+        return unseen_words(self.encoder, words, self.config.encoder.templates)
 
     @property
     def logit_scale(self) -> float:
@@ -132,18 +139,20 @@ def train_from_review(request: TrainRequest, reporter: Reporter) -> Trained:
     features = review_features(
         start.config, images, start.cache, request.workers, looked_at.on_shard
     )
-    lessons = reviewed_lessons(images, features, start.head, vocabulary)
+    lessons = reviewed_lessons(images, features, start.head, vocabulary, start.unseen())
     replays = [looked_at.replay(folder) for folder in request.replay]
     reporter.say(f"{sum(corrections.values())} corrections of {len(corrections)} words")
     outcome = train_and_measure(
         start.head,
-        Source(tuple(lessons), vocabulary),
+        lessons,
         replays,
         start.logit_scale,
         request.settings,
+        start.unseen(tuple(corrections)),
         reporter.at,
     )
-    save_head(out, outcome.head, start.config, start.scoring)
+    learnt = learnt_words(start.trained_words, tuple(corrections))
+    save_head(out, outcome.head, start.config, start.scoring, learnt)
     write_provenance(out, request, review, start, corrections, outcome)
     return Trained(out, corrections, outcome)
 
@@ -175,7 +184,9 @@ def _begin(request: TrainRequest, review: Review) -> _Start:
     trained = load_head(path, config)
     encoder = build_encoder(config.encoder, torch.device("cpu"), torch.float32)
     cache = request.cache or cache_folder() / "features"
-    return _Start(path, config, trained.head, trained.scoring, encoder, cache)
+    return _Start(
+        path, config, trained.head, trained.scoring, trained.trained_words, encoder, cache
+    )
 
 
 @dataclass(frozen=True)
@@ -204,7 +215,12 @@ class _Looking:
         )
         some = [features[row] for row in order[: request.keep].tolist()]
         vocabulary = build_vocabulary(self.start.encoder, names, config.encoder.templates)
-        return Source(tuple(replayed_lessons(some, self.start.head, vocabulary)), vocabulary)
+        return replayed_lessons(some, self.start.head, vocabulary, self.start.unseen())
+
+
+def learnt_words(trained: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
+    """The trained words and others; none where a head scores all words alike."""
+    return tuple(dict.fromkeys((*trained, *more))) if trained else ()
 
 
 def count_corrections(images: Sequence[ReviewedImage]) -> dict[str, int]:

@@ -17,6 +17,7 @@ from regionspot.head import RegionHead
 from regionspot.presets import ModelConfig
 from regionspot.scoring import cosines
 from regionspot.types import Vocabulary
+from regionspot.unseen import UnseenWords
 from train.data import AnnotatedImage
 from train.features import ImageFeatures, Tower, extract, load_features
 from train.fit import Batch, collate
@@ -35,6 +36,7 @@ class Lesson:
         corrected: (N,) bool, where a person's word was not the model's.
         labelled: (N,) bool, where a person left a model's label alone.
         before: (N, D) the embedding of the head that training begins from, normalised.
+        said: (N,) the word that this head gave.
         hold: (N,) how much a region is held to that embedding.
     """
 
@@ -43,15 +45,21 @@ class Lesson:
     corrected: torch.Tensor
     labelled: torch.Tensor
     before: torch.Tensor
+    said: torch.Tensor
     hold: torch.Tensor
 
 
 @dataclass(frozen=True)
 class Source:
-    """Lessons that choose among the same words."""
+    """Lessons that choose among the same words.
+
+    Attributes:
+        unseen: how words that the head was not trained on are scored; None: as all others.
+    """
 
     lessons: tuple[Lesson, ...]
     vocabulary: Vocabulary
+    unseen: UnseenWords | None = None
 
 
 def reviewed_lessons(
@@ -59,43 +67,49 @@ def reviewed_lessons(
     features: Sequence[ImageFeatures],
     head: RegionHead,
     vocabulary: Vocabulary,
-) -> list[Lesson]:
+    unseen: UnseenWords | None = None,
+) -> Source:
     """Lessons of a person's review; what they did not judge has no target."""
     words = {name: i for i, name in enumerate(vocabulary.names)}
     lessons = []
     for image, given in zip(images, features, strict=True):
         target = torch.tensor([words.get(word, UNKNOWN) for word in image.words])
+        before = embed([given], head)[0]
         lessons.append(
             Lesson(
                 given,
                 target,
                 torch.from_numpy(image.corrected),
                 torch.tensor([bool(word) for word in image.predicted]) & (target == UNKNOWN),
-                embed([given], head)[0],
+                before,
+                best_words(before, given, vocabulary, unseen),
                 torch.zeros(len(target)),
             )
         )
-    return lessons
+    return Source(tuple(lessons), vocabulary, unseen)
 
 
 def held(lessons: Sequence[Lesson], vocabulary: Vocabulary) -> list[Lesson]:
     """Lessons in which what a person did not judge is held to what the head said of it.
 
     How much it is held is the chance that the head is right, as far as these lessons tell: of the
-    regions to which the head gives the same word, the share that a person left that word,
-    counting one more that is right. So words that are always corrected do not stand in the way of
-    the regions that nobody has looked at yet.
+    labels of touched images to which the head gives the same word, the share that a person left
+    that word, counting one more that is right. So words that are always corrected do not stand in
+    the way of the regions that nobody has looked at yet.
     """
     trust = _trust(lessons, vocabulary)
     return [
-        replace(each, hold=torch.where(each.target == UNKNOWN, trust[_best(each, vocabulary)], 0.0))
+        replace(each, hold=torch.where(each.target == UNKNOWN, trust[each.said], 0.0))
         for each in lessons
     ]
 
 
 def replayed_lessons(
-    images: Sequence[ImageFeatures], head: RegionHead, vocabulary: Vocabulary
-) -> list[Lesson]:
+    images: Sequence[ImageFeatures],
+    head: RegionHead,
+    vocabulary: Vocabulary,
+    unseen: UnseenWords | None = None,
+) -> Source:
     """Lessons of a data set that has its own words: each region is taught it, and is held."""
     words = {name: i for i, name in enumerate(vocabulary.names)}
     lessons = []
@@ -104,13 +118,23 @@ def replayed_lessons(
         nowhere = torch.zeros(len(target), dtype=torch.bool)
         given = replace(image, names=("",) * len(target))
         before = embed([given], head)[0]
-        lessons.append(Lesson(given, target, nowhere, nowhere, before, torch.ones(len(target))))
-    return lessons
+        said = best_words(before, given, vocabulary, unseen)
+        hold = torch.ones(len(target))
+        lessons.append(Lesson(given, target, nowhere, nowhere, before, said, hold))
+    return Source(tuple(lessons), vocabulary, unseen)
 
 
-def _best(lesson: Lesson, vocabulary: Vocabulary) -> torch.Tensor:
-    """(N,) the word that the head gave at the beginning."""
-    return cosines(lesson.before, vocabulary).argmax(1)
+def best_words(
+    embedding: torch.Tensor,
+    features: ImageFeatures,
+    vocabulary: Vocabulary,
+    unseen: UnseenWords | None,
+) -> torch.Tensor:
+    """(N,) the word of each region of an image, from embeddings (N, D)."""
+    if unseen and features.pooled is not None:
+        embedding = unseen.widen_regions(embedding, features.pooled)
+        vocabulary = unseen.widen_words(vocabulary)
+    return cosines(embedding, vocabulary).argmax(1)
 
 
 def _trust(lessons: Sequence[Lesson], vocabulary: Vocabulary) -> torch.Tensor:
@@ -118,9 +142,11 @@ def _trust(lessons: Sequence[Lesson], vocabulary: Vocabulary) -> torch.Tensor:
     kept, seen = Counter[int](), Counter[int]()
     for lesson in lessons:
         judged = lesson.target != UNKNOWN
-        best = _best(lesson, vocabulary)
-        seen.update(best[judged].tolist())
-        kept.update(best[judged & (best == lesson.target)].tolist())
+        if not judged.any():
+            continue
+        best = lesson.said
+        seen.update(best[judged | lesson.labelled].tolist())
+        kept.update(best[lesson.labelled | (best == lesson.target)].tolist())
     return torch.tensor([(kept[k] + 1) / (seen[k] + 1) for k in range(len(vocabulary))])
 
 

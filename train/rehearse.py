@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from regionspot.head import RegionHead
+from regionspot.unseen import UnseenWords
 from train.lessons import UNKNOWN, Lesson, Source, held
 from train.review import ReviewSettings, fine_tune
 from train.review_figures import Figures, measure
@@ -34,12 +35,14 @@ def train_and_measure(
     replays: Sequence[Source],
     logit_scale: float,
     settings: ReviewSettings,
+    learnt: UnseenWords | None = None,
     on_step: OnStep = lambda what, done, total: None,
 ) -> Outcome:
     """Fine-tune on all of a review, and say how well that does on images it is not trained on.
 
     Args:
         review: every image of it, touched or not, as `reviewed_lessons` gives them.
+        learnt: how words are scored afterwards, as `Source.unseen` says it of before.
         on_step: told what is trained, steps done and steps in all.
     """
     vocabulary = review.vocabulary
@@ -51,17 +54,26 @@ def train_and_measure(
     corrected = sum(bool(lesson.corrected.any()) for lesson in review.lessons)
     if corrected < settings.held_out_from:
         head = tuned("training", review.lessons, replays)
-        before, after = (measure(h, review.lessons, vocabulary, replays) for h in (start, head))
-        return Outcome(head, 0, before, after)
+        return Outcome(head, 0, *_compared(start, head, review, replays, learnt))
     training, apart = split(review, settings)
     parts = [split(source, settings) for source in replays]
     rehearsed = tuned("rehearsal", training.lessons, [kept for kept, _ in parts])
-    before, after = (
-        measure(head, apart.lessons, vocabulary, [away for _, away in parts])
-        for head in (start, rehearsed)
-    )
+    away = [away for _, away in parts]
+    before, after = _compared(start, rehearsed, apart, away, learnt)
     count = sum(bool(lesson.corrected.any()) for lesson in apart.lessons)
     return Outcome(tuned("training", review.lessons, replays), count, before, after)
+
+
+def _compared(
+    start: RegionHead,
+    head: RegionHead,
+    review: Source,
+    replays: Sequence[Source],
+    learnt: UnseenWords | None,
+) -> tuple[Figures, Figures]:
+    """Figures before and after."""
+    later = [replace(source, unseen=learnt) for source in (review, *replays)]
+    return measure(start, review, replays), measure(head, later[0], later[1:])
 
 
 def by_touch(lessons: Sequence[Lesson], source: Source) -> tuple[Source, Source]:

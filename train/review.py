@@ -36,6 +36,7 @@ class ReviewSettings:
         label_smoothing: of the cross-entropy.
         balance: a word's weight is its count to the power of minus this.
         hold: weight of the distance from the earlier embeddings.
+        hold_words: weight of the divergence from the earlier shares of the words.
         held_out: share of the images of each kind that the figures are measured on.
         held_out_from: corrected images from which on some are held out for that.
     """
@@ -50,7 +51,8 @@ class ReviewSettings:
     warmup: float = 0.1
     label_smoothing: float = 0.1
     balance: float = 0.5
-    hold: float = 10.0
+    hold: float = 30.0
+    hold_words: float = 3.0
     held_out: float = 0.25
     held_out_from: int = 8
 
@@ -122,12 +124,18 @@ def source_loss(
     before = torch.cat([lesson.before for lesson in lessons])
     hold = torch.cat([lesson.hold for lesson in lessons])
     distance = 1 - (regions * before).sum(-1)
-    loss = settings.hold * (hold * distance).sum() / hold.sum().clamp(min=1)
+    logits, earlier = (
+        logit_scale * each @ source.vocabulary.embedding.T for each in (regions, before)
+    )
+    divergence = F.kl_div(
+        logits.log_softmax(-1), earlier.log_softmax(-1), reduction="none", log_target=True
+    ).sum(-1)
+    apart = settings.hold * distance + settings.hold_words * divergence
+    loss = (hold * apart).sum() / hold.sum().clamp(min=1)
     taught = target != UNKNOWN
     if taught.any():
-        logits = logit_scale * regions[taught] @ source.vocabulary.embedding.T
         loss = loss + F.cross_entropy(
-            logits, target[taught], weights, label_smoothing=settings.label_smoothing
+            logits[taught], target[taught], weights, label_smoothing=settings.label_smoothing
         )
     return loss
 

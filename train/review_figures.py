@@ -10,9 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from regionspot.head import RegionHead
-from regionspot.scoring import cosines
-from regionspot.types import Vocabulary
-from train.lessons import UNKNOWN, Lesson, Source, embed
+from train.lessons import UNKNOWN, Lesson, Source, best_words, embed
 
 
 @dataclass(frozen=True)
@@ -52,38 +50,34 @@ class Figures:
 
 def measure(
     head: RegionHead,
-    lessons: Sequence[Lesson],
-    vocabulary: Vocabulary,
+    review: Source,
     replayed: Sequence[Source] = (),
 ) -> Figures:
     """Figures of a head, each image's regions judged over the words of its own set."""
     right, total = Counter[int](), Counter[int]()
     confirmed, left_alone, others = Counter[bool](), Counter[bool](), Counter[bool]()
-    for lesson in lessons:
-        best, before = _best(head, lesson, vocabulary), _before(lesson, vocabulary)
+    for lesson in review.lessons:
+        best = _best(head, lesson, review)
         is_right = best == lesson.target
         total.update(lesson.target[lesson.corrected].tolist())
         right.update(lesson.target[lesson.corrected & is_right].tolist())
         known = (lesson.target != UNKNOWN) & ~lesson.corrected
         confirmed.update(is_right[known].tolist())
-        left_alone.update((best == before)[lesson.labelled].tolist())
+        left_alone.update((best == lesson.said)[lesson.labelled].tolist())
     for source in replayed:
         for lesson in source.lessons:
-            others.update((_best(head, lesson, source.vocabulary) == lesson.target).tolist())
+            others.update((_best(head, lesson, source) == lesson.target).tolist())
     return Figures(
-        {vocabulary.names[k]: Share(right[k], total[k]) for k in sorted(total)},
+        {review.vocabulary.names[k]: Share(right[k], total[k]) for k in sorted(total)},
         _share(confirmed),
         _share(left_alone),
         _share(others),
     )
 
 
-def _best(head: RegionHead, lesson: Lesson, vocabulary: Vocabulary) -> torch.Tensor:
-    return cosines(embed([lesson.features], head)[0], vocabulary).argmax(1)
-
-
-def _before(lesson: Lesson, vocabulary: Vocabulary) -> torch.Tensor:
-    return cosines(lesson.before, vocabulary).argmax(1)
+def _best(head: RegionHead, lesson: Lesson, source: Source) -> torch.Tensor:
+    (embedding,) = embed([lesson.features], head)
+    return best_words(embedding, lesson.features, source.vocabulary, source.unseen)
 
 
 def _share(counts: Counter[bool]) -> Share:
