@@ -92,10 +92,10 @@ def reviewed_lessons(
 def held(lessons: Sequence[Lesson], vocabulary: Vocabulary) -> list[Lesson]:
     """Lessons in which what a person did not judge is held to what the head said of it.
 
-    How much it is held is the chance that the head is right, as far as these lessons tell: of the
-    labels of touched images to which the head gives the same word, the share that a person left
-    that word, counting one more that is right. So words that are always corrected do not stand in
-    the way of the regions that nobody has looked at yet.
+    How much it is held follows from how often a person left the same word of the head in the
+    images that they touched: fully where they always did, not at all where they changed it as
+    often as not. So a word that is always corrected does not stand in the way of the regions that
+    nobody has looked at yet.
     """
     trust = _trust(lessons, vocabulary)
     return [
@@ -138,7 +138,7 @@ def best_words(
 
 
 def _trust(lessons: Sequence[Lesson], vocabulary: Vocabulary) -> torch.Tensor:
-    """(K,) the share of a word's regions that a person left it, one more counted as left."""
+    """(K,) from 0, a word that is changed as often as left (one more is counted as left), to 1."""
     kept, seen = Counter[int](), Counter[int]()
     for lesson in lessons:
         judged = lesson.target != UNKNOWN
@@ -147,7 +147,8 @@ def _trust(lessons: Sequence[Lesson], vocabulary: Vocabulary) -> torch.Tensor:
         best = lesson.said
         seen.update(best[judged | lesson.labelled].tolist())
         kept.update(best[lesson.labelled | (best == lesson.target)].tolist())
-    return torch.tensor([(kept[k] + 1) / (seen[k] + 1) for k in range(len(vocabulary))])
+    shares = [(kept[k] + 1) / (seen[k] + 1) for k in range(len(vocabulary))]
+    return (2 * torch.tensor(shares) - 1).clamp(min=0)
 
 
 def batch_of(lessons: Sequence[Lesson]) -> Batch:

@@ -9,7 +9,7 @@ from regionspot.head import RegionHead
 from regionspot.unseen import UnseenWords
 from train.lessons import UNKNOWN, Lesson, Source, held
 from train.review import ReviewSettings, fine_tune
-from train.review_figures import Figures, measure
+from train.review_figures import Figures, changed_words, measure
 
 OnStep = Callable[[str, int, int], None]
 
@@ -45,7 +45,7 @@ def train_and_measure(
         learnt: how words are scored afterwards, as `Source.unseen` says it of before.
         on_step: told what is trained, steps done and steps in all.
     """
-    vocabulary = review.vocabulary
+    vocabulary, changed = review.vocabulary, changed_words(review)
 
     def tuned(what: str, lessons: Sequence[Lesson], others: Sequence[Source]) -> RegionHead:
         sources = [*by_touch(held(lessons, vocabulary), review), *others]
@@ -54,12 +54,12 @@ def train_and_measure(
     corrected = sum(bool(lesson.corrected.any()) for lesson in review.lessons)
     if corrected < settings.held_out_from:
         head = tuned("training", review.lessons, replays)
-        return Outcome(head, 0, *_compared(start, head, review, replays, learnt))
+        return Outcome(head, 0, *_compared(start, head, review, replays, learnt, changed))
     training, apart = split(review, settings)
     parts = [split(source, settings) for source in replays]
     rehearsed = tuned("rehearsal", training.lessons, [kept for kept, _ in parts])
     away = [away for _, away in parts]
-    before, after = _compared(start, rehearsed, apart, away, learnt)
+    before, after = _compared(start, rehearsed, apart, away, learnt, changed)
     count = sum(bool(lesson.corrected.any()) for lesson in apart.lessons)
     return Outcome(tuned("training", review.lessons, replays), count, before, after)
 
@@ -70,10 +70,12 @@ def _compared(
     review: Source,
     replays: Sequence[Source],
     learnt: UnseenWords | None,
+    changed: torch.Tensor,
 ) -> tuple[Figures, Figures]:
     """Figures before and after."""
     later = [replace(source, unseen=learnt) for source in (review, *replays)]
-    return measure(start, review, replays), measure(head, later[0], later[1:])
+    before = measure(start, review, replays, changed)
+    return before, measure(head, later[0], later[1:], changed)
 
 
 def by_touch(lessons: Sequence[Lesson], source: Source) -> tuple[Source, Source]:

@@ -51,8 +51,8 @@ class ReviewSettings:
     warmup: float = 0.1
     label_smoothing: float = 0.1
     balance: float = 0.5
-    hold: float = 30.0
-    hold_words: float = 3.0
+    hold: float = 10.0
+    hold_words: float = 10.0
     held_out: float = 0.25
     held_out_from: int = 8
 

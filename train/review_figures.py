@@ -31,8 +31,8 @@ class Figures:
     Attributes:
         corrected: by word of the person, corrections that the head gets right.
         confirmed: labels that the person found right and that the head gets right.
-        left_alone: labels that nobody judged, whose word is still the one that the head gave
-            before it was trained.
+        left_alone: labels that nobody judged, of words that nobody changed, whose word is still
+            the one that the head gave before it was trained.
         replayed: regions of the replayed data sets whose own word is the best.
     """
 
@@ -52,8 +52,14 @@ def measure(
     head: RegionHead,
     review: Source,
     replayed: Sequence[Source] = (),
+    changed: torch.Tensor | None = None,
 ) -> Figures:
-    """Figures of a head, each image's regions judged over the words of its own set."""
+    """Figures of a head, each image's regions judged over the words of its own set.
+
+    Args:
+        changed: words of the head that a person changed somewhere.
+    """
+    changed = changed_words(review) if changed is None else changed
     right, total = Counter[int](), Counter[int]()
     confirmed, left_alone, others = Counter[bool](), Counter[bool](), Counter[bool]()
     for lesson in review.lessons:
@@ -63,7 +69,8 @@ def measure(
         right.update(lesson.target[lesson.corrected & is_right].tolist())
         known = (lesson.target != UNKNOWN) & ~lesson.corrected
         confirmed.update(is_right[known].tolist())
-        left_alone.update((best == lesson.said)[lesson.labelled].tolist())
+        alone = lesson.labelled & ~torch.isin(lesson.said, changed)
+        left_alone.update((best == lesson.said)[alone].tolist())
     for source in replayed:
         for lesson in source.lessons:
             others.update((_best(head, lesson, source) == lesson.target).tolist())
@@ -73,6 +80,11 @@ def measure(
         _share(left_alone),
         _share(others),
     )
+
+
+def changed_words(review: Source) -> torch.Tensor:
+    """Words that the head gave to regions which a person then gave another."""
+    return torch.cat([lesson.said[lesson.corrected] for lesson in review.lessons]).unique()
 
 
 def _best(head: RegionHead, lesson: Lesson, source: Source) -> torch.Tensor:

@@ -162,7 +162,7 @@ def show_trained(trained: "Trained") -> None:
     total = str(sum(trained.corrections.values()))
     table.add_row("all corrected", total, str(before.all_corrected), str(after.all_corrected))
     table.add_row("found right by you", "", str(before.confirmed), str(after.confirmed))
-    table.add_row("left alone: the same word", "", str(before.left_alone), str(after.left_alone))
+    table.add_row("left alone, as before", "", str(before.left_alone), str(after.left_alone))
     table.add_row("replayed", "", str(before.replayed), str(after.replayed))
     console.print(table)
     if outcome.held_out:
