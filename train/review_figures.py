@@ -84,7 +84,8 @@ def measure(
 
 def changed_words(review: Source) -> torch.Tensor:
     """Words that the head gave to regions which a person then gave another."""
-    return torch.cat([lesson.said[lesson.corrected] for lesson in review.lessons]).unique()
+    given = {k for each in review.lessons for k in each.said[each.corrected].tolist()}
+    return torch.tensor(sorted(given), dtype=torch.int64)
 
 
 def _best(head: RegionHead, lesson: Lesson, source: Source) -> torch.Tensor:
