@@ -33,6 +33,7 @@ class Options:
         batch_size: images that the model works on at once.
         shard_size: images to a file of regions; a killed run loses this many at most.
         device: `auto`, `cpu` or `cuda`.
+        checkpoint: absolute path of a head; empty for the model's own.
     """
 
     model: str = "mini"
@@ -45,6 +46,7 @@ class Options:
     batch_size: int = 4
     shard_size: int = 32
     device: str = "auto"
+    checkpoint: str = ""
 
     def check(self) -> None:
         """Refuse values that make no sense.

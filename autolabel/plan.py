@@ -11,6 +11,7 @@ from autolabel.defaults import LABEL_FIELD, RUNS_FOLDER, Options
 from autolabel.run_folder import COMPLETE, MANIFEST, RUNNING, Manifest, read_manifest
 from autolabel.words import WordList, read_words
 from integrations.detectors import DETECTORS
+from regionspot.checkpoint import load_head
 from regionspot.errors import InputError
 from regionspot.model import find_checkpoint
 from regionspot.presets import preset
@@ -105,7 +106,10 @@ def make_plan(request: Request) -> Plan:
     """
     options = request.options
     options.check()
-    find_checkpoint(preset(options.model).name)
+    config = preset(options.model)
+    load_head(
+        Path(options.checkpoint) if options.checkpoint else find_checkpoint(config.name), config
+    )
     if options.detector and options.detector not in DETECTORS:
         raise InputError(f"--detector must be one of {', '.join(DETECTORS)}")
     words = read_words(request.vocab)

@@ -45,6 +45,7 @@ class RelabelRequest:
         out: folder of the new one; None: beside the first, named after both.
         label_field: of FiftyOne's samples; None: the first run's and the words' name.
         overwrite: whether to start anew where there is a run, a label field or both.
+        checkpoint: where the first run's head lies now.
     """
 
     run: Path
@@ -55,6 +56,7 @@ class RelabelRequest:
     presence_threshold: float | None = None
     iou: float | None = None
     overwrite: bool = False
+    checkpoint: Path | None = None
 
 
 def relabel(request: RelabelRequest, reporter: Reporter) -> Result:
@@ -89,7 +91,9 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> Result:
         reporter.say("starting FiftyOne's database")
         wanted = dataclasses.replace(wanted, fiftyone=choose_field(request, source, wanted, before))
     reporter.say(f"loading the model {source.options.model}")
-    model = load_model(source.options.model, source.options.device)
+    model = load_model(
+        wanted.options.model, wanted.options.device, wanted.options.checkpoint or None
+    )
     check_same_weights(model, source)
     with held(folder):
         write_manifest(folder, wanted)
@@ -112,6 +116,8 @@ def new_options(request: RelabelRequest, options: Options) -> Options:
         for name in ("conf_threshold", "presence_threshold", "iou")
         if (value := getattr(request, name)) is not None
     }
+    if request.checkpoint:
+        given["checkpoint"] = str(request.checkpoint.resolve())
     changed = dataclasses.replace(options, **given)
     changed.check()
     if changed.conf_threshold < options.conf_threshold:

@@ -73,7 +73,7 @@ def run(plan: Plan, reporter: Reporter) -> Result:
         reporter.say("this run is complete already; --overwrite makes it again")
         return Result(plan.folder, plan.before)
     reporter.say(f"loading the model {options.model}")
-    model = load_model(options.model, options.device)
+    model = load_model(options.model, options.device, options.checkpoint or None)
     name = options.detector or model.config.detector
     detector = build_detector(
         name, sam=model.localizer.sam, device=model.device, max_boxes=options.max_boxes

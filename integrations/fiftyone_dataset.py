@@ -138,7 +138,7 @@ def add_labels(
     dataset = load_dataset(target.dataset)
     if dataset.has_sample_field(target.field):
         dataset.delete_sample_field(target.field)
-    for batch in _batches(images):
+    for batch in in_batches(images):
         labels = [to_detections(image, names, provenance) for _, image in batch]
         if new_samples:
             samples = [
@@ -147,7 +147,7 @@ def add_labels(
             ]
             dataset.add_samples(samples, dynamic=True, progress=False)
             continue
-        ids = _present_ids(dataset, [sample for sample, _ in batch])
+        ids = present_ids(dataset, [sample for sample, _ in batch])
         values = {
             ids[sample]: detections
             for (sample, _), detections in zip(batch, labels, strict=True)
@@ -231,8 +231,8 @@ def read_labels(
     import dataclasses
 
     dataset = load_dataset(target.dataset)
-    for batch in _batches(images):
-        ids = _present_ids(dataset, [sample for sample, _ in batch])
+    for batch in in_batches(images):
+        ids = present_ids(dataset, [sample for sample, _ in batch])
         found = {
             sample.id: sample[target.field]
             for sample in dataset.select(list(ids.values())).select_fields(target.field)
@@ -261,7 +261,7 @@ def words_in_use(target: LabelField) -> list[str]:
     return sorted(dataset.distinct(f"{target.field}.detections.label"))
 
 
-def _present_ids(dataset: Any, samples: Sequence[Sample]) -> dict[Sample, str]:
+def present_ids(dataset: Any, samples: Sequence[Sample]) -> dict[Sample, str]:
     """FiftyOne's id of each of these samples that the dataset holds."""
     if all(sample.sample_id for sample in samples):
         there = set(dataset.select([sample.sample_id for sample in samples]).values("id"))
@@ -273,7 +273,8 @@ def _present_ids(dataset: Any, samples: Sequence[Sample]) -> dict[Sample, str]:
     return {sample: by_path[str(sample.path)] for sample in samples if str(sample.path) in by_path}
 
 
-def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+def in_batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """The items in lists of `BATCH` at most."""
     iterator = iter(items)
     while batch := list(islice(iterator, BATCH)):
         yield batch

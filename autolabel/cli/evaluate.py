@@ -36,6 +36,14 @@ def evaluate(
     model: Annotated[
         str, typer.Option(help="mini, bb, bl or bl-336.", rich_help_panel=MODEL)
     ] = "mini",
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="The head to use, as `train` writes it.",
+            show_default="the model's own",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
     boxes: Annotated[
         list[str] | None,
         typer.Option(
@@ -75,7 +83,7 @@ def evaluate(
 
         wanted = tuple(boxes or BOXES)
         request = ModelRequest(
-            dataset, images, model, wanted, out, baselines, draws, device, overwrite
+            dataset, images, model, wanted, out, baselines, draws, device, overwrite, checkpoint
         )
         evaluate_with_model(request)
     else:

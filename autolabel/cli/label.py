@@ -51,6 +51,14 @@ Iou = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=WORK)]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(
+        help="The head to use, as `train` writes it.",
+        show_default="the model's own",
+        rich_help_panel=WORK,
+    ),
+]
 Overwrite = Annotated[
     bool,
     typer.Option(
@@ -111,6 +119,7 @@ def run(
     model: Annotated[
         str, typer.Option(help="mini, bb, bl or bl-336.", rich_help_panel=WORK)
     ] = Options.model,
+    checkpoint: Checkpoint = None,
     detector: Annotated[
         str,
         typer.Option(
@@ -157,6 +166,7 @@ def run(
         batch_size=batch_size,
         shard_size=shard_size,
         device=device,
+        checkpoint=str(checkpoint.resolve()) if checkpoint else "",
     )
     request = Request(
         dataset, vocab, images, out, label_field, options, fiftyone, database, overwrite
@@ -205,6 +215,14 @@ def relabel(
         float | None,
         typer.Option(help="As of `run`.", show_default="RUN's", rich_help_panel=HOW),
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="The head that RUN was made with, where its file is elsewhere now.",
+            show_default="RUN's",
+            rich_help_panel=WORK,
+        ),
+    ] = None,
 ) -> None:
     """Label the images of a run with other words, from its stored regions.
 
@@ -215,7 +233,15 @@ def relabel(
     from autolabel.report import ConsoleReporter
 
     request = RelabelRequest(
-        source, vocab, out, label_field, conf_threshold, presence_threshold, iou, overwrite
+        source,
+        vocab,
+        out,
+        label_field,
+        conf_threshold,
+        presence_threshold,
+        iou,
+        overwrite,
+        checkpoint,
     )
     show_result(relabel_run(request, ConsoleReporter(progress_console())), launch)
 

@@ -56,6 +56,7 @@ class ModelRequest:
         out: folder of the report; what is done so far lies in it, too.
         baselines: whether the encoder alone is measured on crops.
         draws: sets of images drawn anew for the intervals.
+        checkpoint: of the head; None for the model's own.
     """
 
     truth: Path
@@ -67,6 +68,7 @@ class ModelRequest:
     draws: int = DRAWS
     device: str = "auto"
     overwrite: bool = False
+    checkpoint: Path | None = None
 
 
 def evaluate_model(request: ModelRequest, reporter: Reporter) -> tuple[list[Setting], Path]:
@@ -131,7 +133,7 @@ def _check_images(request: ModelRequest, truth: LabelledSet) -> None:
 def _classifiers(request: ModelRequest) -> dict[str, Callable[[], Classifier]]:
     preset(request.model)
     found: dict[str, Callable[[], Classifier]] = {
-        request.model: partial(load_model, request.model, request.device)
+        request.model: partial(load_model, request.model, request.device, request.checkpoint)
     }
     if request.baselines:
         found[CROPS[0]] = partial(load_baseline, request.model, "box", request.device)
@@ -191,7 +193,7 @@ class _Rows:
         parts += [each.name for each in fields(Record)]
         parts += sorted(sha256_by_preset(self.request.model).values())
         if self.name == self.request.model:
-            parts.append(sha256_of(find_checkpoint(self.request.model)))
+            parts.append(sha256_of(self.request.checkpoint or find_checkpoint(self.request.model)))
         if source not in BOXES:
             parts.append(sha256_of(Path(source)))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -68,6 +68,8 @@ def test_every_command_works_as_written(folder: Path, autolabel_cli: Autolabel) 
         elif words[:2] == ["autolabel", "review"]:
             review_starts(words)
         elif words[0] == "autolabel":
+            if words[1] == "train":
+                correct_a_label(folder / "runs" / "photos")
             result = autolabel_cli(*words[1:])
             assert result.exit_code == 0, f"{command}\n{result.output}"
         else:
@@ -78,9 +80,20 @@ def test_every_command_works_as_written(folder: Path, autolabel_cli: Autolabel) 
     assert {path.name for path in (folder / "runs").iterdir()} == {
         "photos",
         "photos-coarse",
+        "photos-taught",
         "instances",
         "my-dataset",
     }
+
+
+def correct_a_label(run: Path) -> None:
+    """What a person does between `review` and `train`."""
+    target = json.loads((run / "run.json").read_text())["fiftyone"]
+    dataset = fo.load_dataset(target["dataset"])
+    labels = f"{target['label_field']}.detections"
+    sample = dataset.match(fo.ViewField(labels).length() > 0).first()
+    sample[target["label_field"]].detections[0].label = "kitten"
+    sample.save()
 
 
 def review_starts(words: list[str]) -> None:
