@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(folder: Path, run: str, *options: str, launcher: str = "") -> "subprocess.Popen[str]":
     settings = [part for setting in SETTINGS for part in ("--set", setting)]
     command = [sys.executable, *launcher.split(), "-m", "train", "mini", "--data", "data"]
-    places = ["--run", run, "--out", f"{run}/head.safetensors", "--workers", "2"]
+    places = ["--run-folder", run, "--out", f"{run}/head.safetensors", "--workers", "2"]
     return subprocess.Popen(
         [*command, *places, "--cache", "cache", *settings, *options],
         cwd=folder,
@@ -145,5 +145,5 @@ def test_other_settings_are_refused_in_one_line(folder: Path, reference: Path) -
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 1
     (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
-    assert "trained with other settings (seed 0, now 1); give another --run folder" in line
+    assert "trained with other settings (seed 0, now 1); give another --run-folder" in line
     assert "Traceback" not in output
