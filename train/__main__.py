@@ -50,7 +50,11 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a setting of the recipe: learning_rate=1e-4; repeated."),
 ]
-Run = Annotated[Path, typer.Option(help="Folder of the state that a stopped run goes on from.")]
+# Not --run: torchrun takes the beginning of one of its own options for the whole.
+Run = Annotated[
+    Path, typer.Option("--run-folder", help="Folder of the state that a stopped run goes on from.")
+]
+Start = Annotated[Path, typer.Option("--start-from", help="The head of stage 1.")]
 Out = Annotated[Path | None, typer.Option(help="The checkpoint; by default in the run folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew, whatever the run folder holds.")]
@@ -101,7 +105,9 @@ def stage1(
 @app.command()
 def stage2(
     data: Specs,
-    start: Annotated[Path, typer.Option(help="The head of stage 1.")] = RUNS / "stage1" / HEAD,
+    start: Annotated[Path, typer.Option("--start-from", help="The head of stage 1.")] = RUNS
+    / "stage1"
+    / HEAD,
     model: Preset = "bl",
     settings: Settings = None,
     cache: Cache = FEATURES,
@@ -114,7 +120,9 @@ def stage2(
 ) -> None:
     """The paper's second stage: go on from stage 1's head over several data sets."""
     if not start.exists():
-        raise InputError(f"{start} is not there: train stage1 first, or name its head with --start")
+        raise InputError(
+            f"{start} is not there: train stage1 first, or name its head with --start-from"
+        )
     recipe = override(recipes.stage2(preset(model), str(start)), settings or [])
     places = Places(cache, run, out or run / HEAD, workers, device, fresh, curves)
     train(recipe, data, places, console)

@@ -102,7 +102,7 @@ def load_state(
 
 
 def _check_same(path: Path, was: dict[str, object], old: str, recipe: Recipe, data: str) -> None:
-    mend = "give another --run folder, or --fresh to start anew in this one"
+    mend = "give another --run-folder, or --fresh to start anew in this one"
     if told := difference(recipe, was):
         raise InputError(f"{path} was trained with other settings ({told}); {mend}")
     if old != data:

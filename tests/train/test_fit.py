@@ -84,7 +84,11 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path: Path, ema: flo
 @pytest.mark.parametrize(
     ("changes", "count", "message"),
     [
-        ({"learning_rate": 1e-3}, 24, "other settings .learning_rate 0.002, now 0.001.; give"),
+        (
+            {"learning_rate": 1e-3},
+            24,
+            "other settings .learning_rate 0.002, now 0.001.; give",
+        ),
         ({}, 23, "trained on other data"),
     ],
 )
