@@ -40,6 +40,9 @@ class View:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
+        # 2 and 2.0 are one view, and have to be one in the key of a cache.
+        object.__setattr__(self, "flip", bool(self.flip))
+        object.__setattr__(self, "scale", float(self.scale))
         if not SMALLEST <= self.scale <= LARGEST:
             raise InputError(
                 f"the scale of a view must be from {SMALLEST} to {LARGEST}, got {self.scale}"
