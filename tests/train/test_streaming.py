@@ -42,7 +42,7 @@ def write_large(path: Path, images: int) -> int:
 
 
 def test_memory_stays_bounded(tmp_path: Path) -> None:
-    path, images = tmp_path / "large.json", 600
+    path, images = tmp_path / "large.json", 900
     size = write_large(path, images)
     tracemalloc.start()
     try:
