@@ -40,7 +40,8 @@ class View:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        # 4 and 4.0 are one view, and have to give one cache key.
+        # 2 and 2.0 are one view, and have to be one in the key of a cache.
+        object.__setattr__(self, "flip", bool(self.flip))
         object.__setattr__(self, "scale", float(self.scale))
         if not SMALLEST <= self.scale <= LARGEST:
             raise InputError(

@@ -1,10 +1,12 @@
-"""Extraction with cheap towers: views, keys, disk need, kills. Each run is a process of its own."""
+"""Extraction with cheap towers: views, keys, disk need, kills."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,58 +14,58 @@ import numpy as np
 import pytest
 import torch
 
+from integrations.images import ImageArray, read_image
 from regionspot.errors import InputError
 from regionspot.presets import ModelConfig, preset
 from tests.train.written import HEIGHT, WIDTH, annotation, coco, image, write_image, write_json
 from train import extraction, features
 from train.datasets import AnnotatedImage, open_dataset
-from train.extraction import bytes_needed, check_space, map_tokens
+from train.extraction import bytes_needed, check_space, extract, map_tokens
 from train.features import FeatureStore, feature_set, load_features
 from train.views import AS_IT_IS, View
 
 ROOT = Path(__file__).parents[2]
 IMAGES = 9
-FLIP, CUT = View(flip=True), View(scale=4)
+FLIP, CUT = View(flip=True), View(scale=2)
 SHARD = 2
 
-# Workers import this file again, so they too have its towers, of the true shapes.
-PROGRAM = """
-import sys, time
-from pathlib import Path
-import torch
-from regionspot.errors import InputError
-from regionspot.presets import preset
-from train import extraction, features
-from train.datasets import open_dataset
-from train.views import parse_view
 
-extraction.SHARD = features.SHARD = {shard}
-PAUSE = float(sys.argv[4])
+def fake_localizer(config: ModelConfig) -> extraction.Extractor:
+    """Tokens that tell the box; it takes as long as PAUSE says."""
 
-def localizer(config):
-    def tokens(pixels, image):
-        time.sleep(PAUSE)
-        return {{"tokens": torch.from_numpy(image.boxes).repeat(1, 64)}}
+    def tokens(pixels: ImageArray, image: AnnotatedImage) -> dict[str, torch.Tensor]:
+        time.sleep(float(os.environ.get("PAUSE", "0")))
+        return {"tokens": torch.from_numpy(image.boxes).repeat(1, 64)}
+
     return tokens
 
-def encoder(config):
-    def maps(pixels, image):
-        time.sleep(PAUSE)
-        mean = torch.from_numpy(pixels.copy()).float().mean()
+
+def fake_encoder(config: ModelConfig) -> extraction.Extractor:
+    """A map that tells the first pixel, in the shapes of `mini`."""
+
+    def maps(pixels: ImageArray, image: AnnotatedImage) -> dict[str, torch.Tensor]:
         pooled = torch.from_numpy(image.boxes).repeat(1, 320)
-        return {{"memory": mean.expand(226, 1280), "pooled": pooled}}
+        return {"memory": torch.full((226, 1280), float(pixels[0, 0, 0])), "pooled": pooled}
+
     return maps
 
-extraction._localizer, extraction._encoder = localizer, encoder
+
+# Workers import the program again, so they too have its towers.
+PROGRAM = """
+import sys
+from pathlib import Path
+from regionspot.presets import preset
+from tests.train.test_extraction import SHARD, fake_encoder, fake_localizer
+from train import extraction, features
+from train.datasets import open_dataset
+
+extraction.SHARD = features.SHARD = SHARD
+extraction._localizer, extraction._encoder = fake_localizer, fake_encoder
 
 if __name__ == "__main__":
-    images = open_dataset(sys.argv[1]).images
-    try:
-        extraction.extract(
-            preset("mini"), images, Path(sys.argv[2]), 2, view=parse_view(sys.argv[3])
-        )
-    except InputError as error:
-        sys.exit(f"error: {{error}}")
+    data, cache, workers = sys.argv[1:]
+    images = open_dataset(data).images
+    extraction.extract(preset("mini"), images, Path(cache), int(workers))
 """
 
 
@@ -85,22 +87,31 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def start(
-    tmp_path: Path, data: Path, cache: Path, view: str = "scale=1", pause: float = 0
-) -> "subprocess.Popen[str]":
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM.format(shard=SHARD))
-    return subprocess.Popen(
-        [sys.executable, str(program), str(data), str(cache), view, str(pause)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stderr=subprocess.PIPE,
-        text=True,
+@pytest.fixture
+def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Extraction in this process, which takes no time to start."""
+    monkeypatch.setattr(extraction, "_localizer", fake_localizer)
+    monkeypatch.setattr(extraction, "_encoder", fake_encoder)
+    monkeypatch.setattr(extraction, "_end_with_parent", lambda: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    monkeypatch.setattr(
+        extraction,
+        "ProcessPoolExecutor",
+        lambda workers, context, **start: ThreadPoolExecutor(1, **start),
     )
 
 
-def finish(process: "subprocess.Popen[str]") -> None:
-    _, errors = process.communicate(timeout=200)
-    assert process.returncode == 0, errors
+def start(
+    tmp_path: Path, data: Path, cache: Path, workers: int, pause: float
+) -> "subprocess.Popen[str]":
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    return subprocess.Popen(
+        [sys.executable, str(program), str(data), str(cache), str(workers)],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PAUSE": str(pause)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def opened(data: Path) -> list[AnnotatedImage]:
@@ -115,54 +126,59 @@ def files(cache: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.usefixtures("in_threads")
 def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path: Path, data: Path) -> None:
     never_stopped, stopped = tmp_path / "never", tmp_path / "stopped"
-    reference = start(tmp_path, data, never_stopped)
-    process = start(tmp_path, data, stopped, pause=0.5)
-    end = time.monotonic() + 150
+    extract(preset("mini"), opened(data), never_stopped, 1)
+    whole = files(never_stopped)
+    process = start(tmp_path, data, stopped, workers=2, pause=0.5)
+    end = time.monotonic() + 200
     while not list(stopped.rglob("*.safetensors")) and time.monotonic() < end:
+        assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
     done = {name: content for name, content in files(stopped).items() if ".part" not in name}
-    finish(reference)
-    # What a killed worker leaves, under the number of a process that is gone.
+    assert 0 < len(done) < len(whole) == 2 * -(-IMAGES // SHARD)
+    # What a worker leaves that is killed too, under the number of a process that is gone.
     folder = next(stopped.iterdir())
     (folder / f"00004.safetensors.{process.pid}.part").write_bytes(b"half")
-    finish(start(tmp_path, data, stopped))
-    whole = files(never_stopped)
-    assert 0 < len(done) < len(whole) == 2 * -(-IMAGES // SHARD)
+    again = start(tmp_path, data, stopped, workers=1, pause=0)
+    _, errors = again.communicate(timeout=300)
+    assert again.returncode == 0, errors
     assert files(stopped) == whole
     assert done.items() <= whole.items()
 
 
+@pytest.mark.usefixtures("in_threads")
 def test_a_view_is_extracted_from_changed_pixels_and_boxes(tmp_path: Path, data: Path) -> None:
     cache, config, images = tmp_path / "cache", preset("mini"), opened(data)
-    needed = bytes_needed(feature_set(config, images, cache, CUT))
-    finish(start(tmp_path, data, cache, str(CUT)))
-    assert bytes_needed(feature_set(config, images, cache, CUT)) == 0
-    written = sum(map(len, files(cache).values()))
-    assert needed == pytest.approx(written, rel=0.02)
+    cut = feature_set(config, images, cache, CUT)
+    needed = bytes_needed(cut)
+    extract(config, images, cache, 2, view=CUT)
+    assert bytes_needed(cut) == 0
+    assert needed == pytest.approx(sum(map(len, files(cache).values())), rel=0.02)
     with pytest.raises(InputError, match="is missing; run `python -m train extract`"):
         load_features(config, images, cache)
-    store = FeatureStore(feature_set(config, images, cache, CUT))
+    store = FeatureStore(cut)
     # Only the second box lies in the middle, and the last image has none.
     assert len(store) == IMAGES - 1
     assert [each.names for each in store] == [("dog",)] * len(store)
     expected, _ = CUT.boxes(images[3].boxes, WIDTH, HEIGHT)
     assert np.allclose(store[3].tokens[:, :4].numpy(), expected, atol=0.1)
+    assert store[3].memory[0, 0] == CUT.pixels(read_image(images[3].path))[0, 0, 0]
     assert store[3].pooled is not None
     assert store[3].verified is None
     assert torch.equal(store[2:4][1].memory, store[3].memory)
 
 
+@pytest.mark.usefixtures("in_threads")
 def test_an_unreadable_image_is_named(tmp_path: Path, data: Path) -> None:
     (data / "images/000004.jpg").write_bytes(b"no image")
-    process = start(tmp_path, data, tmp_path / "cache")
-    _, errors = process.communicate(timeout=200)
-    assert process.returncode == 1
-    assert "000004.jpg" in errors.splitlines()[-1]
-    assert "take it out of the data" in errors.splitlines()[-1]
+    with pytest.raises(InputError, match=r"000004\.jpg.*take it out of the data") as refusal:
+        extract(preset("mini"), opened(data), tmp_path / "cache", 1)
+    # It has to come back whole from a worker.
+    assert str(pickle.loads(pickle.dumps(refusal.value))) == str(refusal.value)
 
 
 def folders(config: ModelConfig, images: list[AnnotatedImage], view: View) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from regionspot.errors import InputError
@@ -18,7 +18,7 @@ from train.datasets.json_stream import stream_records
 BOXES_OF_IMAGE = 20
 # 20 bytes a box, as many again while they are sorted by image, and 60 an image.
 BYTES_OF_BOX = 80
-WINDOW = 8 << 20
+WINDOW = 3 << 20
 
 
 def write_large(path: Path, images: int) -> int:
@@ -42,7 +42,7 @@ def write_large(path: Path, images: int) -> int:
 
 
 def test_memory_stays_bounded(tmp_path: Path) -> None:
-    path, images = tmp_path / "large.json", 1500
+    path, images = tmp_path / "large.json", 900
     size = write_large(path, images)
     tracemalloc.start()
     try:
@@ -52,17 +52,19 @@ def test_memory_stays_bounded(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert seen == images * BOXES_OF_IMAGE
-    assert size > 2 * WINDOW
+    assert size > 3 * WINDOW
     assert peak < WINDOW + BYTES_OF_BOX * seen
 
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
-scalars = scalars.filter(lambda value: value not in (float("inf"), float("-inf")))
-objects = st.dictionaries(st.text(max_size=5), scalars | st.lists(scalars, max_size=4), max_size=4)
+texts = st.text('aé€"\\{}[],: \n', max_size=5)
+floats = st.floats(allow_nan=False, allow_infinity=False)
+scalars = st.none() | st.booleans() | st.integers() | floats | texts
+objects = st.dictionaries(texts, scalars | st.lists(scalars, max_size=3), max_size=3)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    st.dictionaries(st.sampled_from("abcd"), st.lists(objects, max_size=6) | objects, max_size=4),
+    st.dictionaries(st.sampled_from("abcd"), st.lists(objects, max_size=4) | objects, max_size=3),
     st.integers(1, 40),
     st.sampled_from([None, 2]),
 )

@@ -94,6 +94,7 @@ def test_no_boxes() -> None:
 )
 def test_views_as_the_command_line_writes_them(text: str, view: View) -> None:
     assert parse_view(text) == view
+    assert View(scale=2) == View(scale=2.0)
     assert view == AS_IT_IS or parse_view(str(view)) == view
 
 
