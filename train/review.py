@@ -76,7 +76,8 @@ def fine_tune(
     """
     torch.manual_seed(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
-    head = copy.deepcopy(start).requires_grad_(True).train()
+    # Without dropout: its noise is larger than what the held embeddings may move.
+    head = copy.deepcopy(start).requires_grad_(True).eval()
     optimizer = torch.optim.AdamW(
         head.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
