@@ -80,7 +80,7 @@ class RegionComputer:
         return [results[ref] for ref in refs]
 
     def _skip(self, ref: ImageRef, reason: str) -> ImageRegions:
-        return skipped_image(ref, reason, self.model.config.head.text_width)
+        return skipped_image(ref, reason, self.model.region_width)
 
     def _propose(self, image: ImageArray) -> Proposals:
         with self.clock.stage("detector"):
@@ -103,8 +103,8 @@ class RegionComputer:
 
     def _run_model(self, batch: Sequence[Loaded]) -> list[ImageRegions]:
         """As `RegionSpot.regions`, but timed by stage and without work where there is no box."""
-        text_width = self.model.config.head.text_width
-        regions = {each.ref: Regions(torch.zeros(0, text_width)) for each in batch}
+        width = self.model.region_width
+        regions = {each.ref: Regions(torch.zeros(0, width)) for each in batch}
         busy = [each for each in batch if len(each.proposals)]
         boxes = [each.proposals.boxes for each in busy]
         if busy:

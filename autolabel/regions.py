@@ -48,10 +48,10 @@ class ImageRegions:
     skipped: str = ""
 
 
-def skipped_image(image: ImageRef, reason: str, text_width: int) -> ImageRegions:
+def skipped_image(image: ImageRef, reason: str, width: int) -> ImageRegions:
     """An image that is left out."""
     nothing = Proposals(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
-    return ImageRegions(image, 0, 0, nothing, Regions(torch.zeros(0, text_width)), reason)
+    return ImageRegions(image, 0, 0, nothing, Regions(torch.zeros(0, width)), reason)
 
 
 def shard_file(index: int) -> str:

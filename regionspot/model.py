@@ -54,6 +54,12 @@ class RegionSpot:
     checkpoint: Path | None = None
     unseen: UnseenWords | None = None
 
+    @property
+    def region_width(self) -> int:
+        """Width of the region embeddings, and of the words of `vocabulary`."""
+        added = len(self.unseen.classes) if self.unseen else 0
+        return self.config.head.text_width + added
+
     def vocabulary(self, words: Words) -> Vocabulary:
         """Embed words, or words with their synonyms, for this model.
 

@@ -44,7 +44,7 @@ class ReviewSettings:
     epochs: int = 20
     seed: int = 0
     images_per_step: int = 8
-    shortest: int = 40
+    shortest: int = 100
     learning_rate: float = 1e-4
     weight_decay: float = 0.01
     gradient_norm: float = 1.0

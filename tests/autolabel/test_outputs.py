@@ -21,12 +21,13 @@ SHARD = 32
 def make_outputs(folder: Path, images: int) -> Outputs:
     """A run over images that nobody took, its regions random."""
     model = load_model("mini")
+    width = model.region_width
     random = np.random.default_rng(0)
 
     def image(number: int) -> ImageRegions:
         corner = random.random((20, 2), np.float32) * 500
         boxes = np.concatenate([corner, corner + 20], axis=1)
-        embedding = torch.from_numpy(random.standard_normal((20, 384), np.float32))
+        embedding = torch.from_numpy(random.standard_normal((20, width), np.float32))
         return ImageRegions(
             ImageRef(number, f"{number}.jpg"),
             640,
