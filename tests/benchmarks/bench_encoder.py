@@ -29,7 +29,9 @@ def timed(name: str, sam: Sam, device: torch.device, rounds: int) -> dict[str, T
         f"{name}, {str(dtype).removeprefix('torch.')}": lambda each=each: each.encode(IMAGE)
         for dtype, each in localizers.items()
     }
-    found = time_side_by_side(work, device, rounds, same=next(iter(work)))
+    found = time_side_by_side(
+        work, device, rounds, counted=dict.fromkeys(work, next(iter(work.values())))
+    )
     rates = dict(zip(found, (matmul_rate(device, t) for t in localizers), strict=True))
     tell(f"image encoder on {processor(device)}", found, rates)
     return found

@@ -12,6 +12,7 @@ from regionspot.model import RegionSpot
 from regionspot.presets import preset
 from regionspot.scoring import Scoring
 from tests.benchmarks.measure import (
+    Work,
     matmul_rate,
     peak_megabytes,
     processor,
@@ -35,24 +36,31 @@ def seeded_bl(device: torch.device, dtype: torch.dtype) -> RegionSpot:
     return RegionSpot(config, localizer, encoder, head, scoring, device, dtype)
 
 
-def test_images_a_second(device: torch.device) -> None:
-    dtype = fast_dtype(device)
-    model = seeded_bl(device, dtype)
+def stages(model: RegionSpot) -> dict[str, Work]:
+    """The parts of labelling one image, and the whole."""
     image, boxes = noise_image(768, 1024), random_boxes(BOXES, 1024, 768)
     embedding = model.localizer.encode(image)
     tokens = [model.localizer.tokens(embedding, boxes)]
     maps = model.encoder.image_tokens([image])
-    work = {
+    return {
         "image encoder": lambda: model.localizer.encode(image),
         "mask decoder": lambda: model.localizer.tokens(embedding, boxes),
         "CLIP's map": lambda: model.encoder.image_tokens([image]),
         "head": lambda: model.embed(tokens, maps, [embedding], [boxes]),
         "all": lambda: model.regions([image], [boxes]),
     }
-    timings = time_side_by_side(work, device, rounds=20 if device.type == "cuda" else 2)
+
+
+def test_images_a_second(device: torch.device) -> None:
+    dtype = fast_dtype(device)
+    work = stages(seeded_bl(device, dtype))
+    counted = stages(seeded_bl(device, torch.float32))
+    rounds = 20 if device.type == "cuda" else 2
+    timings = time_side_by_side(work, device, rounds, counted)
     rates = dict.fromkeys(timings, matmul_rate(device, dtype))
     tell(f"bl with {BOXES} boxes in {dtype} on {processor(device)}", timings, rates)
     peak = peak_megabytes(work["all"], device)
     print(f"\n{1 / timings['all'].seconds:.2f} images a second, {peak:.0f} MB beside the weights")
-    (regions,) = model.regions([image], [boxes])
-    assert regions.embedding.isfinite().all()
+    labelled = work["all"]()
+    assert isinstance(labelled, list)
+    assert labelled[0].embedding.isfinite().all()

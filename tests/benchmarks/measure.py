@@ -36,16 +36,19 @@ def wait(device: torch.device) -> None:
 
 @torch.inference_mode()
 def time_side_by_side(
-    work: Mapping[str, Work], device: torch.device, rounds: int = 3, same: str | None = None
+    work: Mapping[str, Work],
+    device: torch.device,
+    rounds: int = 3,
+    counted: Mapping[str, Work] | None = None,
 ) -> dict[str, Timing]:
     """Time several ways of doing the same in turns, so that a busy machine slows all alike.
 
     Args:
-        same: whose operations are counted where all do the same: torch cannot count an einsum
-            under autocast.
+        counted: the same work in float32, whose operations are counted instead: torch cannot count
+            an einsum under autocast.
     """
     best = dict.fromkeys(work, float("inf"))
-    flops = {name: _count_flops(work[name]) for name in ([same] if same else work)}
+    flops = {name: _count_flops(call) for name, call in (counted or work).items()}
     for _ in range(rounds):
         for name, call in work.items():
             wait(device)
@@ -53,7 +56,7 @@ def time_side_by_side(
             call()
             wait(device)
             best[name] = min(best[name], time.perf_counter() - start)
-    return {name: Timing(best[name], flops[same or name]) for name in work}
+    return {name: Timing(best[name], flops[name]) for name in work}
 
 
 def _count_flops(call: Work) -> float:
