@@ -23,12 +23,9 @@ class Review:
     session: Any
 
     def wait(self) -> None:
-        """Return when the App's last window was closed, or at Ctrl-C."""
-        try:
-            # A negative number of seconds: the App also waits for its first window.
-            self.session.wait(-1)
-        except KeyboardInterrupt:
-            return
+        """Return when the App's last window was closed."""
+        # A negative number of seconds: the App also waits for its first window.
+        self.session.wait(-1)
 
 
 def complete_run(folder: Path) -> Manifest:
@@ -49,7 +46,7 @@ def complete_run(folder: Path) -> Manifest:
 
 @contextmanager
 def open_review(folder: Path, port: int, browser: bool = True) -> Iterator[Review]:
-    """Open the App at the view "needs review" of a run; it ends with the block.
+    """Open the App at the view "needs review" of a run; it ends with the block, and Ctrl-C ends the block.
 
     Args:
         folder: the run folder.
@@ -67,5 +64,7 @@ def open_review(folder: Path, port: int, browser: bool = True) -> Iterator[Revie
     session = open_app(target.dataset, view, port, browser)
     try:
         yield Review(target.dataset, view, f"http://{ADDRESS}:{port}", session)
+    except KeyboardInterrupt:
+        return
     finally:
         session.close()
