@@ -80,9 +80,11 @@ class RegionHead(nn.Module):
             mask_tokens: (B, N, token_width) from the localizer.
             image_tokens: (B, L, C), the class token first.
             padding_mask: (B, N), True where a row is no region.
-            pooled: (B, N, pooled_width), for heads that are configured so.
+            pooled: (B, N, pooled_width), for heads that are configured so; else not looked at.
             prior: (B, N, D), likewise.
         """
+        pooled = pooled if self.config.pooled_width else None
+        prior = prior if self.config.prior_weight else None
         B, N, _ = mask_tokens.shape
         if N == 0:
             return mask_tokens.new_zeros(B, 0, self.config.text_width)

@@ -1,6 +1,7 @@
 """`python -m train`: extract features, train the head, measure it."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +14,12 @@ from rich.table import Table
 from regionspot.checkpoint import load_head
 from regionspot.errors import InputError
 from regionspot.model import SHIPPED, build_encoder, unseen_words
-from regionspot.presets import preset
+from regionspot.presets import ModelConfig, preset
 from train import recipes
-from train.datasets import listed_words, load_coco, open_dataset
+from train.ablations import ablate, as_markdown, plain_recipe
+from train.datasets import AnnotatedImage, listed_words, load_coco, open_dataset
 from train.datasets.registry import READERS
-from train.features import feature_set
+from train.features import ImageFeatures, feature_set
 from train.measure import region_cosines, top_k
 from train.progress import extract_sets, extract_with_progress
 from train.recipes import override
@@ -188,6 +190,29 @@ def measure(
             str(top_k(found, features, vocabulary, 5)),
         )
     console.print(table)
+
+
+@app.command()
+def ablations(
+    data: Annotated[Path, typer.Option(help="Folder to train on, like --data of mini.")],
+    test: Annotated[Path, typer.Option(help="Folder to measure on, of the same words.")],
+    images: Annotated[int | None, typer.Option(min=1, help="Train on the first images.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="May be repeated; 0 by default.")] = None,
+    cache: Cache = FEATURES,
+    workers: Workers = CORES,
+) -> None:
+    """The paper's Tables 3 to 5: what the head loses with each of its parts, as Markdown."""
+
+    def features_of(model: ModelConfig, of: Sequence[AnnotatedImage]) -> Sequence[ImageFeatures]:
+        return extract_with_progress(model, of, cache, workers)
+
+    def on_head(name: str, seed: int) -> None:
+        console.print(f"training: {name}, seed {seed}", highlight=False)
+
+    training = load_coco(data)[:images]
+    seeds = seed or [0]
+    rows = ablate(plain_recipe(), training, load_coco(test), features_of, seeds, on_head)
+    typer.echo(as_markdown(rows))
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
@@ -15,6 +16,7 @@ from train.features import ImageFeatures
 from train.fit import collate
 
 BOOTSTRAP_ROUNDS = 1000
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Accuracy:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.1f} ({self.low:.1f}-{self.high:.1f})"
+        return f"{self.value:.1f} ({self.low:.1f} to {self.high:.1f})"
 
 
 @torch.inference_mode()
@@ -53,6 +55,30 @@ def region_cosines(
     return found
 
 
+def hits(
+    found: Sequence[torch.Tensor],
+    images: Sequence[ImageFeatures],
+    vocabulary: Vocabulary,
+    k: int,
+) -> FloatArray:
+    """(M,) boxes of each image whose own word is among the k best, from cosines (N, K) an image."""
+    words = {name: i for i, name in enumerate(vocabulary.names)}
+    right = np.zeros(len(images))
+    for row, (cosine, image) in enumerate(zip(found, images, strict=True)):
+        target = torch.tensor([words[name] for name in image.names])
+        best = cosine.topk(min(k, len(words)), dim=-1).indices
+        right[row] = (best == target[:, None]).any(1).sum()
+    return right
+
+
+def share_of(right: FloatArray, boxes: FloatArray) -> Accuracy:
+    """The share of boxes, out of counts (M,) of each image; drawn images are the same each time."""
+    drawn = np.random.default_rng(0).integers(len(right), size=(BOOTSTRAP_ROUNDS, len(right)))
+    shares = 100 * right[drawn].sum(1) / boxes[drawn].sum(1)
+    low, high = np.percentile(shares, [2.5, 97.5])
+    return Accuracy(float(100 * right.sum() / boxes.sum()), float(low), float(high))
+
+
 def top_k(
     found: Sequence[torch.Tensor],
     images: Sequence[ImageFeatures],
@@ -60,17 +86,8 @@ def top_k(
     k: int,
 ) -> Accuracy:
     """Share of boxes whose own word is among the k best, from cosines (N, K) an image."""
-    words = {name: i for i, name in enumerate(vocabulary.names)}
-    right, total = np.zeros(len(images)), np.zeros(len(images))
-    for row, (cosine, image) in enumerate(zip(found, images, strict=True)):
-        target = torch.tensor([words[name] for name in image.names])
-        best = cosine.topk(min(k, len(words)), dim=-1).indices
-        right[row] = (best == target[:, None]).any(1).sum()
-        total[row] = len(target)
-    drawn = np.random.default_rng(0).integers(len(images), size=(BOOTSTRAP_ROUNDS, len(images)))
-    shares = 100 * right[drawn].sum(1) / total[drawn].sum(1)
-    low, high = np.percentile(shares, [2.5, 97.5])
-    return Accuracy(float(100 * right.sum() / total.sum()), float(low), float(high))
+    boxes = np.array([len(image.names) for image in images], np.float64)
+    return share_of(hits(found, images, vocabulary, k), boxes)
 
 
 def calibrate_presence(

@@ -128,6 +128,7 @@ RECIPES = {
     "stage2": "The paper's second stage: go on from stage 1's head over several data sets.",
     "mini": "Train the head of the preset mini.",
     "extract": "Compute the frozen towers' features of data sets.",
+    "ablations": "The paper's Tables 3 to 5: what a head loses with each of its parts.",
     "measure": "Top-1 and top-5 of a head on the given boxes of data sets.",
 }
 

@@ -1,0 +1,52 @@
+"""The paper's ablations, each a training of its own."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from regionspot.presets import ModelConfig
+from tests.train.factories import image, recipe, small_model
+from train.ablations import ABLATIONS, FULL, ablate, as_markdown
+from train.datasets import AnnotatedImage
+from train.features import ImageFeatures
+
+NAMES = (("cat",), ("dog", "cup"), ("cup", "cat"))
+
+
+def annotated(count: int) -> list[AnnotatedImage]:
+    return [
+        AnnotatedImage(i, Path(f"{i}.jpg"), 9, 9, np.zeros((len(names), 4), np.float32), names)
+        for i, names in ((i, NAMES[i % 3]) for i in range(count))
+    ]
+
+
+def features_of(model: ModelConfig, images: Sequence[AnnotatedImage]) -> list[ImageFeatures]:
+    """Tokens tell the word; the narrow ones of the mask MLP tell nothing."""
+    made = [image(tuple(each.names), seed=each.id) for each in images]
+    if model.head.token_width == 256:
+        return made
+    return [replace(each, tokens=0 * each.tokens[:, : model.head.token_width]) for each in made]
+
+
+def test_each_change_is_trained_and_set_beside_the_unchanged_head() -> None:
+    told = []
+    plain = recipe(epochs=6, model=small_model(pooled_width=0, text_width=384))
+    table = ablate(
+        plain,
+        annotated(12),
+        annotated(6),
+        features_of,
+        seeds=(0, 1),
+        on_head=lambda name, seed: told.append((name, seed)),
+    )
+    assert told == [(name, seed) for name in (FULL, *ABLATIONS) for seed in (0, 1)]
+    full, *others = table
+    rows = {each.name: each for each in others}
+    assert full.change_1.value == 0
+    assert full.top_1.value > 80
+    blind = rows["token of the mask MLP"]
+    assert blind.change_1.high < 0
+    assert blind.top_1.value - full.top_1.value == blind.change_1.value
+    assert as_markdown(table).count("\n") == len(table) + 1
