@@ -9,7 +9,7 @@ LABEL_FIELD = "predictions"
 RUNS_FOLDER = "runs"
 
 # A label goes to the view "needs review" where either is below; else to "confident".
-REVIEW_CONFIDENCE = 0.35
+REVIEW_CONFIDENCE = 0.5
 REVIEW_MARGIN = 0.2
 
 CONTACT_SHEET_IMAGES = 12
@@ -38,7 +38,7 @@ class Options:
 
     model: str = "mini"
     detector: str = ""
-    conf_threshold: float = 0.2
+    conf_threshold: float = 0.3
     presence_threshold: float = 0.1
     iou: float = 0.5
     max_boxes: int = 100

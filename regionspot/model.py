@@ -57,8 +57,7 @@ class RegionSpot:
     @property
     def region_width(self) -> int:
         """Width of the region embeddings, and of the words of `vocabulary`."""
-        added = len(self.unseen.classes) if self.unseen else 0
-        return self.config.head.text_width + added
+        return self.config.head.text_width + (self.unseen.width if self.unseen else 0)
 
     def vocabulary(self, words: Words) -> Vocabulary:
         """Embed words, or words with their synonyms, for this model.

@@ -1,14 +1,17 @@
 """Words that the head was not trained on, scored by the classes that the image tower knows.
 
 A head that was trained on few words answers with those. For other words, the classes of a frozen
-tower that saw many more say more: a word is written as a mixture of classes whose names are near to
-it, and a region gets the mixture's probability. Zhang et al. 2013 ("ConSE") and F-VLM (Kuo et al.
-2023, arXiv 2209.15639, section 3.3) keep a frozen classifier beside a trained one in like manner.
+tower that saw many more say more: a word's row of the tower's classifier is made up as a mixture of
+the rows of classes whose names are near to it (Changpinyo et al. 2016, "Synthesized classifiers for
+zero-shot learning", arXiv 1603.00550), and a region's pooled feature is compared with that row.
+F-VLM (Kuo et al. 2023, arXiv 2209.15639, section 3.3) keeps a frozen classifier beside a trained
+one in like manner.
 
 Axes: N regions, K words, S trained words, D text width, M the tower's classes, P pooled channels.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -16,43 +19,64 @@ from torch.nn import functional as F
 
 from regionspot.types import Vocabulary
 
-SHARPNESS = 12.0  # of the mixture of classes, on the cosine between word and class name
-WEIGHT = 8.0  # of a word's mixture beside its cosine
-HEAD_START = 0.1  # of a new word, since a trained head leans to the words it was trained on
+SHARPNESS = 8.0  # of the mixture of classes, on the cosine between word and class name
+WEIGHT = 1.0  # of the cosine with the made-up row, beside the cosine with the word
+HEAD_START = 0.2  # of a new word, since a trained head leans to the words it was trained on
+DOUBT = 0.45  # share of a new word's own cosine that is not believed
 SAME_WORD = 1.0
-OTHER_WORD = 0.7  # at this cosine with the nearest trained word and below, a word is another one
-SHARE = 1 / 64  # of the classes in a region's embedding: too small to count in its length
+OTHER_WORD = 0.4  # at this cosine with the nearest trained word and below, a word is another one
+SHARE = 1 / 64  # of what is added to a region's embedding: too small to count in its length
+
+EPSILON = 1e-6  # of a row's length, for a word that is as near to one class as to any other
 
 
 @dataclass(frozen=True)
 class UnseenWords:
-    """Widens embeddings of words and regions by M, so that one product still compares them.
+    """Widens embeddings of words and regions by M + 1, so that one product still compares them.
 
     Attributes:
-        classifier: from pooled features (N, P) to logits (N, M) of the image tower's classes.
+        classifier: the image tower's, of M classes on pooled features (N, P).
         classes: (M, D) unit embeddings of the names of these classes.
         trained: (S, D) unit embeddings of the words that the head was trained on.
     """
 
-    classifier: nn.Module
+    classifier: nn.Linear
     classes: torch.Tensor
     trained: torch.Tensor
+
+    @property
+    def width(self) -> int:
+        """M + 1, by which embeddings are widened."""
+        return len(self.classes) + 1
 
     def novelty(self, words: torch.Tensor) -> torch.Tensor:
         """(K,) from 0, a trained word, to 1, for unit embeddings (K, D)."""
         nearest = (words @ self.trained.T).amax(1)
         return ((SAME_WORD - nearest) / (SAME_WORD - OTHER_WORD)).clamp(0, 1)
 
+    @torch.inference_mode()
     def widen_words(self, vocabulary: Vocabulary) -> Vocabulary:
-        """Words (K, D + M): their embedding, and their mixture of classes if they are new."""
+        """Words (K, D + M + 1): as far as they are new, less of their embedding, and their mixture
+        of classes and head start beside it."""
         words = vocabulary.embedding
         mixture = (SHARPNESS * words @ self.classes.T).softmax(1)
-        # A region's probabilities add up to 1, so what each class gets here each region gets.
-        added = self.novelty(words)[:, None] * (HEAD_START + WEIGHT * mixture) / SHARE
-        return replace(vocabulary, embedding=torch.cat([words, added], dim=1))
+        rows = mixture @ self._rows.to(words.device)
+        scaled = WEIGHT * mixture / rows.norm(dim=1, keepdim=True).clamp_min(EPSILON)
+        head_start = torch.full_like(words[:, :1], HEAD_START)
+        novelty = self.novelty(words)[:, None]
+        added = novelty * torch.cat([scaled, head_start], dim=1) / SHARE
+        believed = (1 - DOUBT * novelty) * words
+        return replace(vocabulary, embedding=torch.cat([believed, added], dim=1))
 
     @torch.inference_mode()
     def widen_regions(self, embedding: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
-        """Regions (N, D + M), for embeddings (N, D) and pooled features (N, P)."""
-        probabilities = self.classifier(pooled.float()).softmax(1)
-        return torch.cat([F.normalize(embedding.float(), dim=-1), SHARE * probabilities], dim=1)
+        """Regions (N, D + M + 1), for embeddings (N, D) and pooled features (N, P)."""
+        logits = F.normalize(pooled.float(), dim=-1) @ self._rows.T
+        added = SHARE * F.pad(logits, (0, 1), value=1.0)
+        return torch.cat([F.normalize(embedding.float(), dim=-1), added], dim=1)
+
+    @cached_property
+    def _rows(self) -> torch.Tensor:
+        """The classifier (M, P), without what all classes share."""
+        weight = self.classifier.weight.detach().float()
+        return weight - weight.mean(0)

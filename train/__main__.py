@@ -195,7 +195,7 @@ def measure(
 @app.command()
 def ablations(
     data: Annotated[Path, typer.Option(help="Folder to train on, like --data of mini.")],
-    test: Annotated[Path, typer.Option(help="Folder to measure on, of the same words.")],
+    test: Annotated[Path, typer.Option(help="Folder to measure on.")],
     images: Annotated[int | None, typer.Option(min=1, help="Train on the first images.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="May be repeated; 0 by default.")] = None,
     cache: Cache = FEATURES,

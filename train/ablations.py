@@ -81,7 +81,7 @@ def ablate(
 
     Args:
         recipe: of the unchanged head.
-        training, test: of the same words, all of which are in `training`.
+        training, test: words are chosen among those that either uses.
         features_of: the frozen towers' features of images, computed or from a cache.
         on_head: told before each training.
 
@@ -93,7 +93,7 @@ def ablate(
     right: dict[str, npt.NDArray[np.float64]] = {}
     for name, model in models.items():
         shown, asked = features_of(model, training), features_of(model, test)
-        words = embed_words(model, used_words(training))
+        words = embed_words(model, used_words([*training, *test]))
         data = TrainingSet(name, shown, [i.names for i in shown], words.names)
         counted = []
         for seed in seeds:

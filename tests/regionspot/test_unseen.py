@@ -14,7 +14,7 @@ TRAINED, CLASSES = torch.eye(WIDTH)[:2], torch.eye(WIDTH)[2:5]
 
 def unseen() -> UnseenWords:
     classifier = nn.Linear(CHANNELS, len(CLASSES), bias=False)
-    classifier.weight.data = 10 * torch.eye(CHANNELS)[: len(CLASSES)]
+    classifier.weight.data = torch.eye(CHANNELS)[: len(CLASSES)]
     return UnseenWords(classifier, CLASSES, TRAINED)
 
 
@@ -31,7 +31,7 @@ def test_trained_words_are_scored_as_before() -> None:
     torch.testing.assert_close(found, cosines(regions, vocabulary), rtol=2e-4, atol=2e-4)
 
 
-def test_a_new_word_gets_the_probability_of_the_class_of_its_name() -> None:
+def test_a_new_word_is_found_by_the_class_of_its_name() -> None:
     seen_as_second = F.one_hot(torch.tensor([1]), CHANNELS).float()
     region = TRAINED[:1]
     vocabulary = words(torch.cat([TRAINED, CLASSES]))
@@ -51,4 +51,9 @@ def test_novelty_grows_with_the_distance_to_the_trained_words() -> None:
 
 
 def test_an_image_without_boxes() -> None:
-    assert unseen().widen_regions(torch.zeros(0, WIDTH), torch.zeros(0, CHANNELS)).shape == (0, 11)
+    assert unseen().widen_regions(torch.zeros(0, WIDTH), torch.zeros(0, CHANNELS)).shape == (0, 12)
+
+
+def test_a_word_as_near_to_one_class_as_to_another_is_a_number() -> None:
+    between = words(torch.eye(WIDTH)[7:])
+    assert unseen().widen_words(between).embedding.isfinite().all()
