@@ -170,7 +170,9 @@ def measure(
     trained = load_head(checkpoint, config)
     encoder = build_encoder(config.encoder, torch.device("cpu"), torch.float32)
     unseen = unseen_words(encoder, trained.trained_words, config.encoder.templates)
-    table = Table("data", "images", "boxes", "words", "top-1 %", "top-5 %")
+    table = Table(
+        "data", "images", "boxes", "words", "top-1 %", "top-5 %", box=None, pad_edge=False
+    )
     for folder in data:
         images = load_coco(folder)
         features = extract_with_progress(config, images, cache, workers)
