@@ -30,11 +30,13 @@ def explain(
     boxes: Sequence[str] = (),
     model: str = "mini",
     device: str = "auto",
+    checkpoint: Path | None = None,
 ) -> list[Explanation]:
     """Draw the page of an image and write it as PNG.
 
     Args:
         boxes: `x1,y1,x2,y2` in pixels of the upright image; without any, the detector's best.
+        checkpoint: the trained head; by default the model's own.
 
     Raises:
         InputError: an image, words, boxes or a model that cannot be used, or no box was found.
@@ -45,7 +47,7 @@ def explain(
     check_boxes(given, image.shape[1], image.shape[0])
     if out.suffix.lower() != ".png":
         raise InputError(f"--out must name a .png file, got {out}")
-    loaded = load_model(model, device)
+    loaded = load_model(model, device, checkpoint)
     chosen = given if len(given) else proposed_boxes(loaded, image)
     explained = explain_regions(loaded, image, chosen, words)
     title = f"{image_path.name}  ·  {model}, {len(words)} words"

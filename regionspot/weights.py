@@ -5,6 +5,7 @@ the cache under a temporary name, is verified, and is then renamed.
 """
 
 import hashlib
+import http.client
 import importlib.metadata
 import os
 import shutil
@@ -98,6 +99,8 @@ class Url:
                 shutil.copyfileobj(response, out, 1 << 20)
         except urllib.error.URLError as error:
             raise OSError(f"{self.address} cannot be reached: {error.reason}") from error
+        except http.client.HTTPException as error:
+            raise OSError(f"{self.address} broke off: {error!r}") from error
 
     def __str__(self) -> str:
         return self.address

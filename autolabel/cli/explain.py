@@ -22,6 +22,10 @@ def explain(
         ),
     ] = None,
     model: Annotated[str, typer.Option(help="mini, bb, bl or bl-336.")] = Options.model,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="The head to use, as `train` writes it.", show_default="the model's own"),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = Options.device,
 ) -> None:
     """Draw where the model looked for each box, and its five best words.
@@ -30,7 +34,7 @@ def explain(
     """
     from autolabel.explain import explain as explain_image
 
-    for region in explain_image(image, vocab, out, box or (), model, device):
+    for region in explain_image(image, vocab, out, box or (), model, device, checkpoint):
         corners = ",".join(f"{side:.0f}" for side in region.box)
         words = ", ".join(f"{word} {share:.2f}" for word, share in region.words)
         out_console().print(f"{corners}: {words}", soft_wrap=True, highlight=False, markup=False)

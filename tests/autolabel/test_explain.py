@@ -13,6 +13,7 @@ from autolabel import explain as explaining
 from autolabel.cli import app
 from autolabel.explanation_page import FONT, attention_over, shortened
 from regionspot.errors import InputError
+from regionspot.model import load_model
 from regionspot.presets import PRESETS
 from regionspot.types import Proposals
 from tests.regionspot.factories import CONFIG, noise_image, seeded_head, small_model
@@ -22,7 +23,7 @@ from tests.regionspot.factories import CONFIG, noise_image, seeded_head, small_m
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with an image and words; the small model takes the place of every preset."""
     monkeypatch.setenv("REGIONSPOT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(explaining, "load_model", lambda name, device: small_model())
+    monkeypatch.setattr(explaining, "load_model", lambda *_: small_model())
     Image.fromarray(noise_image(120, 200)).save(tmp_path / "image.png")
     words = ["cat: kitten", "dog", "cow", "horse", "bird", "bear"]
     (tmp_path / "words.txt").write_text("\n".join(words))
@@ -128,3 +129,10 @@ def test_long_words_are_cut_at_their_end() -> None:
     font = ImageFont.truetype(FONT, 17)
     assert shortened("cat", 100, font) == "cat"
     assert shortened("a" * 99, 100, font).endswith("a…")
+
+
+def test_the_head_that_is_asked_for_is_loaded(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explaining, "load_model", load_model)
+    image, words, page = files / "image.png", files / "words.txt", files / "page.png"
+    with pytest.raises(InputError, match=r"taught\.safetensors"):
+        explaining.explain(image, words, page, checkpoint=files / "taught.safetensors")

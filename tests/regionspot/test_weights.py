@@ -40,10 +40,14 @@ def listed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> List:
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    """Address of a server that has `/tower`, breaks off `/cut`, and has nothing else."""
+    """Address of a server that has `/tower`, breaks off `/cut`, talks nonsense for `/junk`, and has
+    nothing else."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path == "/junk":
+                self.wfile.write(b"no status line\r\n\r\n")
+                return
             if self.path not in ("/tower", "/cut"):
                 self.send_error(404)
                 return
@@ -143,12 +147,11 @@ def test_no_network_names_file_folder_and_the_preset_that_needs_none(
     assert not list(cache.iterdir())
 
 
-@pytest.mark.parametrize("page", ["cut", "other"])
+@pytest.mark.parametrize("page", ["cut", "junk", "other"])
 def test_partial_or_wrong_file_never_lands(
     listed: List, server: str, cache: Path, page: str
 ) -> None:
-    source = Url(f"{server}/cut") if page == "cut" else Url(f"{server}/tower")
-    file = listed(source)
+    file = listed(Url(f"{server}/{'tower' if page == 'other' else page}"))
     if page == "other":
         WEIGHTS["tower"] = replace(file, sha256="0" * 64)
     with pytest.raises(InputError, match="tower cannot be had"):
