@@ -9,8 +9,8 @@ Axes: M images, N regions of one image.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -54,6 +54,17 @@ class ImageFeatures:
     pooled: torch.Tensor | None
     prior: torch.Tensor | None
     verified: frozenset[str] | None = None
+
+    def only(self, rows: Sequence[int]) -> "ImageFeatures":
+        """The image with some of its regions."""
+        chosen = list(rows)
+        return replace(
+            self,
+            names=tuple(self.names[row] for row in chosen),
+            tokens=self.tokens[chosen],
+            pooled=None if self.pooled is None else self.pooled[chosen],
+            prior=None if self.prior is None else self.prior[chosen],
+        )
 
 
 @dataclass(frozen=True)
@@ -139,18 +150,25 @@ class FeatureStore(Sequence[ImageFeatures]):
 
     Files are mapped into memory, so that what is not used for a while need not stay there.
 
+    Args:
+        words: regions of other words are left out; None: of none.
+
     Raises:
         InputError: a shard was not extracted.
     """
 
-    def __init__(self, features: FeatureSet) -> None:
+    def __init__(self, features: FeatureSet, words: Collection[str] | None = None) -> None:
         for tower in TOWERS:
             for number in range(features.shard_count()):
                 path = features.shard_path(tower, number)
                 if not path.exists():
                     raise InputError(f"{path} is missing; run `python -m train extract` first")
         self.features = features
+        self._words = None if words is None else frozenset(words)
         self._rows = np.flatnonzero(features.regions)
+        if words is not None:
+            is_used = [bool(self._named(features.images[row])[1]) for row in self._rows.tolist()]
+            self._rows = self._rows[is_used]
         self._open: Callable[[Tower, int], Any] = lru_cache(OPEN_SHARDS)(self._open_shard)
 
     def __len__(self) -> int:
@@ -165,19 +183,20 @@ class FeatureStore(Sequence[ImageFeatures]):
             return [self[i] for i in range(*index.indices(len(self)))]
         row = int(self._rows[index])
         image = self.features.images[row]
-        kept = self.features.view.boxes(image.boxes, image.width, image.height)[1]
+        names, kept = self._named(image)
         maps = self._open("encoder", row // SHARD)
         pooled = None
         if f"{image.id}.pooled" in maps.keys():  # noqa: SIM118  (it is no mapping)
             pooled = maps.get_tensor(f"{image.id}.pooled")
-        return ImageFeatures(
-            names=tuple(image.names[i] for i in kept),
+        found = ImageFeatures(
+            names=names,
             tokens=self._open("localizer", row // SHARD).get_tensor(f"{image.id}.tokens"),
             memory=maps.get_tensor(f"{image.id}.memory"),
             pooled=pooled,
             prior=None if pooled is None else self._encoder.prior(pooled.float()),
             verified=image.verified,
         )
+        return found if len(kept) == len(names) else found.only(kept)
 
     @property
     def image_of(self) -> IntArray:
@@ -186,9 +205,15 @@ class FeatureStore(Sequence[ImageFeatures]):
 
     def names(self, index: int) -> tuple[str, ...]:
         """The word of each region of an entry, without reading its features."""
-        image = self.features.images[int(self._rows[index])]
+        names, kept = self._named(self.features.images[int(self._rows[index])])
+        return tuple(names[i] for i in kept)
+
+    def _named(self, image: AnnotatedImage) -> tuple[tuple[str, ...], list[int]]:
+        """The words of the regions that the view keeps of an image, and which are not left out."""
         kept = self.features.view.boxes(image.boxes, image.width, image.height)[1]
-        return tuple(image.names[i] for i in kept)
+        names = tuple(image.names[i] for i in kept)
+        words = self._words
+        return names, [i for i, name in enumerate(names) if words is None or name in words]
 
     @cached_property
     def _encoder(self) -> VisionLanguageEncoder:

@@ -1,6 +1,6 @@
 """Figures of a trained head on cached features: given boxes, and the calibration of presence."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +51,22 @@ def region_cosines(
             embedding = unseen.widen_regions(embedding, batch.pooled[0])
         found.append(cosines(embedding, compared))
     return found
+
+
+def boxes_of(
+    found: Sequence[torch.Tensor], images: Sequence[ImageFeatures], words: Collection[str]
+) -> tuple[list[torch.Tensor], list[ImageFeatures]]:
+    """The boxes of some words alone, with their cosines (N, K) with all words.
+
+    Images without such a box are left out.
+    """
+    cosines_of, chosen = [], []
+    for cosine, image in zip(found, images, strict=True):
+        rows = [row for row, name in enumerate(image.names) if name in words]
+        if rows:
+            cosines_of.append(cosine[rows])
+            chosen.append(image.only(rows))
+    return cosines_of, chosen
 
 
 def top_k(

@@ -173,7 +173,8 @@ def open_sources(
 
 
 def _source(dataset: Dataset, name: str, views: Sequence[FeatureSet]) -> Source:
-    stores = [FeatureStore(view) for view in views]
+    words = dataset.words if dataset.is_limited else None
+    stores = [FeatureStore(view, words) for view in views]
     plain, *others = [
         TrainingSet(
             name if not row else f"{name}, {store.features.view}",
@@ -198,7 +199,8 @@ def shown_of(source: Source, held_out: TrainingSet) -> Shown | None:
     if not isinstance(held_out.features, Rows) or not len(held_out):
         return None
     image = source.images[int(source.image_of[0][held_out.features.rows[0]])]
-    return Shown(held_out.features[0], image.path, image.boxes)
+    rows = [row for row, name in enumerate(image.names) if name in held_out.words]
+    return Shown(held_out.features[0], image.path, image.boxes[rows])
 
 
 def described(sets: Sequence[TrainingSet]) -> dict[str, Any]:

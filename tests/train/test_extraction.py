@@ -173,6 +173,22 @@ def test_a_view_is_extracted_from_changed_pixels_and_boxes(tmp_path: Path, data:
 
 
 @pytest.mark.usefixtures("in_threads")
+def test_a_data_set_of_some_words_takes_the_features_of_all(tmp_path: Path, data: Path) -> None:
+    cache, config = tmp_path / "cache", preset("mini")
+    extract(config, opened(data), cache, 1)
+    (tmp_path / "dogs.txt").write_text("dog\n")
+    dogs = open_dataset(f"coco:{data},words={tmp_path / 'dogs.txt'}")
+    features = feature_set(config, dogs.images, cache)
+    assert bytes_needed(features) == 0
+    store = FeatureStore(features, dogs.words)
+    assert [each.names for each in store] == [("dog",)] * (IMAGES - 1)  # the last has a cat only
+    assert store.names(3) == ("dog",)
+    assert np.allclose(store[3].tokens[:, :4].numpy(), dogs.images[3].boxes[1:], atol=0.1)
+    assert store[3].pooled is not None
+    assert store[3].pooled.shape == (1, 1280)
+
+
+@pytest.mark.usefixtures("in_threads")
 def test_an_unreadable_image_is_named(tmp_path: Path, data: Path) -> None:
     (data / "images/000004.jpg").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"000004\.jpg.*take it out of the data") as refusal:
