@@ -27,6 +27,7 @@ from regionspot.presets import EncoderConfig, ModelConfig
 from regionspot.types import IntArray
 from regionspot.weights import sha256_by_preset
 from train.datasets import AnnotatedImage
+from train.skipped import Skipped, read_skipped
 from train.views import AS_IT_IS, View
 
 SHARD = 64
@@ -90,6 +91,17 @@ class FeatureSet:
         """The file of a shard, there or not."""
         return self.folders[tower] / f"{number:05d}.safetensors"
 
+    def skipped_by(self, tower: Tower) -> dict[int, Skipped]:
+        """The images that a tower could not use, by their row."""
+        found = read_skipped(self.folders[tower])
+        return {number * SHARD + each.row: each for number in found for each in found[number]}
+
+    def skipped(self) -> dict[int, str]:
+        """Why images were left out by either tower, by their row; the reason names the file."""
+        return {
+            row: each.reason for tower in TOWERS for row, each in self.skipped_by(tower).items()
+        }
+
 
 def feature_set(
     config: ModelConfig, images: Sequence[AnnotatedImage], cache: Path, view: View = AS_IT_IS
@@ -146,9 +158,10 @@ def _image_side(encoder: EncoderConfig) -> dict[str, object]:
 
 
 class FeatureStore(Sequence[ImageFeatures]):
-    """Features of images, read when they are asked for; images without a region are left out.
+    """Features of images, read when they are asked for.
 
-    Files are mapped into memory, so that what is not used for a while need not stay there.
+    Images without a region, and those that extraction skipped, are left out. Files are mapped into
+    memory, so that what is not used for a while need not stay there.
 
     Args:
         words: regions of other words are left out; None: of none.
@@ -165,7 +178,8 @@ class FeatureStore(Sequence[ImageFeatures]):
                     raise InputError(f"{path} is missing; run `python -m train extract` first")
         self.features = features
         self._words = None if words is None else frozenset(words)
-        self._rows = np.flatnonzero(features.regions)
+        there = np.setdiff1d(np.arange(len(features.images)), list(features.skipped()))
+        self._rows = there[features.regions[there] > 0]
         if words is not None:
             is_used = [bool(self._named(features.images[row])[1]) for row in self._rows.tolist()]
             self._rows = self._rows[is_used]
@@ -227,7 +241,7 @@ class FeatureStore(Sequence[ImageFeatures]):
 def load_features(
     config: ModelConfig, images: Sequence[AnnotatedImage], cache: Path, view: View = AS_IT_IS
 ) -> list[ImageFeatures]:
-    """The features of all images, in their order; those of which no region is left are left out.
+    """The features of all images, in their order; as `FeatureStore`, without some.
 
     Raises:
         InputError: a shard was not extracted.

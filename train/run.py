@@ -153,7 +153,7 @@ def open_sources(
     """Data sets in one list of words; the first process computes the features they lack.
 
     Raises:
-        InputError: no such data set, or images of it that cannot be read.
+        InputError: no such data set, or one of which no image can be read.
     """
     _, datasets = merge_words([open_dataset(spec) for spec in specs])
     views = [AS_IT_IS, *map(parse_view, recipe.views)]
