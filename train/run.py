@@ -242,7 +242,7 @@ def calibrated(
     if recipe.loss == "focal" or not len(held_out[0]):
         return Scoring.of_encoder(recipe.logit_scale)
     words = chosen_words(vocabulary, held_out[0].words)
-    found = region_cosines(head, held_out[0].features, words)
+    found = region_cosines(head, held_out[0].features, words, broader=held_out[0].broader)
     scale, bias = calibrate_presence(found, held_out[0].features, words)
     return Scoring(recipe.logit_scale, scale, bias)
 
