@@ -179,7 +179,7 @@ class FeatureStore(Sequence[ImageFeatures]):
         self.features = features
         self._words = None if words is None else frozenset(words)
         there = np.setdiff1d(np.arange(len(features.images)), list(features.skipped()))
-        self._rows = there[features.regions[there] > 0]
+        self._rows: IntArray = there[features.regions[there] > 0]
         if words is not None:
             is_used = [bool(self._named(features.images[row])[1]) for row in self._rows.tolist()]
             self._rows = self._rows[is_used]
