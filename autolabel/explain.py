@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autolabel.explanation_page import Explanation, draw_page
-from autolabel.words import read_words
 from integrations.detectors import build_detector
 from integrations.images import ImageArray, read_image
+from integrations.words import read_words
 from regionspot.attention import attended
 from regionspot.boxes import FloatArray, as_boxes, check_boxes
 from regionspot.errors import InputError

@@ -9,8 +9,8 @@ from typing import Any
 from autolabel.dataset import FIFTYONE_PREFIX, Dataset, open_dataset
 from autolabel.defaults import LABEL_FIELD, RUNS_FOLDER, Options
 from autolabel.run_folder import COMPLETE, MANIFEST, RUNNING, Manifest, read_manifest
-from autolabel.words import WordList, read_words
 from integrations.detectors import DETECTORS
+from integrations.words import WordList, read_words
 from regionspot.checkpoint import load_head
 from regionspot.errors import InputError
 from regionspot.model import find_checkpoint

@@ -26,10 +26,10 @@ from autolabel.run_folder import (
     read_manifest,
     write_manifest,
 )
-from autolabel.words import read_words
 from autolabel.workflow import Reporter, Result, finish
 from integrations import fiftyone_dataset
 from integrations.fiftyone_session import connect
+from integrations.words import read_words
 from regionspot import RegionSpot, load_model
 from regionspot.errors import InputError
 

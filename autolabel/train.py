@@ -137,10 +137,17 @@ def train_from_review(request: TrainRequest, reporter: Reporter) -> Trained:
         start.encoder, words_of(review, images), start.config.encoder.templates
     )
     looked_at = _Looking(request, start, reporter)
-    features = review_features(
+    features, skipped = review_features(
         start.config, images, start.cache, request.workers, looked_at.on_shard
     )
-    lessons = reviewed_lessons(images, features, start.head, vocabulary, start.unseen())
+    looked_at.say_skipped(skipped)
+    images = [image for image in images if image.id in features]
+    corrections = count_corrections(images)
+    if not corrections:
+        raise InputError(f"no corrected image of {request.source} can be read; mend them")
+    lessons = reviewed_lessons(
+        images, [features[image.id] for image in images], start.head, vocabulary, start.unseen()
+    )
     replays = [looked_at.replay(folder) for folder in request.replay]
     reporter.say(f"{sum(corrections.values())} corrections of {len(corrections)} words")
     outcome = train_and_measure(
@@ -202,6 +209,11 @@ class _Looking:
         """Tell how far a tower is."""
         self.reporter.at(f"features of the {tower}", done, total)
 
+    def say_skipped(self, reasons: Sequence[str]) -> None:
+        """Tell which images were left out."""
+        for reason in reasons:
+            self.reporter.say(f"left out: {reason}")
+
     def replay(self, folder: Path) -> Source:
         """A data set with its own words."""
         config, request = self.start.config, self.request
@@ -209,10 +221,13 @@ class _Looking:
         names = sorted({name for image in images for name in image.names})
         if not names:
             raise InputError(f"{folder} holds no box; replay a data set with labels")
-        extract(config, images, self.start.cache, request.workers, self.on_shard)
+        skipped = extract(config, images, self.start.cache, request.workers, self.on_shard)
+        self.say_skipped(list(skipped.values()))
         features = load_features(config, images, self.start.cache)
+        if not features:
+            raise InputError(f"no image of {folder} can be read, the first as {skipped[0]}")
         order = torch.randperm(
-            len(images), generator=torch.Generator().manual_seed(request.settings.seed)
+            len(features), generator=torch.Generator().manual_seed(request.settings.seed)
         )
         some = [features[row] for row in order[: request.keep].tolist()]
         vocabulary = build_vocabulary(self.start.encoder, names, config.encoder.templates)

@@ -17,10 +17,10 @@ from regionspot.model import SHIPPED, build_encoder, unseen_words
 from regionspot.presets import ModelConfig, preset
 from train import recipes
 from train.ablations import ablate, as_markdown, plain_recipe
-from train.datasets import AnnotatedImage, listed_words, load_coco, open_dataset
+from train.datasets import AnnotatedImage, known_words, listed_words, load_coco, open_dataset
 from train.datasets.registry import READERS
 from train.features import ImageFeatures, feature_set
-from train.measure import region_cosines, top_k
+from train.measure import boxes_of, region_cosines, top_k
 from train.progress import extract_sets, extract_with_progress
 from train.recipes import override
 from train.run import Places, embed_words, train, used_words
@@ -37,7 +37,7 @@ Workers = Annotated[int, typer.Option(help="Processes for the frozen towers.")]
 
 SPEC_HELP = (
     "A folder with instances.json and images/, or KIND:PATH with one of "
-    f"{', '.join(READERS)}; may be repeated."
+    f"{', '.join(READERS)}; with ,words=FILE its boxes of some words alone; may be repeated."
 )
 Specs = Annotated[
     list[str],
@@ -164,6 +164,14 @@ def measure(
     synonyms: Annotated[
         bool, typer.Option(help="Average the synonyms that the data lists into each word.")
     ] = False,
+    of: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--of",
+            help="A file of words, one a line, whose boxes are also measured alone, "
+            "chosen among all words; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Top-1 and top-5 on the given boxes of data sets, with 95% intervals over images."""
     config = preset("mini")
@@ -175,22 +183,22 @@ def measure(
     )
     for folder in data:
         images = load_coco(folder)
-        features = extract_with_progress(config, images, cache, workers)
         groups = listed_words(folder)
+        parts = {file.name: known_words(file, groups) for file in of or ()}
+        features = extract_with_progress(config, images, cache, workers)
         words = {
             name: groups[name] if synonyms else [name]
             for name in (groups if listed else used_words(images))
         }
         vocabulary = embed_words(config, words)
         found = region_cosines(trained.head, features, vocabulary, unseen)
-        table.add_row(
-            folder.name,
-            str(len(images)),
-            str(sum(len(image.names) for image in images)),
-            str(len(vocabulary)),
-            str(top_k(found, features, vocabulary, 1)),
-            str(top_k(found, features, vocabulary, 5)),
-        )
+        rows = {folder.name: (found, features)}
+        for name, part in parts.items():
+            rows[f"{folder.name}: {name}"] = boxes_of(found, features, part)
+        for name, (cosines, measured) in rows.items():
+            boxes = sum(len(image.names) for image in measured)
+            best = [top_k(cosines, measured, vocabulary, k) if boxes else "none" for k in (1, 5)]
+            table.add_row(name, *map(str, (len(measured), boxes, len(vocabulary), *best)))
     console.print(table)
 
 

@@ -1,7 +1,8 @@
 """Runs the frozen towers over images, in parallel, and writes their features into the cache.
 
 A shard is renamed into place when it is whole, so an extraction that was killed goes on where it
-stopped, and ends with the same bytes as one that never was.
+stopped, and ends with the same bytes as one that never was. A broken image does not end it: it is
+left out, and looked at again only once its file has changed.
 """
 
 import os
@@ -25,6 +26,7 @@ from regionspot.model import build_encoder
 from regionspot.presets import EncoderConfig, ModelConfig
 from train.datasets import AnnotatedImage
 from train.features import SHARD, TOWERS, FeatureSet, Tower, feature_set
+from train.skipped import Skipped, file_state, write_skipped
 from train.views import AS_IT_IS, View
 
 HALF = 2  # bytes of a number as it is kept
@@ -40,32 +42,34 @@ def extract(
     workers: int,
     on_shard: OnShard = lambda tower, done, total: None,
     view: View = AS_IT_IS,
-) -> None:
+) -> dict[int, str]:
     """Run both towers over all images, leaving out the shards that the cache holds.
 
     Args:
         workers: processes, each with one thread.
         on_shard: told the tower, shards done and shards in all.
 
-    Raises:
-        InputError: an image cannot be read or has another size than its annotation says.
+    Returns:
+        Why images were skipped, by their row: they cannot be read, or have another size than their
+        annotation says. Those that an earlier extraction skipped are among them.
     """
-    extract_set(feature_set(config, images, cache, view), workers, on_shard)
+    return extract_set(feature_set(config, images, cache, view), workers, on_shard)
 
 
 def extract_set(
     features: FeatureSet,
     workers: int,
     on_shard: OnShard = lambda tower, done, total: None,
-) -> None:
+) -> dict[int, str]:
     """As `extract`, for images that were looked through already."""
     with _one_thread_each():
         for tower in TOWERS:
             _extract_tower(features, tower, workers, on_shard)
+    return features.skipped()
 
 
 def bytes_needed(features: FeatureSet) -> int:
-    """What the shards that are still missing will take on the disk, from their shapes."""
+    """What the shards that are still missing will take on the disk at most, from their shapes."""
     config = features.config
     width = config.head.map_width
     pooled = width if config.encoder.kind == "imagenet-minilm" else 0
@@ -113,8 +117,16 @@ def map_tokens(encoder: EncoderConfig) -> int:
 
 
 def _missing(features: FeatureSet, tower: Tower) -> list[int]:
-    count = features.shard_count()
-    return [i for i in range(count) if not features.shard_path(tower, i).exists()]
+    """Shards that are not there, or that skipped an image whose file has changed since."""
+    skipped = features.skipped_by(tower).items()
+    changed = {
+        row // SHARD for row, each in skipped if file_state(features.images[row].path) != each.state
+    }
+    return [
+        i
+        for i in range(features.shard_count())
+        if i in changed or not features.shard_path(tower, i).exists()
+    ]
 
 
 def _extract_tower(features: FeatureSet, tower: Tower, workers: int, on_shard: OnShard) -> None:
@@ -224,16 +236,17 @@ def _encoder(config: ModelConfig) -> Extractor:
 
 
 def _seen(image: AnnotatedImage, view: View) -> tuple[ImageArray, AnnotatedImage]:
-    """Pixels and boxes of an image in a view."""
-    try:
-        pixels = read_image(image.path)
-    except UnreadableImage as error:
-        # It takes two arguments, with which it would not come back from the worker.
-        raise InputError(f"{error}; mend the image or take it out of the data") from None
+    """Pixels and boxes of an image in a view.
+
+    Raises:
+        UnreadableImage: it cannot be read, or has another size than its annotation says.
+    """
+    pixels = read_image(image.path)
     if pixels.shape[:2] != (image.height, image.width):
-        raise InputError(
-            f"{image.path} must be {image.width} x {image.height} as annotated, "
-            f"got {pixels.shape[1]} x {pixels.shape[0]}"
+        raise UnreadableImage(
+            image.path,
+            f"must be {image.width} x {image.height} as annotated, "
+            f"got {pixels.shape[1]} x {pixels.shape[0]}",
         )
     boxes, kept = view.boxes(image.boxes, image.width, image.height)
     names = tuple(image.names[i] for i in kept)
@@ -242,9 +255,19 @@ def _seen(image: AnnotatedImage, view: View) -> tuple[ImageArray, AnnotatedImage
 
 def _extract_shard(images: Sequence[AnnotatedImage], path: Path, view: View) -> None:
     tensors: dict[str, torch.Tensor] = {}
-    for image in images:
-        for name, tensor in _extractor(*_seen(image, view)).items():
+    skipped: list[Skipped] = []
+    for row, image in enumerate(images):
+        state = file_state(image.path)  # before it is read: what changes meanwhile is tried again
+        try:
+            seen = _seen(image, view)
+        except UnreadableImage as error:
+            skipped.append(Skipped(row, str(error), state))
+            continue
+        for name, tensor in _extractor(*seen).items():
             tensors[f"{image.id}.{name}"] = tensor.half().contiguous()
+    # In this order, so that whenever it is killed no shard lacks what is not said to be skipped.
+    path.unlink(missing_ok=True)
+    write_skipped(path, skipped)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     save_file(tensors, temporary)
     temporary.replace(path)

@@ -9,8 +9,8 @@ Axes: M images, N regions of one image.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -27,6 +27,7 @@ from regionspot.presets import EncoderConfig, ModelConfig
 from regionspot.types import IntArray
 from regionspot.weights import sha256_by_preset
 from train.datasets import AnnotatedImage
+from train.skipped import Skipped, read_skipped
 from train.views import AS_IT_IS, View
 
 SHARD = 64
@@ -55,6 +56,17 @@ class ImageFeatures:
     prior: torch.Tensor | None
     verified: frozenset[str] | None = None
 
+    def only(self, rows: Sequence[int]) -> "ImageFeatures":
+        """The image with some of its regions."""
+        chosen = list(rows)
+        return replace(
+            self,
+            names=tuple(self.names[row] for row in chosen),
+            tokens=self.tokens[chosen],
+            pooled=None if self.pooled is None else self.pooled[chosen],
+            prior=None if self.prior is None else self.prior[chosen],
+        )
+
 
 @dataclass(frozen=True)
 class FeatureSet:
@@ -78,6 +90,17 @@ class FeatureSet:
     def shard_path(self, tower: Tower, number: int) -> Path:
         """The file of a shard, there or not."""
         return self.folders[tower] / f"{number:05d}.safetensors"
+
+    def skipped_by(self, tower: Tower) -> dict[int, Skipped]:
+        """The images that a tower could not use, by their row."""
+        found = read_skipped(self.folders[tower])
+        return {number * SHARD + each.row: each for number in found for each in found[number]}
+
+    def skipped(self) -> dict[int, str]:
+        """Why images were left out by either tower, by their row; the reason names the file."""
+        return {
+            row: each.reason for tower in TOWERS for row, each in self.skipped_by(tower).items()
+        }
 
 
 def feature_set(
@@ -135,22 +158,31 @@ def _image_side(encoder: EncoderConfig) -> dict[str, object]:
 
 
 class FeatureStore(Sequence[ImageFeatures]):
-    """Features of images, read when they are asked for; images without a region are left out.
+    """Features of images, read when they are asked for.
 
-    Files are mapped into memory, so that what is not used for a while need not stay there.
+    Images without a region, and those that extraction skipped, are left out. Files are mapped into
+    memory, so that what is not used for a while need not stay there.
+
+    Args:
+        words: regions of other words are left out; None: of none.
 
     Raises:
         InputError: a shard was not extracted.
     """
 
-    def __init__(self, features: FeatureSet) -> None:
+    def __init__(self, features: FeatureSet, words: Collection[str] | None = None) -> None:
         for tower in TOWERS:
             for number in range(features.shard_count()):
                 path = features.shard_path(tower, number)
                 if not path.exists():
                     raise InputError(f"{path} is missing; run `python -m train extract` first")
         self.features = features
-        self._rows = np.flatnonzero(features.regions)
+        self._words = None if words is None else frozenset(words)
+        there = np.setdiff1d(np.arange(len(features.images)), list(features.skipped()))
+        self._rows: IntArray = there[features.regions[there] > 0]
+        if words is not None:
+            is_used = [bool(self._named(features.images[row])[1]) for row in self._rows.tolist()]
+            self._rows = self._rows[is_used]
         self._open: Callable[[Tower, int], Any] = lru_cache(OPEN_SHARDS)(self._open_shard)
 
     def __len__(self) -> int:
@@ -165,19 +197,20 @@ class FeatureStore(Sequence[ImageFeatures]):
             return [self[i] for i in range(*index.indices(len(self)))]
         row = int(self._rows[index])
         image = self.features.images[row]
-        kept = self.features.view.boxes(image.boxes, image.width, image.height)[1]
+        names, kept = self._named(image)
         maps = self._open("encoder", row // SHARD)
         pooled = None
         if f"{image.id}.pooled" in maps.keys():  # noqa: SIM118  (it is no mapping)
             pooled = maps.get_tensor(f"{image.id}.pooled")
-        return ImageFeatures(
-            names=tuple(image.names[i] for i in kept),
+        found = ImageFeatures(
+            names=names,
             tokens=self._open("localizer", row // SHARD).get_tensor(f"{image.id}.tokens"),
             memory=maps.get_tensor(f"{image.id}.memory"),
             pooled=pooled,
             prior=None if pooled is None else self._encoder.prior(pooled.float()),
             verified=image.verified,
         )
+        return found if len(kept) == len(names) else found.only(kept)
 
     @property
     def image_of(self) -> IntArray:
@@ -186,9 +219,15 @@ class FeatureStore(Sequence[ImageFeatures]):
 
     def names(self, index: int) -> tuple[str, ...]:
         """The word of each region of an entry, without reading its features."""
-        image = self.features.images[int(self._rows[index])]
+        names, kept = self._named(self.features.images[int(self._rows[index])])
+        return tuple(names[i] for i in kept)
+
+    def _named(self, image: AnnotatedImage) -> tuple[tuple[str, ...], list[int]]:
+        """The words of the regions that the view keeps of an image, and which are not left out."""
         kept = self.features.view.boxes(image.boxes, image.width, image.height)[1]
-        return tuple(image.names[i] for i in kept)
+        names = tuple(image.names[i] for i in kept)
+        words = self._words
+        return names, [i for i, name in enumerate(names) if words is None or name in words]
 
     @cached_property
     def _encoder(self) -> VisionLanguageEncoder:
@@ -202,7 +241,7 @@ class FeatureStore(Sequence[ImageFeatures]):
 def load_features(
     config: ModelConfig, images: Sequence[AnnotatedImage], cache: Path, view: View = AS_IT_IS
 ) -> list[ImageFeatures]:
-    """The features of all images, in their order; those of which no region is left are left out.
+    """The features of all images, in their order; as `FeatureStore`, without some.
 
     Raises:
         InputError: a shard was not extracted.

@@ -174,13 +174,17 @@ def review_features(
     cache: Path,
     workers: int,
     on_shard: OnShard,
-) -> list[ImageFeatures]:
+) -> tuple[dict[int, ImageFeatures], list[str]]:
     """Features of all regions of each image, computed where the cache lacks them.
 
     The sampled images, the others, and what a person drew are kept apart, so that one more
     correction does not make the towers look at everything again.
+
+    Returns:
+        Features by the image's id, and why images were left out.
     """
-    parts = []
+    parts: list[dict[int, ImageFeatures]] = []
+    skipped: dict[int, str] = {}
     for some in (
         [_annotated(image, image.proposals) for image in images if image.sampled],
         [_annotated(image, image.proposals) for image in images if not image.sampled],
@@ -189,10 +193,16 @@ def review_features(
         some = [image for image in some if len(image.boxes)]
         if not some:
             continue
-        extract(config, some, cache, workers, on_shard)
-        found = zip(some, load_features(config, some, cache), strict=True)
-        parts.append({image.id: features for image, features in found})
-    return [_joined([part[image.id] for part in parts if image.id in part]) for image in images]
+        reasons = extract(config, some, cache, workers, on_shard)
+        skipped |= {some[row].id: reason for row, reason in reasons.items()}
+        left = [image.id for row, image in enumerate(some) if row not in reasons]
+        parts.append(dict(zip(left, load_features(config, some, cache), strict=True)))
+    found = {
+        image.id: _joined([part[image.id] for part in parts if image.id in part])
+        for image in images
+        if image.id not in skipped
+    }
+    return found, list(skipped.values())
 
 
 def _annotated(image: ReviewedImage, boxes: FloatArray) -> AnnotatedImage:

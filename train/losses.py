@@ -36,13 +36,23 @@ class Words:
     @classmethod
     def of(cls, data: TrainingSet, vocabulary: Vocabulary) -> "Words":
         """The words of a data set in a vocabulary that holds them all."""
+        return cls.among(data.words, data.broader, vocabulary)
+
+    @classmethod
+    def among(
+        cls,
+        words: Sequence[str],
+        broader: Mapping[str, frozenset[str]],
+        vocabulary: Vocabulary,
+    ) -> "Words":
+        """Words that are distinguished, and what is broader than them, in a vocabulary."""
         index = {name: column for column, name in enumerate(vocabulary.names)}
-        broader = {
+        columns = {
             index[word]: _columns(others, index)
-            for word, others in data.broader.items()
+            for word, others in broader.items()
             if word in index
         }
-        return cls(index, _chosen(data.words, index), broader)
+        return cls(index, _chosen(words, index), columns)
 
     def counted(self, image: ImageFeatures, rows: Sequence[int]) -> torch.Tensor:
         """(N, K) bool: which words count for some regions of an image, their own always."""

@@ -1,6 +1,6 @@
 """Figures of a trained head on cached features: given boxes, and the calibration of presence."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,11 @@ from regionspot.types import Vocabulary
 from regionspot.unseen import UnseenWords
 from train.features import ImageFeatures
 from train.fit import collate
+from train.losses import Words
 
 BOOTSTRAP_ROUNDS = 1000
 FloatArray = npt.NDArray[np.float64]
+NONE_BROADER: Mapping[str, frozenset[str]] = {}
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,19 @@ def region_cosines(
     images: Sequence[ImageFeatures],
     vocabulary: Vocabulary,
     unseen: UnseenWords | None = None,
+    broader: Mapping[str, frozenset[str]] = NONE_BROADER,
 ) -> list[torch.Tensor]:
     """Cosines (N, K) of each image's given boxes with the words.
 
+    Those of words that do not count for a box are minus infinity, as they are no negatives in
+    training: words that were not verified in its image, and words broader than its own.
+
     Args:
         unseen: how words that the head was not trained on are scored; None: as all others.
+        broader: as of `Dataset`.
     """
-    words = {name: i for i, name in enumerate(vocabulary.names)}
+    counting = Words.among(vocabulary.names, broader, vocabulary)
+    words = dict(counting.index)
     compared = unseen.widen_words(vocabulary) if unseen else vocabulary
     found = []
     for image in images:
@@ -51,7 +59,8 @@ def region_cosines(
         embedding = batch.embed(head)[0]
         if unseen and batch.pooled is not None:
             embedding = unseen.widen_regions(embedding, batch.pooled[0])
-        found.append(cosines(embedding, compared))
+        counted = counting.counted(image, range(len(image.names)))
+        found.append(cosines(embedding, compared).cpu().masked_fill(~counted, -torch.inf))
     return found
 
 
@@ -77,6 +86,22 @@ def share_of(right: FloatArray, boxes: FloatArray) -> Accuracy:
     shares = 100 * right[drawn].sum(1) / boxes[drawn].sum(1)
     low, high = np.percentile(shares, [2.5, 97.5])
     return Accuracy(float(100 * right.sum() / boxes.sum()), float(low), float(high))
+
+
+def boxes_of(
+    found: Sequence[torch.Tensor], images: Sequence[ImageFeatures], words: Collection[str]
+) -> tuple[list[torch.Tensor], list[ImageFeatures]]:
+    """The boxes of some words alone, with their cosines (N, K) with all words.
+
+    Images without such a box are left out.
+    """
+    cosines_of, chosen = [], []
+    for cosine, image in zip(found, images, strict=True):
+        rows = [row for row, name in enumerate(image.names) if name in words]
+        if rows:
+            cosines_of.append(cosine[rows])
+            chosen.append(image.only(rows))
+    return cosines_of, chosen
 
 
 def top_k(

@@ -105,7 +105,7 @@ class Monitor(Observer, AbstractContextManager["Monitor"]):
             if not len(data):
                 continue
             words = chosen_words(self.vocabulary, data.words)
-            found = [cosine.cpu() for cosine in region_cosines(head, data.features, words)]
+            found = region_cosines(head, data.features, words, broader=data.broader)
             best, five = (top_k(found, data.features, words, k) for k in (1, 5))
             self.console.print(
                 f"step {done}/{self.iterations}: {data.name} held-out top-1 {best}, top-5 {five}"

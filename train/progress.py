@@ -13,12 +13,22 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from regionspot.errors import InputError
 from regionspot.presets import ModelConfig
 from train.datasets import AnnotatedImage
 from train.extraction import check_space, extract_set
-from train.features import TOWERS, FeatureSet, FeatureStore, ImageFeatures, Tower, feature_set
+from train.features import (
+    TOWERS,
+    FeatureSet,
+    FeatureStore,
+    ImageFeatures,
+    Tower,
+    feature_set,
+)
+from train.skipped import SUFFIX
 
 GIGABYTE = 1e9
+LISTED = 20  # skipped images of a set
 
 
 def extract_sets(
@@ -30,7 +40,7 @@ def extract_sets(
         sets: by what a person calls them.
 
     Raises:
-        InputError: the disk has less room than is needed, or an image cannot be used.
+        InputError: the disk has less room than is needed, or no image of a set can be used.
     """
     needed, free = check_space(list(sets.values()), cache)
     for name, features in sets.items():
@@ -45,6 +55,7 @@ def extract_sets(
         BarColumn(),
         TextColumn("{task.completed}/{task.total}"),
     )
+    skipped: dict[str, dict[int, str]] = {}
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
         for name, features in sets.items():
             tasks = {
@@ -57,7 +68,30 @@ def extract_sets(
             ) -> None:
                 bar.update(tasks[tower], completed=done, total=total)
 
-            extract_set(features, workers, on_shard)
+            skipped[name] = extract_set(features, workers, on_shard)
+            if skipped[name] and len(skipped[name]) == len(features.images):
+                raise InputError(
+                    f"{name}: none of the {len(features.images)} images can be used, the first "
+                    f"as {skipped[name][0]}; are the images where the data says?"
+                )
+    for name, reasons in skipped.items():
+        for line in skipped_lines(name, sets[name], reasons):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def skipped_lines(name: str, features: FeatureSet, reasons: Mapping[int, str]) -> list[str]:
+    """What a person is told of the images that were left out; the first of very many.
+
+    Args:
+        reasons: by the image's row.
+    """
+    if not reasons:
+        return []
+    lines = [f"{name}: {len(reasons)} of {len(features.images)} images skipped"]
+    lines += [f"  {reasons[row]}" for row in sorted(reasons)[:LISTED]]
+    if len(reasons) > LISTED:
+        lines.append(f"  all of them: *{SUFFIX} in {features.folders['encoder']}")
+    return [*lines, "  mend an image, and it is looked at the next time"]
 
 
 def extract_with_progress(

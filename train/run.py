@@ -153,7 +153,7 @@ def open_sources(
     """Data sets in one list of words; the first process computes the features they lack.
 
     Raises:
-        InputError: no such data set, or images of it that cannot be read.
+        InputError: no such data set, or one of which no image can be read.
     """
     _, datasets = merge_words([open_dataset(spec) for spec in specs])
     views = [AS_IT_IS, *map(parse_view, recipe.views)]
@@ -173,7 +173,8 @@ def open_sources(
 
 
 def _source(dataset: Dataset, name: str, views: Sequence[FeatureSet]) -> Source:
-    stores = [FeatureStore(view) for view in views]
+    words = dataset.words if dataset.is_limited else None
+    stores = [FeatureStore(view, words) for view in views]
     plain, *others = [
         TrainingSet(
             name if not row else f"{name}, {store.features.view}",
@@ -198,7 +199,8 @@ def shown_of(source: Source, held_out: TrainingSet) -> Shown | None:
     if not isinstance(held_out.features, Rows) or not len(held_out):
         return None
     image = source.images[int(source.image_of[0][held_out.features.rows[0]])]
-    return Shown(held_out.features[0], image.path, image.boxes)
+    rows = [row for row, name in enumerate(image.names) if name in held_out.words]
+    return Shown(held_out.features[0], image.path, image.boxes[rows])
 
 
 def described(sets: Sequence[TrainingSet]) -> dict[str, Any]:
@@ -240,7 +242,7 @@ def calibrated(
     if recipe.loss == "focal" or not len(held_out[0]):
         return Scoring.of_encoder(recipe.logit_scale)
     words = chosen_words(vocabulary, held_out[0].words)
-    found = region_cosines(head, held_out[0].features, words)
+    found = region_cosines(head, held_out[0].features, words, broader=held_out[0].broader)
     scale, bias = calibrate_presence(found, held_out[0].features, words)
     return Scoring(recipe.logit_scale, scale, bias)
 

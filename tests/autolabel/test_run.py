@@ -10,8 +10,8 @@ from lvis import LVIS
 from PIL import Image
 from pycocotools.coco import COCO
 
-from autolabel.words import read_words
 from integrations.formats.labels import as_rle
+from integrations.words import read_words
 from regionspot.types import decode_mask
 from tests.autolabel.helpers import PHOTOS, Autolabel, FinishedRun
 

@@ -250,3 +250,36 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, cut: int) -> None:
 def test_what_was_asked_for_wrongly(spec: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         open_dataset(spec)
+
+
+def test_a_data_set_of_some_words(tmp_path: Path) -> None:
+    write_json(tmp_path / "instances.json", two_photos())
+    (tmp_path / "some.txt").write_text("cup  # all that is left of the second photo\ndog\n")
+    whole, some = (
+        open_dataset(f"coco:{tmp_path}{more}") for more in ("", f",words={tmp_path / 'some.txt'}")
+    )
+    assert list(some.words) == ["dog", "cup"]
+    assert some.is_limited
+    # The key of the features is made of all boxes.
+    assert [each.boxes.tolist() for each in some.images] == [
+        each.boxes.tolist() for each in whole.images
+    ]
+
+
+def test_words_that_a_data_set_has_not_are_named(tmp_path: Path) -> None:
+    write_json(tmp_path / "instances.json", two_photos())
+    (tmp_path / "some.txt").write_text("cup\naeroplane\n")
+    with pytest.raises(InputError, match=r"some\.txt: .* has 4, such as person.*got 'aeroplane'"):
+        open_dataset(f"coco:{tmp_path},words={tmp_path / 'some.txt'}")
+
+
+def test_a_word_left_out_stays_out_when_words_merge(tmp_path: Path) -> None:
+    write_json(tmp_path / "instances.json", two_photos())
+    (tmp_path / "some.txt").write_text("dog\n")
+    other = coco([image(1)], [annotation(1, 1, 1)], {1: "Dog", 2: "cup"})
+    write_json(tmp_path / "other/instances.json", other)
+    specs = (str(tmp_path / "other"), f"coco:{tmp_path},words={tmp_path / 'some.txt'}")
+    words, (_, some) = merge_words([open_dataset(spec) for spec in specs])
+    assert list(words) == ["Dog", "cup"]
+    assert (list(some.words), some.is_limited) == (["Dog"], True)
+    assert [each.names for each in some.images] == [("", "Dog"), ("",)]

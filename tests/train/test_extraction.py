@@ -1,7 +1,7 @@
 """Extraction with cheap towers: views, keys, disk need, kills."""
 
+import io
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from integrations.images import ImageArray, read_image
+from integrations.review import ReviewedImage
 from regionspot.errors import InputError
 from regionspot.presets import ModelConfig, preset
 from tests.train.written import HEIGHT, WIDTH, annotation, coco, image, write_image, write_json
@@ -22,6 +24,8 @@ from train import extraction, features
 from train.datasets import AnnotatedImage, open_dataset
 from train.extraction import bytes_needed, check_space, extract, map_tokens
 from train.features import FeatureStore, feature_set, load_features
+from train.lessons import review_features
+from train.progress import extract_sets
 from train.views import AS_IT_IS, View
 
 ROOT = Path(__file__).parents[2]
@@ -173,12 +177,83 @@ def test_a_view_is_extracted_from_changed_pixels_and_boxes(tmp_path: Path, data:
 
 
 @pytest.mark.usefixtures("in_threads")
-def test_an_unreadable_image_is_named(tmp_path: Path, data: Path) -> None:
-    (data / "images/000004.jpg").write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"000004\.jpg.*take it out of the data") as refusal:
-        extract(preset("mini"), opened(data), tmp_path / "cache", 1)
-    # It has to come back whole from a worker.
-    assert str(pickle.loads(pickle.dumps(refusal.value))) == str(refusal.value)
+def test_a_data_set_of_some_words_takes_the_features_of_all(tmp_path: Path, data: Path) -> None:
+    cache, config = tmp_path / "cache", preset("mini")
+    extract(config, opened(data), cache, 1)
+    (tmp_path / "dogs.txt").write_text("dog\n")
+    dogs = open_dataset(f"coco:{data},words={tmp_path / 'dogs.txt'}")
+    features = feature_set(config, dogs.images, cache)
+    assert bytes_needed(features) == 0
+    store = FeatureStore(features, dogs.words)
+    assert [each.names for each in store] == [("dog",)] * (IMAGES - 1)  # the last has a cat only
+    assert store.names(3) == ("dog",)
+    assert np.allclose(store[3].tokens[:, :4].numpy(), dogs.images[3].boxes[1:], atol=0.1)
+    assert store[3].pooled is not None
+    assert store[3].pooled.shape == (1, 1280)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:200])
+
+
+@pytest.mark.usefixtures("in_threads")
+def test_broken_images_are_left_out_and_listed(tmp_path: Path, data: Path) -> None:
+    whole = {path.name: path.read_bytes() for path in (data / "images").iterdir()}
+    truncate(data / "images/000004.jpg")
+    (data / "images/000005.jpg").unlink()
+    write_image(data / "images/000008.jpg", width=WIDTH + 1)
+    cache, config, images = tmp_path / "cache", preset("mini"), opened(data)
+    reasons = extract(config, images, cache, 1)
+    assert sorted(reasons) == [4, 5, 8]
+    assert "000004.jpg: " in reasons[4]
+    assert "000005.jpg: " in reasons[5]
+    assert reasons[8].endswith("000008.jpg: must be 64 x 48 as annotated, got 65 x 48")
+    store = FeatureStore(feature_set(config, images, cache))
+    assert store.image_of.tolist() == [0, 1, 2, 3, 6, 7]
+    assert np.allclose(store[4].tokens[:, :4].numpy(), images[6].boxes, atol=0.1)
+    assert store[4].memory[0, 0] == read_image(images[6].path)[0, 0, 0]
+
+    # They are not tried again, nor forgotten, until they are mended.
+    stamps = {path: path.stat().st_mtime_ns for path in cache.rglob("*.*")}
+    assert extract(config, images, cache, 1) == reasons
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.*")} == stamps
+    (data / "images/000005.jpg").write_bytes(whole["000005.jpg"])
+    assert sorted(extract(config, images, cache, 1)) == [4, 8]
+    for name, content in whole.items():
+        (data / "images" / name).write_bytes(content)
+    assert extract(config, images, cache, 1) == {}
+    never_broken = tmp_path / "never broken"
+    extract(config, images, never_broken, 1)
+    assert files(cache) == files(never_broken)
+
+
+@pytest.mark.usefixtures("in_threads")
+def test_without_any_image_left_it_ends(tmp_path: Path, data: Path) -> None:
+    (data / "images").rename(data / "moved")
+    sets = {"pets": feature_set(preset("mini"), opened(data), tmp_path / "cache")}
+    with pytest.raises(InputError, match=r"pets: none of the 9 images .* as .*0\.jpg"):
+        extract_sets(sets, tmp_path / "cache", 1, Console(quiet=True))
+    (data / "moved").rename(data / "images")
+    truncate(data / "images/000002.jpg")
+    said = io.StringIO()
+    extract_sets(sets, tmp_path / "cache", 1, Console(file=said, width=500))
+    assert "pets: 1 of 9 images skipped" in said.getvalue()
+    assert "000002.jpg: " in said.getvalue()
+
+
+@pytest.mark.usefixtures("in_threads")
+def test_a_review_does_without_a_broken_image(tmp_path: Path, data: Path) -> None:
+    truncate(data / "images/000001.jpg")
+    drawn = np.array([[2, 2, 9, 9]], np.float32)
+    reviewed = [
+        ReviewedImage(each.id, each.path, WIDTH, HEIGHT, each.boxes, drawn, ("",) * 3, ("",) * 3)
+        for each in opened(data)[:2]
+    ]
+    found, reasons = review_features(preset("mini"), reviewed, tmp_path, 1, lambda *_: None)
+    assert list(found) == [0]
+    assert found[0].tokens[:, 0].tolist() == [1, 24, 2]
+    assert len(reasons) == 1
+    assert "000001.jpg: " in reasons[0]
 
 
 def folders(config: ModelConfig, images: list[AnnotatedImage], view: View) -> tuple[str, str]:

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from tests.train.factories import image, images, vocabulary
-from train.measure import calibrate_presence, top_k
+from regionspot.head import RegionHead
+from tests.train.factories import image, images, small_model, vocabulary
+from train.measure import boxes_of, calibrate_presence, region_cosines, top_k
 
 
 def test_presence_says_how_often_the_best_word_is_right() -> None:
@@ -29,3 +30,31 @@ def test_the_interval_holds_the_value() -> None:
     accuracy = top_k(found, data, vocabulary(), 1)
     assert accuracy.low < accuracy.value < accuracy.high
     assert top_k(found, data, vocabulary(), 3).value == 100
+
+
+def test_boxes_of_some_words_are_chosen_among_all() -> None:
+    data = [image(("cat", "dog")), image(("cup",)), image(("dog",))]
+    says_cat, says_dog = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]
+    found = [torch.tensor([says_cat, says_cat]), torch.tensor([says_cat]), torch.tensor([says_dog])]
+    assert top_k(found, data, vocabulary(), 1).value == 50
+    cosines, dogs = boxes_of(found, data, {"dog"})
+    assert [each.names for each in dogs] == [("dog",), ("dog",)]
+    assert torch.equal(dogs[0].tokens[0], data[0].tokens[1])
+    assert top_k(cosines, dogs, vocabulary(), 1).value == 50
+    assert boxes_of(found, data, {"bird"}) == ([], [])
+
+
+def test_words_that_were_not_verified_are_not_chosen() -> None:
+    torch.manual_seed(0)
+    head = RegionHead(small_model().head).eval()
+    names = ("dog", "cup")
+    data = [image(names), image(names, verified=frozenset({"cup"})), image(names)]
+    (everything, some, _), (narrower, *_) = (
+        region_cosines(head, data, vocabulary(), broader=broader)
+        for broader in ({}, {"dog": frozenset({"cat"})})
+    )
+    assert everything.isfinite().all()
+    assert some.isfinite().tolist() == [[False, True, True], [False, False, True]]
+    assert torch.equal(some[some.isfinite()], everything[some.isfinite()])
+    assert narrower.isfinite().tolist() == [[False, True, True], [True, True, True]]
+    assert top_k([some], data[1:2], vocabulary(), 2).value == 100

@@ -11,7 +11,7 @@ from train.datasets.coco import (
 from train.datasets.fiftyone_field import read_fiftyone
 from train.datasets.lvis import read_lvis
 from train.datasets.open_images import OpenImagesFiles, read_open_images
-from train.datasets.registry import open_dataset
+from train.datasets.registry import known_words, open_dataset
 from train.datasets.words import merge_words, readable
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Dataset",
     "OpenImagesFiles",
     "Words",
+    "known_words",
     "listed_words",
     "load_coco",
     "merge_words",

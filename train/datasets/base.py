@@ -47,6 +47,8 @@ class Dataset:
         images: those with at least one box, in the data set's order. An image is put together
             when it is asked for; its file is opened only where the annotations do not say its
             size.
+        is_limited: some boxes bear words that are not among `words`. Features are kept by all
+            boxes of an image, so they are looked up with these boxes, which are then left out.
         broader: of a word, the words that are true too of a box which bears it: its ancestors in
             a hierarchy. They are no negatives of that box. A word without any is not listed.
     """
@@ -55,6 +57,7 @@ class Dataset:
     words: Words
     images: Sequence[AnnotatedImage]
     broader: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    is_limited: bool = False
 
     def __len__(self) -> int:
         return len(self.images)

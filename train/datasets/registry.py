@@ -8,12 +8,14 @@
 | `openimages:FOLDER,split=train` | the CSV files of a split; `boxes=`, `labels=`, `classes=`, |
 | | `hierarchy=` and `images=` where they lie elsewhere |
 | `fiftyone:NAME,field=ground_truth` | a FiftyOne dataset |
+| `KIND:PATH,words=FILE` | of any kind, the boxes of the words in a file, one a line |
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from integrations.words import read_words
 from regionspot.errors import InputError
 from train.datasets import coco
 from train.datasets.base import Dataset
@@ -23,6 +25,7 @@ from train.datasets.open_images import OpenImagesFiles, read_open_images
 
 Options = Mapping[str, str]
 Reader = Callable[[str, Options], Dataset]
+WORDS = "words"
 
 
 def open_dataset(spec: str) -> Dataset:
@@ -42,7 +45,7 @@ def open_dataset(spec: str) -> Dataset:
             f"unknown kind of data {kind!r} in {spec!r}: expected a folder, or KIND:PATH with one "
             f"of {', '.join(READERS)}"
         )
-    read, known = READERS[kind]
+    read, known = READERS[kind][0], (*READERS[kind][1], WORDS)
     place, *pairs = rest.split(",")
     options: dict[str, str] = {}
     for pair in pairs:
@@ -55,7 +58,40 @@ def open_dataset(spec: str) -> Dataset:
         options[key] = value
     if not place:
         raise InputError(f"{spec!r} does not say where the data is: write {kind}:PATH")
-    return replace(read(place, options), name=spec)
+    words = options.pop(WORDS, None)
+    dataset = replace(read(place, options), name=spec)
+    return limited(dataset, Path(words)) if words else dataset
+
+
+def limited(dataset: Dataset, path: Path) -> Dataset:
+    """The boxes of a data set that bear the words of a file; synonyms in it are not looked at.
+
+    Raises:
+        InputError: the file cannot be read, or names a word that the data set has not.
+    """
+    words = known_words(path, dataset.words)
+    return replace(
+        dataset,
+        words={word: strings for word, strings in dataset.words.items() if word in words},
+        broader={word: others & words for word, others in dataset.broader.items() if word in words},
+        is_limited=True,
+    )
+
+
+def known_words(path: Path, known: Collection[str]) -> frozenset[str]:
+    """The words of a file, each of which is known.
+
+    Raises:
+        InputError: the file cannot be read, or names another word.
+    """
+    words = read_words(path).names
+    if unknown := [word for word in words if word not in known]:
+        raise InputError(
+            f"{path}: expected words of the data, which has {len(known)}, such as "
+            f"{', '.join(list(known)[:3])}; got {', '.join(map(repr, unknown[:5]))}: write them "
+            "as the data does, or take them out"
+        )
+    return frozenset(words)
 
 
 def _json_of(place: str, options: Options, default: str) -> tuple[Path, Path]:

@@ -68,11 +68,11 @@ def _renamed(dataset: Dataset, new: Mapping[str, str]) -> Dataset:
     for word, others in dataset.broader.items():
         known = broader.get(new[word], frozenset())
         broader[new[word]] = known | {new[other] for other in others} - {new[word]}
-    return Dataset(
-        dataset.name,
-        with_synonyms((new[word], strings) for word, strings in dataset.words.items()),
-        RenamedImages(dataset.images, new, _parts(dataset.words, new)),
-        broader,
+    return replace(
+        dataset,
+        words=with_synonyms((new[word], strings) for word, strings in dataset.words.items()),
+        images=RenamedImages(dataset.images, new, _parts(dataset.words, new)),
+        broader=broader,
     )
 
 
@@ -89,7 +89,7 @@ class RenamedImages(Sequence[AnnotatedImage]):
     """Images whose words are spelt otherwise when they are asked for.
 
     Attributes:
-        new: the new word of each old one.
+        new: the new word of each old one; any other becomes "", which no data set has.
         parts: of a new word that stands for several old ones, those: it is verified where all
             of them are.
     """
@@ -112,8 +112,8 @@ class RenamedImages(Sequence[AnnotatedImage]):
         verified = image.verified
         if verified is not None:
             olds: frozenset[str] = verified
-            renamed = {self.new[word] for word in olds}
+            renamed = {self.new[word] for word in olds if word in self.new}
             verified = frozenset(w for w in renamed if self.parts.get(w, frozenset()) <= olds)
         return replace(
-            image, names=tuple(self.new[name] for name in image.names), verified=verified
+            image, names=tuple(self.new.get(name, "") for name in image.names), verified=verified
         )
