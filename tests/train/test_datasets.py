@@ -241,7 +241,7 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, cut: int) -> None:
     [
         ("voc:here", "unknown kind of data 'voc'"),
         ("coco:", "does not say where"),
-        ("coco:here,size=3", "expected each of images at most once"),
+        ("coco:here,size=3", "expected each of images, words at most once"),
         ("coco:here,images=", "as KEY=VALUE"),
         ("nowhere", "instances.json cannot be read"),
         ("openimages:nowhere", "cannot be read"),
