@@ -184,7 +184,7 @@ def measure(
     for folder in data:
         images = load_coco(folder)
         groups = listed_words(folder)
-        parts = {file.name: known_words(file, groups) for file in of or ()}
+        parts = {file.stem: known_words(file, groups) for file in of or ()}
         features = extract_with_progress(config, images, cache, workers)
         words = {
             name: groups[name] if synonyms else [name]
