@@ -46,7 +46,9 @@ def complete_run(folder: Path) -> Manifest:
 
 @contextmanager
 def open_review(folder: Path, port: int, browser: bool = True) -> Iterator[Review]:
-    """Open the App at the view "needs review" of a run; it ends with the block, and Ctrl-C ends the block.
+    """Open the App at the view "needs review" of a run.
+
+    The App ends with the block, and Ctrl-C ends the block.
 
     Args:
         folder: the run folder.
