@@ -29,7 +29,11 @@ def written_whole(path: Path) -> Iterator[TextIO]:
 
 
 def path_inside(folder: Path, name: str) -> Path:
-    """`folder / name`, made sure to be inside of `folder` after all links are followed.
+    """`folder / name`, made sure that the name picks nothing outside of `folder`.
+
+    Folders on the way are judged after all links are followed. A file may itself be a link to
+    anywhere, as `--link` makes them: whoever put it there chose that one file, and no name that
+    somebody wrote into a JSON can. Through a link to a folder, a name could pick any file below it.
 
     Raises:
         InputError: it leaves the folder, or is no name of a file.
@@ -37,8 +41,10 @@ def path_inside(folder: Path, name: str) -> Path:
     check_relative(name)
     path = folder / name
     root = os.path.realpath(folder)
-    if os.path.commonpath((root, os.path.realpath(path))) != root:
-        raise InputError(f"{name!r} leaves {folder} by a link")
+    if os.path.commonpath((root, os.path.realpath(path if path.is_dir() else path.parent))) != root:
+        raise InputError(
+            f"{name!r} leaves {folder} by a link to a folder; link or copy its files one by one"
+        )
     return path
 
 

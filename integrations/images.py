@@ -102,11 +102,14 @@ def image_size(path: Path) -> tuple[int, int]:
         raise UnreadableImage(path, _reason(path, error)) from error
 
 
-def find_images(folder: Path) -> FolderListing:
+def find_images(folder: Path, linked: bool = False) -> FolderListing:
     """List the images below a folder by their suffix, in an order that no system changes.
 
     Hidden files and folders are passed over. A link that leaves the folder is not followed; a
     linked sub-folder inside of it is not walked twice.
+
+    Args:
+        linked: whether links to single images elsewhere are followed, as `path_inside` allows.
 
     Raises:
         InputError: the folder itself is missing or cannot be listed.
@@ -132,7 +135,7 @@ def find_images(folder: Path) -> FolderListing:
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(path)
             elif entry.is_symlink() or path.suffix.lower() in SUFFIXES:
-                found = _take(entry, path, root)
+                found = _take(entry, path, root, linked)
                 if isinstance(found, Skipped):
                     skipped.append(found)
                 elif found is not None:
@@ -147,14 +150,15 @@ def _order(path: Path) -> tuple[str, ...]:
     return path.parts
 
 
-def _take(entry: os.DirEntry[str], path: Path, root: str) -> Path | Skipped | None:
+def _take(entry: os.DirEntry[str], path: Path, root: str, linked: bool) -> Path | Skipped | None:
     """The image that an entry is, why it is left out, or None where it is no image at all."""
     looks_like_image = path.suffix.lower() in SUFFIXES
     if entry.is_symlink():
         is_folder = os.path.isdir(path)  # noqa: PTH112  (pathlib's raises on some broken links)
         if not looks_like_image and not is_folder:
             return None
-        if os.path.commonpath((root, os.path.realpath(path))) != root:
+        leaves = os.path.commonpath((root, os.path.realpath(path))) != root
+        if leaves and (is_folder or not linked):
             return Skipped(path, "a link that leaves the folder is not followed")
         if is_folder:
             return None

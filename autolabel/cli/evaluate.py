@@ -67,9 +67,10 @@ def evaluate(
 ) -> None:
     """Compare labels with what people drew, and write a report.
 
-    The report is one page, `index.html`, besides figures as JSON and words as CSV. A model is
-    measured on given boxes and on proposals, beside the paper's baselines; the same command again
-    goes on where it was stopped.
+    The report is one page, `index.html`, besides figures as JSON and words as CSV. "True words" is
+    what the same boxes would reach if each had the word of the true box that it overlaps. A model
+    is measured on given boxes and on proposals, beside the paper's baselines; the same command
+    again goes on where it was stopped.
     """
     from regionspot.errors import InputError
 
@@ -183,11 +184,12 @@ def show_figures(judgement: "Judgement", page: Path) -> None:
         ]
         table.add_row(rows[0].name, *cells)
     console.print(table)
+    console.print("with true words: each box that overlaps a true one by half has its word")
     classes = judgement.paired.classes
     unknown, missing = len(classes.unmatched_predicted), words_that_cannot_be_found(judgement)
     for count, what in (
         (unknown, "predicted words that are not among the true ones"),
-        (len(missing), "true words that cannot be predicted"),
+        (len(missing), "true words in the images that no prediction can have"),
     ):
         if count:
             console.print(f"{what}: {count}; the report lists them", highlight=False)

@@ -203,10 +203,12 @@ def _categories(dataset: Any, field: str) -> tuple[Category, ...]:
 def _image(
     path: Path, sample: Any, field: str, ids: Mapping[str, int], root: Path, number: int
 ) -> LabelledImage:
-    file = Path(sample.filepath)
-    if not file.is_relative_to(root):
+    # The file may be a link, so that only its folder is followed.
+    parent, last = os.path.split(sample.filepath)
+    file, inside = Path(os.path.realpath(parent), last), Path(os.path.realpath(root))
+    if not file.is_relative_to(inside):
         raise InputError(f"{path}: {file} is outside of {root}; give the images with --images")
-    name = file.relative_to(root).as_posix()
+    name = file.relative_to(inside).as_posix()
     check_relative(name)
     if sample.metadata is not None and sample.metadata.width:
         width, height = sample.metadata.width, sample.metadata.height

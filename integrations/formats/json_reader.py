@@ -24,7 +24,7 @@ def read_json(path: Path, folder: Path | None, federated: bool) -> LabelledSet:
 
     Args:
         path: of the JSON file.
-        folder: of the images; where given, names that leave it by a link are refused too.
+        folder: of the images; where given, names that leave it by a linked folder are refused too.
         federated: LVIS: each image has to say what was verified in it.
 
     Raises:

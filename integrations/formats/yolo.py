@@ -154,7 +154,7 @@ def _listed(root: Path, top: dict[str, Any], folder: Path | None) -> Iterator[tu
         raise InputError(f'{root / DATA}: expected "train" or "val" with a folder of images')
     if folder is not None or parts.keys() == {IMAGES}:
         where = folder or root / IMAGES
-        for image in find_images(where).images:
+        for image in find_images(where, linked=True).images:
             yield image, root / _beside(image.relative_to(where).as_posix())
         return
     for part in parts:
@@ -162,7 +162,7 @@ def _listed(root: Path, top: dict[str, Any], folder: Path | None) -> Iterator[tu
             inside = path_inside(root, part)
         except InputError as error:
             raise InputError(f"{root / DATA}: {error}") from error
-        for image in find_images(inside).images:
+        for image in find_images(inside, linked=True).images:
             name = image.relative_to(root).as_posix()
             if not name.startswith(f"{IMAGES}/"):
                 raise InputError(

@@ -100,6 +100,31 @@ def test_from_format_to_format_and_back(autolabel_cli: Autolabel, tmp_path: Path
             assert one.score == other.score
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_links_to_images_are_read_back(
+    autolabel_cli: Autolabel,
+    finished: FinishedRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    linked, back = Path("linked"), Path("back")
+    result = autolabel_cli("export", finished.folder, "--format", name, "--out", linked, "--link")
+    assert result.exit_code == 0, result.output
+    assert any(each.is_symlink() for each in (linked / format_named(name).images).iterdir())
+    command = ["convert", linked, back, "--from", name, "--to", "coco", "--copy-images"]
+    result = autolabel_cli(*command)
+    assert result.exit_code == 0, result.output
+    data = read_coco(back / "labels.coco.json", back / "images")
+    count = sum(len(image.annotations) for image in data.images)
+    assert count == finished.manifest.counts["labels"]
+    for image in data.images:
+        copy = back / "images" / image.file_name
+        assert not copy.is_symlink()
+        assert read_image(copy).shape[:2] == (image.height, image.width)
+
+
 @pytest.mark.parametrize("before", FORMATS)
 def test_from_every_format_to_every_other(tmp_path: Path, before: str) -> None:
     data = small_set()

@@ -1,6 +1,8 @@
 """200,000 labels: reading, matching and evaluating them, beside pycocotools.
 
-Each side runs in a process of its own, so that its peak of memory is its own.
+Each side runs in a process of its own, so that its peak of memory is its own. There are as many
+images as in COCO val 2017: pycocotools goes through every pair of an image and a word, so that its
+time would otherwise be spent on pairs without a label.
 """
 
 import json
@@ -12,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-IMAGES, LABELS, WORDS, SIDE = 20_000, 200_000, 80, 640
+IMAGES, LABELS, WORDS, SIDE = 5_000, 200_000, 80, 640
 AGREE = 1e-6
 
 OURS = """
@@ -50,7 +52,8 @@ def lap(name):
     last[0] = now
 {body}
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps({{"ap": float(ap), "seconds": laps, "megabytes": round(peak)}}))
+print(json.dumps({{"ap": float(ap), "seconds": laps, "megabytes": round(peak),
+    "processor": time.process_time()}}))
 """
 
 
@@ -112,5 +115,8 @@ def test_many_labels_beside_pycocotools() -> None:
         assert isinstance(seconds, dict)
         parts = ", ".join(f"{what} {value:.1f}" for what, value in seconds.items())
         total = sum(seconds.values())
-        print(f"{name:12} {total:6.1f} s ({parts}), peak {found['megabytes']} MB")
+        print(
+            f"{name:12} {total:6.1f} s ({parts}), "
+            f"{found['processor']:.1f} s of a processor, peak {found['megabytes']} MB"
+        )
     assert ours["ap"] == pytest.approx(theirs["ap"], abs=AGREE)

@@ -50,8 +50,16 @@ def test_links_are_followed_before_judging(tmp_path: Path) -> None:
     (inside / "away").symlink_to(tmp_path / "out")
     (inside / "here").symlink_to(inside)
     assert path_inside(inside, "here/a.jpg") == inside / "here/a.jpg"
-    with pytest.raises(InputError, match="by a link"):
-        path_inside(inside, "away/a.jpg")
+    for name in ("away/a.jpg", "away"):
+        with pytest.raises(InputError, match="by a link to a folder"):
+            path_inside(inside, name)
+
+
+def test_a_file_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "photo.jpg").touch()
+    (tmp_path / "in/a.jpg").symlink_to(tmp_path / "photo.jpg")
+    assert path_inside(tmp_path / "in", "a.jpg") == tmp_path / "in/a.jpg"
 
 
 def test_root_may_be_a_link(tmp_path: Path) -> None:

@@ -257,6 +257,9 @@ def test_links_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
         "self.jpg",
     ]
     assert "leaves the folder" in found.skipped[1].reason
+    found = find_images(inside, linked=True)
+    assert [path.name for path in found.images] == ["again.jpg", "file.jpg", "own.jpg"]
+    assert [item.path.name for item in found.skipped] == ["dangling.jpg", "folder", "self.jpg"]
 
 
 def test_link_to_the_folder_itself_is_followed(photos: Path, tmp_path: Path) -> None:

@@ -117,10 +117,11 @@ def test_words_match_by_name_then_by_synonym() -> None:
 
 def test_what_stands_in_brackets_is_no_part_of_a_word() -> None:
     truth = [Category(1, "bus_(vehicle)", ("autobus",)), Category(2, "mouse_(animal)")]
-    truth.append(Category(3, "mouse_(computer)"))
+    truth.append(Category(3, "mouse_(computer)", ("computer_mouse",)))
     predicted = [Category(1, "bus"), Category(2, "mouse"), Category(3, "mouse (computer)")]
+    predicted.append(Category(4, "mouse", ("computer mouse",)))
     found = match_classes(truth, predicted)
-    assert found.ids == {1: 1, 3: 3}
+    assert found.ids == {1: 1, 3: 3, 4: 3}
     assert found.unmatched_predicted == ("mouse",)
 
 
