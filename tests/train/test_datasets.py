@@ -217,13 +217,13 @@ def test_a_file_that_does_not_hold_together_is_refused(
     assert "\n" not in str(refusal.value)
 
 
-def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
-    write_json(
-        tmp_path / "data/instances.json", coco([image(1)], [annotation(1, 1, 1)], {1: "cat"})
-    )
+def test_a_linked_folder_out_of_the_images_is_refused(tmp_path: Path) -> None:
+    away = {**image(1), "file_name": "away/000001.jpg"}
+    write_json(tmp_path / "data/instances.json", coco([away], [annotation(1, 1, 1)], {1: "cat"}))
     (tmp_path / "data/images").mkdir()
-    (tmp_path / "secret.jpg").touch()
-    (tmp_path / "data/images/000001.jpg").symlink_to(tmp_path / "secret.jpg")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/000001.jpg").touch()
+    (tmp_path / "data/images/away").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="by a link"):
         load_coco(tmp_path / "data")
 
