@@ -115,7 +115,7 @@ def evaluate_with_model(request: "ModelRequest") -> None:
     with EvaluationProgress() as progress:
         settings, page = evaluate_model(request, progress)
     names = [each.name for each in settings[0].figures]
-    table = Table("words by", "boxes", *names, "s an image", box=None, padding=(0, 2, 0, 0))
+    table = Table("words by", "boxes", *names, "s/image", box=None, padding=(0, 1, 0, 0))
     for each in settings:
         values = (percent(figure.value) for figure in each.figures)
         table.add_row(each.classifier, each.boxes, *values, seconds(each.seconds))

@@ -40,7 +40,7 @@ from regionspot.types import Proposals, Vocabulary
 from regionspot.weights import sha256_by_preset, sha256_of
 
 BOXES = (GIVEN, PROPOSALS)
-CROPS = ("crops of boxes", "crops of masks")
+CROPS = ("box crops", "mask crops")
 WORK = "work"
 
 

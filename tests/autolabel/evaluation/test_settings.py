@@ -83,7 +83,7 @@ def test_one_table_of_all_settings(request_of: ModelRequest) -> None:
     rows, page = evaluate_model(request_of, reporter)
     assert [(row.classifier, row.boxes) for row in rows] == [
         (name, boxes)
-        for name in ("mini", "crops of boxes", "crops of masks")
+        for name in ("mini", "box crops", "mask crops")
         for boxes in ("given", "gt.json")
     ] + [("true words", "gt.json")]
     given = {each.name: each.value for each in rows[0].figures}
