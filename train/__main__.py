@@ -107,9 +107,7 @@ def stage1(
 @app.command()
 def stage2(
     data: Specs,
-    start: Annotated[Path, typer.Option("--start-from", help="The head of stage 1.")] = RUNS
-    / "stage1"
-    / HEAD,
+    start: Start = RUNS / "stage1" / HEAD,
     model: Preset = "bl",
     settings: Settings = None,
     cache: Cache = FEATURES,

@@ -90,10 +90,11 @@ def ablate(
     """
     models = {FULL: recipe.model}
     models |= {name: change(recipe.model) for name, change in ABLATIONS.items()}
+    names = used_words([*training, *test])
     right: dict[str, npt.NDArray[np.float64]] = {}
     for name, model in models.items():
         shown, asked = features_of(model, training), features_of(model, test)
-        words = embed_words(model, used_words([*training, *test]))
+        words = embed_words(model, names)
         data = TrainingSet(name, shown, [i.names for i in shown], words.names)
         counted = []
         for seed in seeds:

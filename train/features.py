@@ -122,17 +122,6 @@ def feature_set(
     return FeatureSet(config, images, view, folders, regions)
 
 
-def feature_folder(
-    config: ModelConfig,
-    tower: Tower,
-    images: Sequence[AnnotatedImage],
-    cache: Path,
-    view: View = AS_IT_IS,
-) -> Path:
-    """The cache folder of one tower over these images and boxes in a view."""
-    return feature_set(config, images, cache, view).folders[tower]
-
-
 def _folder_name(config: ModelConfig, tower: Tower, boxes: str, view: View) -> str:
     key: dict[str, object] = {
         "tower": tower,

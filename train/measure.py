@@ -17,7 +17,7 @@ from train.fit import collate
 from train.losses import Words
 
 BOOTSTRAP_ROUNDS = 1000
-FloatArray = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.float64]  # a number for each image
 NONE_BROADER: Mapping[str, frozenset[str]] = {}
 
 
@@ -69,7 +69,7 @@ def hits(
     images: Sequence[ImageFeatures],
     vocabulary: Vocabulary,
     k: int,
-) -> FloatArray:
+) -> Counts:
     """(M,) boxes of each image whose own word is among the k best, from cosines (N, K) an image."""
     words = {name: i for i, name in enumerate(vocabulary.names)}
     right = np.zeros(len(images))
@@ -80,7 +80,7 @@ def hits(
     return right
 
 
-def share_of(right: FloatArray, boxes: FloatArray) -> Accuracy:
+def share_of(right: Counts, boxes: Counts) -> Accuracy:
     """The share of boxes, out of counts (M,) of each image; drawn images are the same each time."""
     drawn = np.random.default_rng(0).integers(len(right), size=(BOOTSTRAP_ROUNDS, len(right)))
     shares = 100 * right[drawn].sum(1) / boxes[drawn].sum(1)

@@ -171,8 +171,9 @@ def read_fiftyone(path: Path, folder: Path | None = None) -> LabelledSet:
         field = _field(path, dataset) if len(dataset) else FIELD
         categories = _categories(dataset, field)
         ids = {category.name: category.id for category in categories}
+        inside = Path(os.path.realpath(folder or root / IMAGES))
         images = tuple(
-            _image(path, sample, field, ids, folder or root / IMAGES, number)
+            _image(path, sample, field, ids, inside, number)
             for number, sample in enumerate(dataset, start=1)
         )
     return LabelledSet(categories, images)
@@ -205,10 +206,10 @@ def _image(
 ) -> LabelledImage:
     # The file may be a link, so that only its folder is followed.
     parent, last = os.path.split(sample.filepath)
-    file, inside = Path(os.path.realpath(parent), last), Path(os.path.realpath(root))
-    if not file.is_relative_to(inside):
+    file = Path(os.path.realpath(parent), last)
+    if not file.is_relative_to(root):
         raise InputError(f"{path}: {file} is outside of {root}; give the images with --images")
-    name = file.relative_to(inside).as_posix()
+    name = file.relative_to(root).as_posix()
     check_relative(name)
     if sample.metadata is not None and sample.metadata.width:
         width, height = sample.metadata.width, sample.metadata.height
