@@ -72,7 +72,7 @@ PRESETS: dict[str, ModelConfig] = {
         ModelConfig(
             name="mini",
             localizer="mobile-sam",
-            encoder=EncoderConfig("imagenet-minilm", (480, 960), "photo"),
+            encoder=EncoderConfig("imagenet-minilm", (480, 1200), "photo"),
             head=HeadConfig(
                 map_width=1280,
                 text_width=384,

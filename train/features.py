@@ -21,6 +21,7 @@ from safetensors import safe_open
 
 from regionspot.device import fast_dtype
 from regionspot.encoders import VisionLanguageEncoder
+from regionspot.encoders.imagenet_minilm import POOLING
 from regionspot.errors import InputError
 from regionspot.model import build_encoder
 from regionspot.presets import EncoderConfig, ModelConfig
@@ -143,6 +144,8 @@ def _image_side(encoder: EncoderConfig) -> dict[str, object]:
     """What the image features depend on; the text side may change without a new extraction."""
     settings = asdict(encoder)
     del settings["templates"]
+    if encoder.kind == "imagenet-minilm":
+        settings["pooling"] = POOLING
     return settings
 
 

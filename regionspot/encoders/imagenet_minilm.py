@@ -26,7 +26,9 @@ from regionspot.weights import WEIGHTS, locate
 
 TEXT_BATCH = 256
 NATIVE_SIDE = 260
-OBJECT_SIDE = 200  # pixels; the tower was trained on objects in squares of 260
+OBJECT_SIDE = 160.0  # pixels; the tower was trained on objects in squares of 260
+OCTAVES = 1.0  # by which a box's side on a map misses OBJECT_SIDE where the map weighs exp(-1/2)
+POOLING = {"object_side": OBJECT_SIDE, "octaves": OCTAVES}  # what cached features depend on
 
 
 class ImagenetMiniLm:
@@ -34,8 +36,9 @@ class ImagenetMiniLm:
 
     Args:
         input_sizes: ascending sides in pixels of the squares that the whole image is resized to.
-            The head reads the map of the first; a box is pooled from the map on which its side
-            is nearest to `OBJECT_SIDE`, near to what the tower was trained on.
+            The head reads the map of the first; a box is pooled from all, by weights that fall
+            as its side on a map is farther from `OBJECT_SIDE`, near to what the tower was
+            trained on.
         dtype: float32, or bfloat16 for the image tower's products.
     """
 
@@ -84,23 +87,22 @@ class ImagenetMiniLm:
     def pool(
         self, tokens: ImageTokens, boxes: FloatArray, width: int, height: int
     ) -> PooledRegions:
-        """RoIAlign's mean of the map inside each box, and ImageNet's words for it.
+        """RoIAlign's mean of the maps inside each box, and ImageNet's words for it.
 
         Returns:
             pooled (N, 1280); prior (N, 384): the mean embedding of the ImageNet class names,
             weighted by the tower's probabilities of the classes for the pooled feature.
         """
-        maps = (tokens.map, *tokens.finer)
         corners = torch.from_numpy(boxes).to(self.device)
         shares = corners / torch.tensor([width, height, width, height], device=self.device)
-        sides = ((shares[:, 2] - shares[:, 0]) * (shares[:, 3] - shares[:, 1])).sqrt()
-        sizes = torch.tensor(self.input_sizes, device=self.device)
-        level = (sides[:, None] * sizes / OBJECT_SIDE).log().abs().argmin(1)
-        pooled = torch.zeros(len(boxes), len(tokens.class_token), device=self.device)
-        for number, feature_map in enumerate(maps):
-            rows = level == number
-            scaled = shares[rows] * feature_map.shape[-1]
-            pooled[rows] = roi_align(feature_map[None], [scaled], 1, aligned=True)[:, :, 0, 0]
+        sides = (shares[:, 2:] - shares[:, :2]).log2().mean(1)
+        sizes = (torch.tensor(self.input_sizes, device=self.device) / OBJECT_SIDE).log2()
+        weights = (-(((sides[:, None] + sizes) / OCTAVES) ** 2) / 2).softmax(1)
+        means = [
+            roi_align(each[None], [shares * each.shape[-1]], 1, aligned=True)[:, :, 0, 0]
+            for each in (tokens.map, *tokens.finer)
+        ]
+        pooled = (weights[..., None] * torch.stack(means, 1)).sum(1)
         return PooledRegions(pooled, self.prior(pooled))
 
     @torch.inference_mode()

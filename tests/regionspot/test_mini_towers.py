@@ -1,5 +1,6 @@
 """The towers of `mini` against the runtimes and packages that their weights come from."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -12,10 +13,11 @@ from segment_anything.modeling import Sam
 from sentence_transformers import SentenceTransformer
 from torch.nn import functional as F
 
-from regionspot.encoders.imagenet_minilm import ImagenetMiniLm
+from regionspot.encoders.imagenet_minilm import OBJECT_SIDE, ImagenetMiniLm
 from regionspot.localizers.decoder import RegionDecoder
 from regionspot.localizers.mobile_sam import build_mobile_sam
 from regionspot.localizers.sam import SamLocalizer
+from regionspot.types import ImageTokens
 from regionspot.weights import locate
 from tests.regionspot.factories import CPU
 
@@ -104,3 +106,21 @@ def test_image_tower_knows_the_cat(
         assert (said @ words.T).argmax() == 0
     nothing = encoder.pool(tokens, np.zeros((0, 4), np.float32), width, height)
     assert nothing.prior.shape == (0, encoder.text_width)
+
+
+def test_boxes_are_pooled_from_the_map_on_which_they_are_of_the_size_of_objects(
+    encoder: ImagenetMiniLm,
+) -> None:
+    coarse, fine = torch.zeros(1280, 15, 15), torch.ones(1280, 30, 30)
+    tokens = ImageTokens(torch.zeros(1280), coarse, (fine,))
+    # on the maps of 480 and 960 pixels; of equal miss in octaves where 160 is their mean
+    even = OBJECT_SIDE / math.sqrt(480 * 960)
+    sides = 1000 * np.array([1e-4, even / 2, even, 2 * even, 1.0], np.float32)
+    boxes = np.stack([0 * sides, 0 * sides, sides, sides], axis=1)
+    of_fine = encoder.pool(tokens, boxes, 1000, 1000).pooled[:, 0]
+    assert (of_fine.diff() < 0).all()
+    assert of_fine[2].item() == pytest.approx(0.5, abs=1e-5)
+    assert (of_fine[1] + of_fine[3]).item() == pytest.approx(1, abs=1e-5)
+    box = np.array([[0, 0, 4 * sides[2], sides[2] / 4]], np.float32)
+    long = encoder.pool(tokens, box, 1000, 1000).pooled[0, 0]
+    assert long.item() == pytest.approx(0.5, abs=1e-5)

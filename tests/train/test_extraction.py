@@ -17,6 +17,7 @@ from rich.console import Console
 
 from integrations.images import ImageArray, read_image
 from integrations.review import ReviewedImage
+from regionspot.encoders.imagenet_minilm import POOLING
 from regionspot.errors import InputError
 from regionspot.presets import ModelConfig, preset
 from tests.train.written import HEIGHT, WIDTH, annotation, coco, image, write_image, write_json
@@ -261,7 +262,7 @@ def folders(config: ModelConfig, images: list[AnnotatedImage], view: View) -> tu
     return found["localizer"].name, found["encoder"].name
 
 
-def test_every_change_is_another_key(data: Path) -> None:
+def test_every_change_is_another_key(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, config = opened(data), preset("mini")
     moved = [replace(images[0], boxes=images[0].boxes + 1), *images[1:]]
     keys = [
@@ -276,6 +277,11 @@ def test_every_change_is_another_key(data: Path) -> None:
     smaller = folders(replace(config, encoder=encoder), images, AS_IT_IS)
     assert smaller[0] == keys[0][0]
     assert smaller[1] != keys[0][1]
+    with monkeypatch.context() as other:
+        other.setitem(POOLING, "octaves", 2.0)
+        pooled = folders(config, images, AS_IT_IS)
+    assert pooled[0] == keys[0][0]
+    assert pooled[1] != keys[0][1]
     tokens = folders(replace(config, token="prompt"), images, AS_IT_IS)
     assert tokens[0] != keys[0][0]
     assert tokens[1] == keys[0][1]
