@@ -34,8 +34,9 @@ def _templates(model: ModelConfig, name: str) -> ModelConfig:
 
 
 def plain_recipe() -> Recipe:
-    """`mini` with the paper's head, of `mini`'s width."""
-    return mini(_head(preset("mini"), pooled_width=0, prior_weight=0.0))
+    """`mini` with the paper's head, of `mini`'s width, and each image shown as it is alone."""
+    plain = mini(_head(preset("mini"), pooled_width=0, prior_weight=0.0))
+    return replace(plain, views=(), epochs=8)
 
 
 FULL = "the paper's head"

@@ -120,7 +120,8 @@ def mini(model: ModelConfig | None = None) -> Recipe:
     return Recipe(
         model or preset("mini"),
         "softmax",
-        epochs=8,
+        views=("flip",),
+        epochs=4,
         learning_rate=4e-4,
         weight_decay=0.1,
         schedule="cosine",
