@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -20,8 +21,9 @@ from regionspot.head import RegionHead
 from regionspot.model import SHIPPED, build_encoder, find_checkpoint, unseen_words
 from regionspot.presets import ModelConfig, preset
 from regionspot.scoring import Scoring
+from regionspot.types import Vocabulary
 from regionspot.unseen import UnseenWords
-from regionspot.vocabulary import build_vocabulary
+from regionspot.vocabulary import Words, build_vocabulary
 from regionspot.weights import cache_folder, sha256_by_preset, sha256_of
 from train.datasets import load_coco
 from train.extraction import extract
@@ -105,10 +107,18 @@ class _Start:
     encoder: VisionLanguageEncoder
     cache: Path
 
-    def unseen(self, more: Sequence[str] = ()) -> UnseenWords | None:
-        """How words are scored that the head was not trained on, nor on these."""
-        words = learnt_words(self.trained_words, more)
-        return unseen_words(self.encoder, words, self.config.encoder.templates)
+    @cached_property
+    def unseen(self) -> UnseenWords | None:
+        """How words are scored that the head was not trained on.
+
+        Words of the review are scored so before and after: the head learns what is missing then.
+        """
+        return unseen_words(self.encoder, self.trained_words, self.config.encoder.templates)
+
+    def vocabulary(self, words: Words) -> Vocabulary:
+        """Words as this model compares them."""
+        vocabulary = build_vocabulary(self.encoder, words, self.config.encoder.templates)
+        return self.unseen.widen_words(vocabulary) if self.unseen else vocabulary
 
     @property
     def logit_scale(self) -> float:
@@ -133,9 +143,7 @@ def train_from_review(request: TrainRequest, reporter: Reporter) -> Trained:
             f"{request.source} holds no correction: give labels another word, or draw or move "
             "boxes (`autolabel review`), and train then"
         )
-    vocabulary = build_vocabulary(
-        start.encoder, words_of(review, images), start.config.encoder.templates
-    )
+    vocabulary = start.vocabulary(words_of(review, images))
     looked_at = _Looking(request, start, reporter)
     features, skipped = review_features(
         start.config, images, start.cache, request.workers, looked_at.on_shard
@@ -146,7 +154,7 @@ def train_from_review(request: TrainRequest, reporter: Reporter) -> Trained:
     if not corrections:
         raise InputError(f"no corrected image of {request.source} can be read; mend them")
     lessons = reviewed_lessons(
-        images, [features[image.id] for image in images], start.head, vocabulary, start.unseen()
+        images, [features[image.id] for image in images], start.head, vocabulary, start.unseen
     )
     replays = [looked_at.replay(folder) for folder in request.replay]
     reporter.say(f"{sum(corrections.values())} corrections of {len(corrections)} words")
@@ -156,11 +164,9 @@ def train_from_review(request: TrainRequest, reporter: Reporter) -> Trained:
         replays,
         start.logit_scale,
         request.settings,
-        start.unseen(tuple(corrections)),
         reporter.at,
     )
-    learnt = learnt_words(start.trained_words, tuple(corrections))
-    save_head(out, outcome.head, start.config, start.scoring, learnt)
+    save_head(out, outcome.head, start.config, start.scoring, start.trained_words)
     write_provenance(out, request, review, start, corrections, outcome)
     return Trained(out, corrections, outcome)
 
@@ -230,13 +236,8 @@ class _Looking:
             len(features), generator=torch.Generator().manual_seed(request.settings.seed)
         )
         some = [features[row] for row in order[: request.keep].tolist()]
-        vocabulary = build_vocabulary(self.start.encoder, names, config.encoder.templates)
-        return replayed_lessons(some, self.start.head, vocabulary, self.start.unseen())
-
-
-def learnt_words(trained: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
-    """The trained words and others; none where a head scores all words alike."""
-    return tuple(dict.fromkeys((*trained, *more))) if trained else ()
+        vocabulary = self.start.vocabulary(names)
+        return replayed_lessons(some, self.start.head, vocabulary, self.start.unseen)
 
 
 def count_corrections(images: Sequence[ReviewedImage]) -> dict[str, int]:

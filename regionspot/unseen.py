@@ -2,8 +2,8 @@
 
 A head that was trained on few words answers with those. For other words, the classes of a frozen
 tower that saw many more say more: a word's row of the tower's classifier is made up as a mixture of
-the rows of classes whose names are near to it (Changpinyo et al. 2016, "Synthesized classifiers for
-zero-shot learning", arXiv 1603.00550), and a region's pooled feature is compared with that row.
+the rows of classes whose meanings are near to it (Changpinyo et al. 2016, "Synthesized classifiers
+for zero-shot learning", arXiv 1603.00550), and a region's pooled feature is compared with that row.
 F-VLM (Kuo et al. 2023, arXiv 2209.15639, section 3.3) keeps a frozen classifier beside a trained
 one in like manner.
 
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from regionspot.types import Vocabulary
 
-SHARPNESS = 8.0  # of the mixture of classes, on the cosine between word and class name
+SHARPNESS = 12.0  # of the mixture of classes, on the cosine between word and class
 WEIGHT = 1.0  # of the cosine with the made-up row, beside the cosine with the word
 HEAD_START = 0.2  # of a new word, since a trained head leans to the words it was trained on
 DOUBT = 0.45  # share of a new word's own cosine that is not believed
@@ -36,7 +36,7 @@ class UnseenWords:
 
     Attributes:
         classifier: the image tower's, of M classes on pooled features (N, P).
-        classes: (M, D) unit embeddings of the names of these classes.
+        classes: (M, D) unit embeddings of what these classes mean.
         trained: (S, D) unit embeddings of the words that the head was trained on.
     """
 
@@ -54,7 +54,7 @@ class UnseenWords:
         nearest = (words @ self.trained.T).amax(1)
         return ((SAME_WORD - nearest) / (SAME_WORD - OTHER_WORD)).clamp(0, 1)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def widen_words(self, vocabulary: Vocabulary) -> Vocabulary:
         """Words (K, D + M + 1): as far as they are new, less of their embedding, and their mixture
         of classes and head start beside it."""
@@ -68,9 +68,11 @@ class UnseenWords:
         believed = (1 - DOUBT * novelty) * words
         return replace(vocabulary, embedding=torch.cat([believed, added], dim=1))
 
-    @torch.inference_mode()
     def widen_regions(self, embedding: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
-        """Regions (N, D + M + 1), for embeddings (N, D) and pooled features (N, P)."""
+        """Regions (N, D + M + 1), for embeddings (N, D) and pooled features (N, P).
+
+        Gradients reach the embeddings.
+        """
         logits = F.normalize(pooled.float(), dim=-1) @ self._rows.T
         added = SHARE * F.pad(logits, (0, 1), value=1.0)
         return torch.cat([F.normalize(embedding.float(), dim=-1), added], dim=1)

@@ -6,15 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import typer
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from regionspot.checkpoint import load_head
 from regionspot.errors import InputError
 from regionspot.model import SHIPPED, build_encoder, unseen_words
 from regionspot.presets import ModelConfig, preset
+from regionspot.scoring import Scoring
 from train import recipes
 from train.ablations import ablate, as_markdown, plain_recipe
 from train.datasets import AnnotatedImage, known_words, listed_words, load_coco, open_dataset
@@ -23,7 +26,10 @@ from train.features import ImageFeatures, feature_set
 from train.measure import boxes_of, region_cosines, top_k
 from train.progress import extract_sets, extract_with_progress
 from train.recipes import override
-from train.run import Places, embed_words, train, used_words
+from train.review import ReviewSettings
+from train.run import Places, embed_words, short_name, train, used_words
+from train.sampling import TrainingSet, hold_out
+from train.simulated_review import GROUPS, Simulation
 from train.views import AS_IT_IS, parse_view
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -221,6 +227,54 @@ def ablations(
     seeds = seed or [0]
     rows = ablate(plain_recipe(), training, load_coco(test), features_of, seeds, on_head)
     typer.echo(as_markdown(rows))
+
+
+@app.command()
+def simulate_review(
+    data: Annotated[Path, typer.Option(help="Folder that --checkpoint was trained on by mini.")],
+    test: Annotated[Path, typer.Option(help="Folder to measure on.")],
+    checkpoint: Annotated[Path, typer.Option(help="The head.")] = SHIPPED / "mini.safetensors",
+    words: Annotated[int, typer.Option(min=1, help="Words that the person corrects.")] = 8,
+    reviews: Annotated[int, typer.Option(min=2, help="Reviews, each of other words.")] = 6,
+    replay: Annotated[int, typer.Option(min=1, help="Photos of --data that are replayed.")] = 300,
+    cache: Cache = FEATURES,
+    workers: Workers = CORES,
+) -> None:
+    """What `autolabel train --from-review` brings and costs, with a made-up person.
+
+    They correct some words in the images of --data that training held out: words that the head was
+    not trained on, where there are such. Percent of the boxes of --test whose own word is the best.
+    """
+    recipe = recipes.mini()
+    trained = load_head(checkpoint, recipe.model)
+    encoder = build_encoder(recipe.model.encoder, torch.device("cpu"), torch.float32)
+    unseen = unseen_words(encoder, trained.trained_words, recipe.model.encoder.templates)
+    features = extract_with_progress(recipe.model, load_coco(data), cache, workers)
+    tested = extract_with_progress(recipe.model, load_coco(test), cache, workers)
+    names = [image.names for image in features]
+    every = TrainingSet(short_name(str(data)), features, names, trained.trained_words)
+    simulation = Simulation(
+        trained,
+        (trained.scoring or Scoring.of_encoder(encoder.logit_scale)).logit_scale,
+        embed_words(recipe.model, sorted({name for i in (*features, *tested) for name in i.names})),
+        unseen,
+        hold_out(every, recipe.held_out, recipe.seed),
+        tested,
+    )
+    table = Table("review", "corrections", *GROUPS, box=None, pad_edge=False)
+    changes = []
+    for seed in track(range(reviews), "reviews", console=console):
+        effect = simulation.review(words, replay, ReviewSettings(seed=seed))
+        before, after = (
+            [s[group].percent for group in GROUPS] for s in (effect.before, effect.after)
+        )
+        cells = [f"{a:.1f} > {b:.1f}" for a, b in zip(before, after, strict=True)]
+        table.add_row(str(seed), str(effect.corrections), *cells)
+        changes.append(np.subtract(after, before))
+    means, errors = np.mean(changes, axis=0), np.std(changes, axis=0, ddof=1) / len(changes) ** 0.5
+    cells = [f"{mean:+.1f} ± {error:.1f}" for mean, error in zip(means, errors, strict=True)]
+    table.add_row("mean change", "", *cells)
+    console.print(table)
 
 
 def main() -> None:

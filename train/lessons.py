@@ -55,6 +55,7 @@ class Source:
     """Lessons that choose among the same words.
 
     Attributes:
+        vocabulary: the words, widened where there is `unseen`.
         unseen: how words that the head was not trained on are scored; None: as all others.
     """
 
@@ -70,7 +71,11 @@ def reviewed_lessons(
     vocabulary: Vocabulary,
     unseen: UnseenWords | None = None,
 ) -> Source:
-    """Lessons of a person's review; what they did not judge has no target."""
+    """Lessons of a person's review; what they did not judge has no target.
+
+    Args:
+        vocabulary, unseen: as of `Source`.
+    """
     words = {name: i for i, name in enumerate(vocabulary.names)}
     lessons = []
     for image, given in zip(images, features, strict=True):
@@ -83,7 +88,7 @@ def reviewed_lessons(
                 torch.from_numpy(image.corrected),
                 torch.tensor([bool(word) for word in image.predicted]) & (target == UNKNOWN),
                 before,
-                best_words(before, given, vocabulary, unseen),
+                word_cosines(before, given.pooled, vocabulary, unseen).argmax(1),
                 torch.zeros(len(target)),
             )
         )
@@ -111,7 +116,11 @@ def replayed_lessons(
     vocabulary: Vocabulary,
     unseen: UnseenWords | None = None,
 ) -> Source:
-    """Lessons of a data set that has its own words: each region is taught it, and is held."""
+    """Lessons of a data set that has its own words: each region is taught it, and is held.
+
+    Args:
+        vocabulary, unseen: as of `Source`.
+    """
     words = {name: i for i, name in enumerate(vocabulary.names)}
     lessons = []
     for image in images:
@@ -119,23 +128,27 @@ def replayed_lessons(
         nowhere = torch.zeros(len(target), dtype=torch.bool)
         given = replace(image, names=("",) * len(target))
         before = embed([given], head)[0]
-        said = best_words(before, given, vocabulary, unseen)
+        said = word_cosines(before, given.pooled, vocabulary, unseen).argmax(1)
         hold = torch.ones(len(target))
         lessons.append(Lesson(given, target, nowhere, nowhere, before, said, hold))
     return Source(tuple(lessons), vocabulary, unseen)
 
 
-def best_words(
+def word_cosines(
     embedding: torch.Tensor,
-    features: ImageFeatures,
+    pooled: torch.Tensor | None,
     vocabulary: Vocabulary,
     unseen: UnseenWords | None,
 ) -> torch.Tensor:
-    """(N,) the word of each region of an image, from embeddings (N, D)."""
-    if unseen and features.pooled is not None:
-        embedding = unseen.widen_regions(embedding, features.pooled)
-        vocabulary = unseen.widen_words(vocabulary)
-    return cosines(embedding, vocabulary).argmax(1)
+    """Cosines (N, K) of embeddings (N, D) with the words, as the model compares them.
+
+    Args:
+        pooled: (N, P), where the encoder has it.
+        vocabulary, unseen: as of `Source`.
+    """
+    if unseen and pooled is not None:
+        embedding = unseen.widen_regions(embedding, pooled)
+    return cosines(embedding, vocabulary)
 
 
 def _trust(lessons: Sequence[Lesson], vocabulary: Vocabulary) -> torch.Tensor:

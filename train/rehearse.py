@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from regionspot.head import RegionHead
-from regionspot.unseen import UnseenWords
 from train.lessons import UNKNOWN, Lesson, Source, held
-from train.review import ReviewSettings, fine_tune
+from train.review import OnEpoch, ReviewSettings, fine_tune
 from train.review_figures import Figures, changed_words, measure
 
 OnStep = Callable[[str, int, int], None]
@@ -35,33 +35,43 @@ def train_and_measure(
     replays: Sequence[Source],
     logit_scale: float,
     settings: ReviewSettings,
-    learnt: UnseenWords | None = None,
     on_step: OnStep = lambda what, done, total: None,
 ) -> Outcome:
     """Fine-tune on all of a review, and say how well that does on images it is not trained on.
 
     Args:
         review: every image of it, touched or not, as `reviewed_lessons` gives them.
-        learnt: how words are scored afterwards, as `Source.unseen` says it of before.
         on_step: told what is trained, steps done and steps in all.
     """
-    vocabulary, changed = review.vocabulary, changed_words(review)
+    changed = changed_words(review)
 
-    def tuned(what: str, lessons: Sequence[Lesson], others: Sequence[Source]) -> RegionHead:
-        sources = [*by_touch(held(lessons, vocabulary), review), *others]
-        return fine_tune(start, sources, logit_scale, settings, lambda d, t: on_step(what, d, t))
+    def tuned(what: str, review: Source, others: Sequence[Source]) -> RegionHead:
+        return teach(start, review, others, logit_scale, settings, partial(on_step, what))
 
     corrected = sum(bool(lesson.corrected.any()) for lesson in review.lessons)
     if corrected < settings.held_out_from:
-        head = tuned("training", review.lessons, replays)
-        return Outcome(head, 0, *_compared(start, head, review, replays, learnt, changed))
+        head = tuned("training", review, replays)
+        return Outcome(head, 0, *_compared(start, head, review, replays, changed))
     training, apart = split(review, settings)
     parts = [split(source, settings) for source in replays]
-    rehearsed = tuned("rehearsal", training.lessons, [kept for kept, _ in parts])
+    rehearsed = tuned("rehearsal", training, [kept for kept, _ in parts])
     away = [away for _, away in parts]
-    before, after = _compared(start, rehearsed, apart, away, learnt, changed)
+    before, after = _compared(start, rehearsed, apart, away, changed)
     count = sum(bool(lesson.corrected.any()) for lesson in apart.lessons)
-    return Outcome(tuned("training", review.lessons, replays), count, before, after)
+    return Outcome(tuned("training", review, replays), count, before, after)
+
+
+def teach(
+    start: RegionHead,
+    review: Source,
+    replays: Sequence[Source],
+    logit_scale: float,
+    settings: ReviewSettings,
+    on_step: OnEpoch = lambda done, total: None,
+) -> RegionHead:
+    """Fine-tune on a review, held to what the head said of all that a person did not judge."""
+    sources = by_touch(held(review.lessons, review.vocabulary), review)
+    return fine_tune(start, [*sources, *replays], logit_scale, settings, on_step)
 
 
 def _compared(
@@ -69,13 +79,11 @@ def _compared(
     head: RegionHead,
     review: Source,
     replays: Sequence[Source],
-    learnt: UnseenWords | None,
     changed: torch.Tensor,
 ) -> tuple[Figures, Figures]:
     """Figures before and after."""
-    later = [replace(source, unseen=learnt) for source in (review, *replays)]
     before = measure(start, review, replays, changed)
-    return before, measure(head, later[0], later[1:], changed)
+    return before, measure(head, review, replays, changed)
 
 
 def by_touch(lessons: Sequence[Lesson], source: Source) -> tuple[Source, Source]:

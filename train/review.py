@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from regionspot.errors import InputError
 from regionspot.head import RegionHead
-from train.lessons import UNKNOWN, Lesson, Source, batch_of
+from train.lessons import UNKNOWN, Lesson, Source, batch_of, word_cosines
 
 OnEpoch = Callable[[int, int], None]
 
@@ -120,13 +120,16 @@ def source_loss(
         weights: (K,) of the words.
     """
     batch = batch_of(lessons)
-    regions = F.normalize(batch.embed(head)[~batch.padding].float(), dim=-1)  # (R, D)
+    is_region = ~batch.padding
+    regions = F.normalize(batch.embed(head)[is_region].float(), dim=-1)  # (R, D)
+    pooled = None if batch.pooled is None else batch.pooled[is_region]
     target = torch.cat([lesson.target for lesson in lessons])
     before = torch.cat([lesson.before for lesson in lessons])
     hold = torch.cat([lesson.hold for lesson in lessons])
     distance = 1 - (regions * before).sum(-1)
     logits, earlier = (
-        logit_scale * each @ source.vocabulary.embedding.T for each in (regions, before)
+        logit_scale * word_cosines(each, pooled, source.vocabulary, source.unseen)
+        for each in (regions, before)
     )
     divergence = F.kl_div(
         logits.log_softmax(-1), earlier.log_softmax(-1), reduction="none", log_target=True

@@ -3,6 +3,7 @@
 Axes: N regions, K words.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from regionspot.head import RegionHead
-from train.lessons import UNKNOWN, Lesson, Source, best_words, embed
+from train.lessons import UNKNOWN, Lesson, Source, embed, word_cosines
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,13 @@ class Share:
     right: int
     total: int
 
+    @property
+    def percent(self) -> float:
+        """NaN of none."""
+        return 100 * self.right / self.total if self.total else math.nan
+
     def __str__(self) -> str:
-        return f"{100 * self.right / self.total:.1f} % of {self.total}" if self.total else "none"
+        return f"{self.percent:.1f} % of {self.total}" if self.total else "none"
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,8 @@ def changed_words(review: Source) -> torch.Tensor:
 
 def _best(head: RegionHead, lesson: Lesson, source: Source) -> torch.Tensor:
     (embedding,) = embed([lesson.features], head)
-    return best_words(embedding, lesson.features, source.vocabulary, source.unseen)
+    pooled = lesson.features.pooled
+    return word_cosines(embedding, pooled, source.vocabulary, source.unseen).argmax(1)
 
 
 def _share(counts: Counter[bool]) -> Share:

@@ -19,6 +19,7 @@ from torchvision.ops import roi_align
 
 from regionspot.boxes import FloatArray
 from regionspot.localizers.sam import ImageArray
+from regionspot.templates import BARE_NAME
 from regionspot.types import ImageTokens, PooledRegions
 from regionspot.unseen import UnseenWords
 from regionspot.vocabulary import cached_features
@@ -114,8 +115,19 @@ class ImagenetMiniLm:
 
     def unseen_words(self, trained: torch.Tensor) -> UnseenWords:
         """Scores of words beside the trained ones (S, 384), from ImageNet's classes."""
-        names = F.normalize(self._class_words - self._centre, dim=-1)
-        return UnseenWords(self.image_tower.classifier, names.cpu(), trained)
+        return UnseenWords(self.image_tower.classifier, self._class_meanings, trained)
+
+    @cached_property
+    def _class_meanings(self) -> torch.Tensor:
+        """Unit embeddings (1000, 384) of ImageNet's classes with WordNet's definitions.
+
+        A definition names the broader word, "a cat with a grey coat", which the name, "tabby",
+        leaves out.
+        """
+        info = ImageNetInfo()
+        strings = [info.index_to_description(i, detailed=True) for i in range(1000)]
+        features = cached_features(self._sentences, f"{self.text_key}-raw", BARE_NAME, strings)
+        return F.normalize(features - features.mean(0), dim=-1)
 
     @cached_property
     def _class_words(self) -> torch.Tensor:

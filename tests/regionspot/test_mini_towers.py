@@ -124,3 +124,12 @@ def test_boxes_are_pooled_from_the_map_on_which_they_are_of_the_size_of_objects(
     box = np.array([[0, 0, 4 * sides[2], sides[2] / 4]], np.float32)
     long = encoder.pool(tokens, box, 1000, 1000).pooled[0, 0]
     assert long.item() == pytest.approx(0.5, abs=1e-5)
+
+
+def test_classes_are_near_to_the_broader_words_of_their_definitions(
+    encoder: ImagenetMiniLm,
+) -> None:
+    chihuahua, goldfinch, airliner, moped = 151, 11, 404, 665
+    words = F.normalize(encoder.text(["dog", "bird", "airplane", "motorcycle", "cup"]), dim=-1)
+    classes = encoder.unseen_words(words).classes[[chihuahua, goldfinch, airliner, moped]]
+    assert (classes @ words.T).argmax(1).tolist() == [0, 1, 2, 3]

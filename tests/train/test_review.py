@@ -10,18 +10,23 @@ import torch
 
 from integrations.fiftyone_review import SeenLabel
 from integrations.review import ReviewedImage, reviewed_image
+from regionspot.checkpoint import TrainedHead
 from regionspot.errors import InputError
 from regionspot.head import HeadConfig, RegionHead
 from regionspot.types import Vocabulary
+from regionspot.unseen import UnseenWords
 from train.features import ImageFeatures
 from train.lessons import UNKNOWN, Lesson, Source, held, replayed_lessons, reviewed_lessons
 from train.rehearse import by_touch, split, train_and_measure
 from train.review import ReviewSettings, fine_tune, word_weights
+from train.sampling import TrainingSet
+from train.simulated_review import Simulation
 
 KINDS = ("cat", "dog", "cup", "chair", "car", "boat")
 NEW = ("kitten", "mug")
 OTHERWISE = {"cat": "kitten", "cup": "mug"}
 WIDTH, SCALE = 16, 10.0
+TAUGHT_ANEW = ReviewSettings(epochs=12, learning_rate=3e-3, hold=0, hold_words=0)
 HEAD = HeadConfig(
     map_width=24, text_width=WIDTH, width=32, depth=1, feedforward=32, dropout=0.1, pooled_width=24
 )
@@ -59,9 +64,7 @@ def trained() -> RegionHead:
     torch.manual_seed(0)
     start = RegionHead(HEAD).eval()
     source = replayed_lessons(world(100, seed=1), start, words(*KINDS))
-    return fine_tune(
-        start, [source], SCALE, ReviewSettings(epochs=12, learning_rate=3e-3, hold=0, hold_words=0)
-    )
+    return fine_tune(start, [source], SCALE, TAUGHT_ANEW)
 
 
 def reviewed(images: list[ImageFeatures], touched: int) -> list[ReviewedImage]:
@@ -124,6 +127,75 @@ def test_corrected_words_are_learnt_and_the_others_do_not_fall_by_a_point(
     assert set(outcome.after.corrected) == set(NEW)
     kept = outcome.after.left_alone
     assert kept.right >= 0.95 * kept.total > 20
+
+
+def test_a_new_word_that_is_corrected_is_still_scored_as_new(trained: RegionHead) -> None:
+    """The tower has no class of boats, and the head was taught that they are cars."""
+    photos, others = world(60, seed=2), world(200, seed=3)
+    classifier = torch.nn.Linear(24, len(KINDS) - 1, bias=False)
+    classifier.weight.data = torch.eye(24)[: len(KINDS) - 1]
+    classes, known = words(*KINDS[:-1]).embedding, words(*KINDS[:3]).embedding
+    unseen = UnseenWords(classifier, classes, known)
+    asked = unseen.widen_words(words(*KINDS))
+    calls_boats_cars = [
+        replace(image, names=tuple("car" if k == "boat" else k for k in image.names))
+        for image in world(100, seed=1)
+    ]
+    head = fine_tune(
+        trained, [replayed_lessons(calls_boats_cars, trained, words(*KINDS))], SCALE, TAUGHT_ANEW
+    )
+
+    def right(head: RegionHead, boats: bool) -> float:
+        lessons = replayed_lessons(others, head, asked, unseen).lessons
+        target, said = (torch.cat([getattr(x, k) for x in lessons]) for k in ("target", "said"))
+        chosen = (target == KINDS.index("boat")) == boats
+        return float((said == target)[chosen].float().mean())
+
+    is_boat = [tuple("boat" if k == "boat" else "" for k in image.names) for image in photos]
+    made = [
+        replace(image, words=said if number < 20 else ("",) * len(said))
+        for number, (image, said) in enumerate(zip(reviewed(photos, 0), is_boat, strict=True))
+    ]
+    review = reviewed_lessons(made, nameless(photos), head, asked, unseen)
+    settings = ReviewSettings(epochs=40, learning_rate=1e-3)
+    taught = train_and_measure(head, review, (), SCALE, settings).head
+    assert right(head, boats=True) < 0.3
+    assert right(taught, boats=True) > 0.9
+    assert right(taught, boats=False) >= right(head, boats=False) - 0.01
+
+
+def test_a_simulated_person_teaches_new_words() -> None:
+    """The head is trained on the old names of kinds that a person calls otherwise."""
+    start = RegionHead(HEAD).eval()
+    old = replayed_lessons(world(100, seed=1), start, words(*KINDS))
+    head = fine_tune(start, [old], SCALE, TAUGHT_ANEW)
+
+    def called_otherwise(images: list[ImageFeatures]) -> list[ImageFeatures]:
+        return [
+            replace(image, names=tuple(OTHERWISE.get(k, k) for k in image.names))
+            for image in images
+        ]
+
+    seen, looked_at = world(40, seed=1), called_otherwise(world(40, seed=2))
+    sets = tuple(
+        TrainingSet("photos", images, [i.names for i in images], KINDS)
+        for images in (seen, looked_at)
+    )
+    simulation = Simulation(
+        TrainedHead(head, None, KINDS),
+        SCALE,
+        words(*KINDS, *NEW),
+        None,
+        (sets[0], sets[1]),
+        called_otherwise(world(100, seed=3)),
+    )
+    effect = simulation.review(2, 10, ReviewSettings(epochs=40, learning_rate=1e-3))
+    before, after = effect.before, effect.after
+    assert effect.corrections > 40
+    assert before["corrected words"].percent < 20
+    assert after["corrected words"].percent > 90
+    assert after["trained others"].percent >= before["trained others"].percent - 1
+    assert sum(after[k].total for k in ("trained others", "new others", "corrected words")) == 400
 
 
 def test_replayed_words_are_kept(trained: RegionHead) -> None:
