@@ -34,9 +34,9 @@ def _templates(model: ModelConfig, name: str) -> ModelConfig:
 
 
 def plain_recipe() -> Recipe:
-    """`mini` with the paper's head, of `mini`'s width, and each image shown as it is alone."""
+    """`mini` with the paper's head, of `mini`'s width, without teachers or mirror images."""
     plain = mini(_head(preset("mini"), pooled_width=0, prior_weight=0.0))
-    return replace(plain, views=(), epochs=8)
+    return replace(plain, views=(), epochs=8, teachers=0)
 
 
 FULL = "the paper's head"

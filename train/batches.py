@@ -23,7 +23,7 @@ class Batch:
     """Padded features of B images.
 
     Attributes:
-        tokens, memory, pooled, prior: (B, ...) float32, of `ImageFeatures`.
+        tokens, memory, pooled, prior, taught: (B, ...) float32, of `ImageFeatures`.
         padding: (B, N) True where a row is no region.
         target: (B, N) each region's word, -1 where a row is no region.
         counted: (R, K) of the R regions, which words count in the loss; None where unasked.
@@ -34,6 +34,7 @@ class Batch:
     padding: torch.Tensor
     pooled: torch.Tensor | None
     prior: torch.Tensor | None
+    taught: torch.Tensor | None
     target: torch.Tensor
     counted: torch.Tensor | None = None
 
@@ -69,6 +70,7 @@ def collate(
         target < 0,
         _pad([i.pooled[r] for i, r in zip(images, rows, strict=True) if i.pooled is not None]),
         _pad([i.prior[r] for i, r in zip(images, rows, strict=True) if i.prior is not None]),
+        _pad([i.taught[r] for i, r in zip(images, rows, strict=True) if i.taught is not None]),
         target,
     )
 

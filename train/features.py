@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from regionspot.presets import EncoderConfig, ModelConfig
 from regionspot.types import IntArray
 from regionspot.weights import sha256_by_preset
 from train.datasets import AnnotatedImage
+from train.lazy import Lazy
 from train.skipped import Skipped, read_skipped
 from train.views import AS_IT_IS, View
 
@@ -48,6 +49,7 @@ class ImageFeatures:
         pooled: (N, P) box-pooled features, where the encoder has them.
         prior: (N, D) what the encoder's own classes say of the boxes, likewise.
         verified: as `AnnotatedImage.verified`.
+        taught: (N, D) what other heads say of the regions, normalised, where there are such.
     """
 
     names: tuple[str, ...]
@@ -56,6 +58,7 @@ class ImageFeatures:
     pooled: torch.Tensor | None
     prior: torch.Tensor | None
     verified: frozenset[str] | None = None
+    taught: torch.Tensor | None = None
 
     def only(self, rows: Sequence[int]) -> "ImageFeatures":
         """The image with some of its regions."""
@@ -66,6 +69,7 @@ class ImageFeatures:
             tokens=self.tokens[chosen],
             pooled=None if self.pooled is None else self.pooled[chosen],
             prior=None if self.prior is None else self.prior[chosen],
+            taught=None if self.taught is None else self.taught[chosen],
         )
 
 
@@ -149,7 +153,7 @@ def _image_side(encoder: EncoderConfig) -> dict[str, object]:
     return settings
 
 
-class FeatureStore(Sequence[ImageFeatures]):
+class FeatureStore(Lazy[ImageFeatures]):
     """Features of images, read when they are asked for.
 
     Images without a region, and those that extraction skipped, are left out. Files are mapped into
@@ -180,14 +184,8 @@ class FeatureStore(Sequence[ImageFeatures]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    @overload
-    def __getitem__(self, index: int) -> ImageFeatures: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[ImageFeatures]: ...
-    def __getitem__(self, index: int | slice) -> ImageFeatures | list[ImageFeatures]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        row = int(self._rows[index])
+    def _at(self, row: int) -> ImageFeatures:
+        row = int(self._rows[row])
         image = self.features.images[row]
         names, kept = self._named(image)
         maps = self._open("encoder", row // SHARD)

@@ -21,7 +21,7 @@ from regionspot.types import Vocabulary
 from train.batches import Batch as Batch
 from train.batches import Reader
 from train.batches import collate as collate
-from train.losses import Words, region_loss, word_weights
+from train.losses import Words, region_loss, teacher_loss, word_weights
 from train.processes import Processes, unshared
 from train.recipes import Recipe
 from train.sampling import Sampler, TrainingSet, seed_of
@@ -194,8 +194,12 @@ def backward(
     with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=is_half):
         embedding = batch.embed(module)
     is_region = batch.target >= 0
-    cosine = F.normalize(embedding[is_region].float(), dim=-1) @ words.T
-    loss, weight = region_loss(recipe, cosine, batch.target[is_region], batch.counted, weights)
+    region, target = F.normalize(embedding[is_region].float(), dim=-1), batch.target[is_region]
+    loss, weight = region_loss(recipe, region @ words.T, target, batch.counted, weights)
+    if batch.taught is not None:
+        taught = batch.taught[is_region]
+        held = teacher_loss(recipe, region, taught, words, batch.counted, weights[target])
+        loss = (1 - recipe.teaching) * loss + recipe.teaching * held
     torch.autograd.backward(loss)
     return torch.stack([loss.detach(), weight])
 

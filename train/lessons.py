@@ -176,7 +176,7 @@ def embed(images: Sequence[ImageFeatures], head: RegionHead) -> list[torch.Tenso
     """(N, D) normalised embeddings of each image's regions, each image for itself."""
     found = []
     for image in images:
-        batch = collate([image], [torch.arange(len(image.names))], {"": 0})
+        batch = collate([image], [torch.arange(len(image.names))], dict.fromkeys(image.names, 0))
         found.append(F.normalize(batch.embed(head)[0].float().cpu(), dim=-1).clone())
     return found
 

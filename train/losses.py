@@ -108,6 +108,33 @@ def region_loss(
     return each.sum(), weights[target].sum()
 
 
+def teacher_loss(
+    recipe: Recipe,
+    region: torch.Tensor,
+    taught: torch.Tensor,
+    words: torch.Tensor,
+    counted: torch.Tensor,
+    weight: torch.Tensor,
+) -> torch.Tensor:
+    """The distance of regions from what their teachers say, summed over regions.
+
+    It is the cross-entropy of the shares of the words that count, and one minus the cosine.
+
+    Args:
+        region, taught: (R, D) unit embeddings.
+        words: (K, D), likewise.
+        counted: (R, K) bool.
+        weight: (R,) of each region.
+    """
+    own, theirs = (
+        (recipe.logit_scale * each @ words.T).masked_fill(~counted, float("-inf"))
+        for each in (region, taught)
+    )
+    surprise = -own.log_softmax(1).masked_fill(~counted, 0)
+    apart = 1 - (region * taught).sum(1)
+    return (weight * ((theirs.softmax(1) * surprise).sum(1) + recipe.teacher_pull * apart)).sum()
+
+
 def focal_loss(
     logits: torch.Tensor, target: torch.Tensor, counted: torch.Tensor, alpha: float, gamma: float
 ) -> torch.Tensor:

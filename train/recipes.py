@@ -37,6 +37,11 @@ class Recipe:
         pull: weight of one minus the cosine with the own word, beside the softmax, which only
             asks that other words be farther.
         focal_alpha, focal_gamma: of the focal loss.
+        teachers: heads that are trained first, alike but for their seeds, and whose mean the head
+            is held to; for the softmax alone.
+        teacher_epochs: passes of each of them; alone, a head overfits sooner.
+        teaching: share of the loss that compares with the teachers, not with the own word.
+        teacher_pull: weight of one minus the cosine with the teachers' embedding in that share.
         saved_as: precision of the checkpoint's numbers.
         save_every: steps between two states that a stopped run goes on from.
         evaluate_every: steps between two evaluations; 0 for once a pass.
@@ -68,19 +73,35 @@ class Recipe:
     pull: float = 0.0
     focal_alpha: float = 0.25
     focal_gamma: float = 2.0
+    teachers: int = 0
+    teacher_epochs: int = 4
+    teaching: float = 0.5
+    teacher_pull: float = 8.0
     saved_as: Literal["float16", "float32"] = "float32"
     save_every: int = 500
     evaluate_every: int = 0
 
     def __post_init__(self) -> None:
-        at_least_one = ("images_per_step", "accumulate", "save_every")
-        shares = ("held_out", "ema", "region_dropout", "label_smoothing", "focal_alpha")
+        at_least_one = ("images_per_step", "accumulate", "save_every", "teacher_epochs")
+        shares = (
+            "held_out",
+            "ema",
+            "region_dropout",
+            "label_smoothing",
+            "focal_alpha",
+            "teaching",
+        )
         for name in at_least_one:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in shares:
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if self.teachers < 0 or (self.teachers and self.loss != "softmax"):
+            raise InputError(
+                "teachers must be 0 with the focal loss, and 0 or more with the softmax, "
+                f"got {self.teachers} with the {self.loss} loss"
+            )
         if (self.iterations > 0) == (self.epochs > 0):
             raise InputError(
                 "either iterations or epochs must be above 0 and the other 0, "
@@ -121,7 +142,7 @@ def mini(model: ModelConfig | None = None) -> Recipe:
         model or preset("mini"),
         "softmax",
         views=("flip",),
-        epochs=4,
+        epochs=6,
         learning_rate=4e-4,
         weight_decay=0.1,
         schedule="cosine",
@@ -131,6 +152,8 @@ def mini(model: ModelConfig | None = None) -> Recipe:
         label_smoothing=0.1,
         logit_scale=20.0,
         pull=4.0,
+        teachers=3,
+        teaching=0.9,
         saved_as="float16",
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.progress import Progress
 
 from regionspot.checkpoint import save_head
 from regionspot.errors import InputError
@@ -20,13 +21,15 @@ from regionspot.vocabulary import Words, build_vocabulary
 from train.datasets import AnnotatedImage, Dataset, merge_words, open_dataset
 from train.features import FeatureSet, FeatureStore, feature_set
 from train.fit import fit, resolved
+from train.lazy import Rows
 from train.measure import calibrate_presence, region_cosines
 from train.monitor import Monitor, Shown, check_tensorboard, chosen_words
 from train.processes import Processes, joined_processes
 from train.progress import extract_sets
 from train.recipes import Recipe, as_json
-from train.sampling import Rows, Sampler, TrainingSet, hold_out
+from train.sampling import Sampler, TrainingSet, hold_out, seed_of
 from train.state import STATE, fingerprint
+from train.teachers import taught
 from train.views import AS_IT_IS, parse_view
 
 
@@ -88,13 +91,46 @@ def train(recipe: Recipe, specs: Sequence[str], places: Places, console: Console
         processes.wait()
         curves = places.run / "tensorboard" if places.curves and processes.is_first else None
         shown = shown_of(sources[0], held_out[0])
+        given = taught_sets(recipe, training, vocabulary, places, processes, console)
         with Monitor(console, recipe.iterations, held_out, vocabulary, shown, curves) as monitor:
-            head = fit(recipe, training, vocabulary, places.run, processes, monitor)
+            head = fit(recipe, given, vocabulary, places.run, processes, monitor)
         if processes.is_first:
             scoring = calibrated(recipe, head, held_out, vocabulary)
             dtype = getattr(torch, recipe.saved_as)
             save_head(places.out, head, recipe.model, scoring, words, dtype, settings)
             console.print(f"wrote {places.out} ({places.out.stat().st_size / 1e6:.1f} MB)")
+
+
+def taught_sets(
+    recipe: Recipe,
+    training: Sequence[TrainingSet],
+    vocabulary: Vocabulary,
+    places: Places,
+    processes: Processes,
+    console: Console,
+) -> list[TrainingSet]:
+    """The data sets, with what the recipe's teachers say of each region; they are trained first.
+
+    Each teacher has a folder of its own in the run folder, and goes on where it was stopped.
+    """
+    teachers = []
+    sampler = Sampler(training, recipe.seed, recipe.repeat_threshold)
+    alike = replace(recipe, teachers=0, epochs=recipe.teacher_epochs, iterations=0)
+    alike = resolved(alike, sampler, processes)
+    for number in range(1, recipe.teachers + 1):
+        other = replace(alike, seed=seed_of(recipe.seed, "teacher", number) % 2**31)
+        folder = places.run / f"teacher-{number}"
+        if places.fresh and processes.is_first:
+            (folder / STATE).unlink(missing_ok=True)
+        processes.wait()
+        console.print(f"teacher {number} of {recipe.teachers}")
+        with Monitor(console, other.iterations, (), vocabulary) as monitor:
+            teachers.append(fit(other, training, vocabulary, folder, processes, monitor))
+    if not teachers:
+        return list(training)
+    with Progress(console=console) as bar:
+        task = bar.add_task("what the teachers say", total=sum(map(len, training)))
+        return taught(training, teachers, lambda: bar.advance(task))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ import torch
 from regionspot.errors import InputError
 from regionspot.types import IntArray
 from train.features import ImageFeatures
+from train.lazy import Rows
 
 BLOCK = 10_000  # positions over which the ratios of several data sets are kept
 
@@ -56,27 +56,6 @@ class TrainingSet:
         """The set of some of its images, in that order."""
         names = [self.names[row] for row in rows]
         return replace(self, features=Rows(self.features, rows), names=names)
-
-
-class Rows(Sequence[ImageFeatures]):
-    """Some images of a sequence, read when they are asked for."""
-
-    def __init__(self, features: Sequence[ImageFeatures], rows: Sequence[int]) -> None:
-        self.features, self.rows = features, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @overload
-    def __getitem__(self, index: int) -> ImageFeatures: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> "Rows": ...
-
-    def __getitem__(self, index: int | slice) -> "ImageFeatures | Rows":
-        if isinstance(index, slice):
-            return Rows(self.features, self.rows[index])
-        return self.features[self.rows[index]]
 
 
 def hold_out(data: TrainingSet, share: float, seed: int) -> tuple[TrainingSet, TrainingSet]:

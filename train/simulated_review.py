@@ -15,6 +15,7 @@ from regionspot.unseen import UnseenWords
 from train.features import ImageFeatures
 from train.lessons import Source, embed, replayed_lessons, reviewed_lessons, word_cosines
 from train.measure import boxes_of, hits, region_cosines
+from train.monitor import chosen_words
 from train.rehearse import teach
 from train.review import ReviewSettings
 from train.review_figures import Share
@@ -101,8 +102,7 @@ class Simulation:
 
     def _replayed(self, most: int, drawn: random.Random) -> Source:
         trained = self.images[0]
-        columns = [k for k, n in enumerate(self.vocabulary.names) if n in self._trained_words]
-        words = tuple(self.vocabulary.names[k] for k in columns)
+        words = [name for name in self.vocabulary.names if name in self._trained_words]
         known = [
             (number, rows)
             for number, names in enumerate(trained.names)
@@ -110,7 +110,7 @@ class Simulation:
         ]
         some = drawn.sample(known, min(most, len(known)))
         images = [trained.features[number].only(rows) for number, rows in some]
-        asked = Vocabulary(words, self.vocabulary.embedding[columns])
+        asked = chosen_words(self.vocabulary, words)
         asked = self.unseen.widen_words(asked) if self.unseen else asked
         return replayed_lessons(images, self.start.head, asked, self.unseen)
 

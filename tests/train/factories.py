@@ -53,7 +53,7 @@ def small_model(**head: float) -> ModelConfig:
 
 
 def recipe(**changes: object) -> Recipe:
-    settings = {"epochs": 10, "images_per_step": 4, "learning_rate": 2e-3, **changes}
+    settings = {"epochs": 10, "teachers": 0, "images_per_step": 4, "learning_rate": 2e-3, **changes}
     if "iterations" in changes:
         settings["epochs"] = 0
     return replace(recipes.mini(small_model()), **settings)  # type: ignore[arg-type]

@@ -42,6 +42,8 @@ def test_settings_are_changed_by_name() -> None:
         ("accumulate=0", "accumulate must be at least 1, got 0"),
         ("ema=1", "ema must be in .0, 1., got 1.0"),
         ("epochs=1", "either iterations or epochs must be above 0"),
+        ("teachers=1", "must be 0 with the focal loss, .* got 1 with the focal loss"),
+        ("teaching=1", "teaching must be in .0, 1., got 1.0"),
     ],
 )
 def test_a_setting_that_cannot_be_is_told(setting: str, message: str) -> None:

@@ -7,10 +7,9 @@ Axes: M images, A boxes of all images, N boxes of one image.
 """
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,7 @@ from integrations.images import image_size
 from regionspot.boxes import FloatArray, area, clip, xywh_to_xyxy
 from regionspot.errors import InputError
 from train.datasets.base import AnnotatedImage
+from train.lazy import Lazy
 
 CHUNK = 1 << 20  # boxes that are looked at together
 Ints = npt.NDArray[np.int64]
@@ -180,12 +180,11 @@ class Table:
         )
 
 
-class TableImages(Sequence[AnnotatedImage]):
+class TableImages(Lazy[AnnotatedImage]):
     """The images of a table, put together when they are asked for.
 
     Args:
         verified: what was checked in the image of an id.
-        rows: of the table, in order; None: all.
         path_of: an image's path by its name in the annotations; None: inside of the table's
             folder, as `PathsInside` finds it.
     """
@@ -194,27 +193,16 @@ class TableImages(Sequence[AnnotatedImage]):
         self,
         table: Table,
         verified: Verified = _no_limit,
-        rows: range | None = None,
         path_of: Callable[[str], Path] | None = None,
     ) -> None:
         self._table, self._verified = table, verified
-        self._rows = range(len(table.ids)) if rows is None else rows
         self._path_of = path_of or PathsInside(table.folder)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._table.ids)
 
-    @overload
-    def __getitem__(self, index: int) -> AnnotatedImage: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[AnnotatedImage]: ...
-    def __getitem__(self, index: int | slice) -> AnnotatedImage | Sequence[AnnotatedImage]:
-        if isinstance(index, slice):
-            return TableImages(self._table, self._verified, self._rows[index], self._path_of)
-        return self._table.image(self._rows[index], self._path_of, self._verified)
-
-    def __iter__(self) -> Iterator[AnnotatedImage]:
-        return (self[i] for i in range(len(self)))
+    def _at(self, row: int) -> AnnotatedImage:
+        return self._table.image(row, self._path_of, self._verified)
 
 
 class PathsInside:

@@ -7,9 +7,9 @@ Ids say nothing: 1 is a person in COCO and an acorn in LVIS.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import overload
 
 from train.datasets.base import AnnotatedImage, Dataset, Words
+from train.lazy import Lazy
 
 _NO_PLURAL = ("ss", "us", "is")  # glass, bus, tennis
 _PLURAL_ES = ("ches", "shes", "xes")  # watches, brushes, boxes; glasses are not several glass
@@ -85,7 +85,7 @@ def _parts(words: Words, new: Mapping[str, str]) -> dict[str, frozenset[str]]:
 
 
 @dataclass(frozen=True)
-class RenamedImages(Sequence[AnnotatedImage]):
+class RenamedImages(Lazy[AnnotatedImage]):
     """Images whose words are spelt otherwise when they are asked for.
 
     Attributes:
@@ -101,14 +101,8 @@ class RenamedImages(Sequence[AnnotatedImage]):
     def __len__(self) -> int:
         return len(self.images)
 
-    @overload
-    def __getitem__(self, index: int) -> AnnotatedImage: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[AnnotatedImage]: ...
-    def __getitem__(self, index: int | slice) -> AnnotatedImage | Sequence[AnnotatedImage]:
-        if isinstance(index, slice):
-            return replace(self, images=self.images[index])
-        image = self.images[index]
+    def _at(self, row: int) -> AnnotatedImage:
+        image = self.images[row]
         verified = image.verified
         if verified is not None:
             olds: frozenset[str] = verified
