@@ -22,7 +22,7 @@ from regionspot.model import SHIPPED, build_encoder, find_checkpoint, unseen_wor
 from regionspot.presets import ModelConfig, preset
 from regionspot.scoring import Scoring
 from regionspot.types import Vocabulary
-from regionspot.unseen import UnseenWords
+from regionspot.unseen import UnseenWords, widened
 from regionspot.vocabulary import Words, build_vocabulary
 from regionspot.weights import cache_folder, sha256_by_preset, sha256_of
 from train.datasets import load_coco
@@ -118,7 +118,7 @@ class _Start:
     def vocabulary(self, words: Words) -> Vocabulary:
         """Words as this model compares them."""
         vocabulary = build_vocabulary(self.encoder, words, self.config.encoder.templates)
-        return self.unseen.widen_words(vocabulary) if self.unseen else vocabulary
+        return widened(vocabulary, self.unseen)
 
     @property
     def logit_scale(self) -> float:

@@ -27,7 +27,7 @@ from regionspot.localizers.sam import (
 from regionspot.presets import EncoderConfig, ModelConfig, preset
 from regionspot.scoring import Scoring
 from regionspot.types import ImageTokens, Labels, Regions, RegionTokens, Vocabulary
-from regionspot.unseen import UnseenWords
+from regionspot.unseen import UnseenWords, widened
 from regionspot.vocabulary import Words, build_vocabulary
 from regionspot.weights import cache_folder, sha256_by_preset, sha256_of
 
@@ -66,7 +66,7 @@ class RegionSpot:
             InputError: no words, an empty word, or the same word twice.
         """
         vocabulary = build_vocabulary(self.encoder, words, self.config.encoder.templates)
-        return self.unseen.widen_words(vocabulary) if self.unseen else vocabulary
+        return widened(vocabulary, self.unseen)
 
     def predict(
         self, image: ImageArray, boxes: FloatArray, vocabulary: Vocabulary, masks: bool = False

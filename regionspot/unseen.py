@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from regionspot.scoring import cosines
 from regionspot.types import Vocabulary
 
 SHARPNESS = 12.0  # of the mixture of classes, on the cosine between word and class
@@ -82,3 +83,25 @@ class UnseenWords:
         """The classifier (M, P), without what all classes share."""
         weight = self.classifier.weight.detach().float()
         return weight - weight.mean(0)
+
+
+def widened(vocabulary: Vocabulary, unseen: UnseenWords | None) -> Vocabulary:
+    """The words as a model compares them; as they are where it scores all words alike."""
+    return unseen.widen_words(vocabulary) if unseen else vocabulary
+
+
+def word_cosines(
+    embedding: torch.Tensor,
+    pooled: torch.Tensor | None,
+    vocabulary: Vocabulary,
+    unseen: UnseenWords | None,
+) -> torch.Tensor:
+    """Cosines (N, K) of embeddings (N, D) with the words, as a model compares them.
+
+    Args:
+        pooled: (N, P), where the encoder has it.
+        vocabulary: as `widened` gives it.
+    """
+    if unseen and pooled is not None:
+        embedding = unseen.widen_regions(embedding, pooled)
+    return cosines(embedding, vocabulary)

@@ -15,9 +15,8 @@ from integrations.review import ReviewedImage
 from regionspot.boxes import FloatArray
 from regionspot.head import RegionHead
 from regionspot.presets import ModelConfig
-from regionspot.scoring import cosines
 from regionspot.types import Vocabulary
-from regionspot.unseen import UnseenWords
+from regionspot.unseen import UnseenWords, word_cosines
 from train.datasets import AnnotatedImage
 from train.extraction import extract
 from train.features import ImageFeatures, Tower, load_features
@@ -132,23 +131,6 @@ def replayed_lessons(
         hold = torch.ones(len(target))
         lessons.append(Lesson(given, target, nowhere, nowhere, before, said, hold))
     return Source(tuple(lessons), vocabulary, unseen)
-
-
-def word_cosines(
-    embedding: torch.Tensor,
-    pooled: torch.Tensor | None,
-    vocabulary: Vocabulary,
-    unseen: UnseenWords | None,
-) -> torch.Tensor:
-    """Cosines (N, K) of embeddings (N, D) with the words, as the model compares them.
-
-    Args:
-        pooled: (N, P), where the encoder has it.
-        vocabulary, unseen: as of `Source`.
-    """
-    if unseen and pooled is not None:
-        embedding = unseen.widen_regions(embedding, pooled)
-    return cosines(embedding, vocabulary)
 
 
 def _trust(lessons: Sequence[Lesson], vocabulary: Vocabulary) -> torch.Tensor:

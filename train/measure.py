@@ -9,9 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from regionspot.head import RegionHead
-from regionspot.scoring import cosines
 from regionspot.types import Vocabulary
-from regionspot.unseen import UnseenWords
+from regionspot.unseen import UnseenWords, widened, word_cosines
 from train.features import ImageFeatures
 from train.fit import collate
 from train.losses import Words
@@ -52,15 +51,14 @@ def region_cosines(
     """
     counting = Words.among(vocabulary.names, broader, vocabulary)
     words = dict(counting.index)
-    compared = unseen.widen_words(vocabulary) if unseen else vocabulary
+    compared = widened(vocabulary, unseen)
     found = []
     for image in images:
         batch = collate([image], [torch.arange(len(image.names))], words)
-        embedding = batch.embed(head)[0]
-        if unseen and batch.pooled is not None:
-            embedding = unseen.widen_regions(embedding, batch.pooled[0])
+        pooled = None if batch.pooled is None else batch.pooled[0]
+        cosine = word_cosines(batch.embed(head)[0], pooled, compared, unseen).cpu()
         counted = counting.counted(image, range(len(image.names)))
-        found.append(cosines(embedding, compared).cpu().masked_fill(~counted, -torch.inf))
+        found.append(cosine.masked_fill(~counted, -torch.inf))
     return found
 
 

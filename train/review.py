@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from regionspot.errors import InputError
 from regionspot.head import RegionHead
-from train.lessons import UNKNOWN, Lesson, Source, batch_of, word_cosines
+from regionspot.unseen import word_cosines
+from train.lessons import UNKNOWN, Lesson, Source, batch_of
 
 OnEpoch = Callable[[int, int], None]
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from regionspot.head import RegionHead
-from train.lessons import UNKNOWN, Lesson, Source, embed, word_cosines
+from regionspot.unseen import word_cosines
+from train.lessons import UNKNOWN, Lesson, Source, embed
 
 
 @dataclass(frozen=True)

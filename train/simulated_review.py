@@ -11,9 +11,9 @@ from integrations.review import ReviewedImage
 from regionspot.checkpoint import TrainedHead
 from regionspot.head import RegionHead
 from regionspot.types import Vocabulary
-from regionspot.unseen import UnseenWords
+from regionspot.unseen import UnseenWords, widened, word_cosines
 from train.features import ImageFeatures
-from train.lessons import Source, embed, replayed_lessons, reviewed_lessons, word_cosines
+from train.lessons import Source, embed, replayed_lessons, reviewed_lessons
 from train.measure import boxes_of, hits, region_cosines
 from train.monitor import chosen_words
 from train.rehearse import teach
@@ -84,7 +84,7 @@ class Simulation:
     def _corrected(self, words: set[str]) -> Source:
         """In an image with a mistake about the words, the person judges each region that is of one
         of them or that the head called so; the others they leave alone."""
-        asked = self.unseen.widen_words(self.vocabulary) if self.unseen else self.vocabulary
+        asked = widened(self.vocabulary, self.unseen)
         photos = list(self.images[1].features)
         features = [replace(photo, names=("",) * len(photo.names)) for photo in photos]
         images: list[ReviewedImage] = []
@@ -110,8 +110,7 @@ class Simulation:
         ]
         some = drawn.sample(known, min(most, len(known)))
         images = [trained.features[number].only(rows) for number, rows in some]
-        asked = chosen_words(self.vocabulary, words)
-        asked = self.unseen.widen_words(asked) if self.unseen else asked
+        asked = widened(chosen_words(self.vocabulary, words), self.unseen)
         return replayed_lessons(images, self.start.head, asked, self.unseen)
 
     def _shares(self, head: RegionHead, words: set[str]) -> dict[str, Share]:
