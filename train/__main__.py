@@ -261,17 +261,20 @@ def simulate_review(
         hold_out(every, recipe.held_out, recipe.seed),
         tested,
     )
-    table = Table("review", "corrections", *GROUPS, box=None, pad_edge=False)
+    effects = [
+        simulation.review(words, replay, ReviewSettings(seed=seed))
+        for seed in track(range(reviews), "reviews", console=console)
+    ]
+    groups = [group for group in GROUPS if any(effect.before[group].total for effect in effects)]
+    table = Table("review", "corrections", *groups, box=None, pad_edge=False)
     changes = []
-    for seed in track(range(reviews), "reviews", console=console):
-        effect = simulation.review(words, replay, ReviewSettings(seed=seed))
-        before, after = (
-            [s[group].percent for group in GROUPS] for s in (effect.before, effect.after)
-        )
-        cells = [f"{a:.1f} > {b:.1f}" for a, b in zip(before, after, strict=True)]
+    for seed, effect in enumerate(effects):
+        pairs = [(effect.before[group].percent, effect.after[group].percent) for group in groups]
+        cells = [f"{before:.1f} > {after:.1f}" for before, after in pairs]
         table.add_row(str(seed), str(effect.corrections), *cells)
-        changes.append(np.subtract(after, before))
-    means, errors = np.mean(changes, axis=0), np.std(changes, axis=0, ddof=1) / len(changes) ** 0.5
+        changes.append([after - before for before, after in pairs])
+    means, deviations = np.nanmean(changes, axis=0), np.nanstd(changes, axis=0, ddof=1)
+    errors = deviations / np.isfinite(changes).sum(0) ** 0.5
     cells = [f"{mean:+.1f} ± {error:.1f}" for mean, error in zip(means, errors, strict=True)]
     table.add_row("mean change", "", *cells)
     console.print(table)
