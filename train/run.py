@@ -113,6 +113,8 @@ def taught_sets(
 
     Each teacher has a folder of its own in the run folder, and goes on where it was stopped.
     """
+    if not recipe.teachers:
+        return list(training)
     teachers = []
     sampler = Sampler(training, recipe.seed, recipe.repeat_threshold)
     alike = replace(recipe, teachers=0, epochs=recipe.teacher_epochs, iterations=0)
@@ -126,8 +128,6 @@ def taught_sets(
         console.print(f"teacher {number} of {recipe.teachers}")
         with Monitor(console, other.iterations, (), vocabulary) as monitor:
             teachers.append(fit(other, training, vocabulary, folder, processes, monitor))
-    if not teachers:
-        return list(training)
     with Progress(console=console) as bar:
         task = bar.add_task("what the teachers say", total=sum(map(len, training)))
         return taught(training, teachers, lambda: bar.advance(task))

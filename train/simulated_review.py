@@ -3,6 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ class Simulation:
     images: tuple[TrainingSet, TrainingSet]
     tested: Sequence[ImageFeatures]
 
-    @property
+    @cached_property
     def _trained_words(self) -> set[str]:
         """All words, for a head of which they are not known."""
         return set(self.start.trained_words or self.vocabulary.names)
