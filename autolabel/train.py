@@ -14,13 +14,11 @@ import torch
 from autolabel.reviewed import Review, find_review, reviewed_images
 from integrations.files import written_whole
 from integrations.review import ReviewedImage
-from regionspot.checkpoint import load_head, save_head
+from regionspot.checkpoint import TrainedHead, load_head, save_head
 from regionspot.encoders import VisionLanguageEncoder
 from regionspot.errors import InputError
-from regionspot.head import RegionHead
 from regionspot.model import SHIPPED, build_encoder, find_checkpoint, unseen_words
 from regionspot.presets import ModelConfig, preset
-from regionspot.scoring import Scoring
 from regionspot.types import Vocabulary
 from regionspot.unseen import UnseenWords, widened
 from regionspot.vocabulary import Words, build_vocabulary
@@ -93,17 +91,11 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class _Start:
-    """What training begins with.
-
-    Attributes:
-        scoring: as the checkpoint holds it; None where the encoder's logit scale says it.
-    """
+    """What training begins with."""
 
     path: Path
     config: ModelConfig
-    head: RegionHead
-    scoring: Scoring | None
-    trained_words: tuple[str, ...]
+    trained: TrainedHead
     encoder: VisionLanguageEncoder
     cache: Path
 
@@ -113,7 +105,7 @@ class _Start:
 
         Words of the review are scored so before and after: the head learns what is missing then.
         """
-        return unseen_words(self.encoder, self.trained_words, self.config.encoder.templates)
+        return unseen_words(self.encoder, self.trained, self.config.encoder.templates)
 
     def vocabulary(self, words: Words) -> Vocabulary:
         """Words as this model compares them."""
@@ -123,7 +115,7 @@ class _Start:
     @property
     def logit_scale(self) -> float:
         """What cosines are multiplied with."""
-        return (self.scoring or Scoring.of_encoder(self.encoder.logit_scale)).logit_scale
+        return self.trained.scored_beside(self.encoder.logit_scale).logit_scale
 
 
 def train_from_review(request: TrainRequest, reporter: Reporter) -> Trained:
@@ -153,20 +145,21 @@ def train_from_review(request: TrainRequest, reporter: Reporter) -> Trained:
     corrections = count_corrections(images)
     if not corrections:
         raise InputError(f"no corrected image of {request.source} can be read; mend them")
+    head = start.trained.head
     lessons = reviewed_lessons(
-        images, [features[image.id] for image in images], start.head, vocabulary, start.unseen
+        images, [features[image.id] for image in images], head, vocabulary, start.unseen
     )
     replays = [looked_at.replay(folder) for folder in request.replay]
     reporter.say(f"{sum(corrections.values())} corrections of {len(corrections)} words")
     outcome = train_and_measure(
-        start.head,
+        head,
         lessons,
         replays,
         start.logit_scale,
         request.settings,
         reporter.at,
     )
-    save_head(out, outcome.head, start.config, start.scoring, start.trained_words)
+    save_head(out, dataclasses.replace(start.trained, head=outcome.head), start.config)
     write_provenance(out, request, review, start, corrections, outcome)
     return Trained(out, corrections, outcome)
 
@@ -195,12 +188,9 @@ def _begin(request: TrainRequest, review: Review) -> _Start:
     config = preset(request.model or (options.model if options else "mini"))
     ran_with = options.checkpoint if options and options.model == config.name else ""
     path = request.checkpoint or (Path(ran_with) if ran_with else find_checkpoint(config.name))
-    trained = load_head(path, config)
     encoder = build_encoder(config.encoder, torch.device("cpu"), torch.float32)
     cache = request.cache or cache_folder() / "features"
-    return _Start(
-        path, config, trained.head, trained.scoring, trained.trained_words, encoder, cache
-    )
+    return _Start(path, config, load_head(path, config), encoder, cache)
 
 
 @dataclass(frozen=True)
@@ -237,7 +227,7 @@ class _Looking:
         )
         some = [features[row] for row in order[: request.keep].tolist()]
         vocabulary = self.start.vocabulary(names)
-        return replayed_lessons(some, self.start.head, vocabulary, self.start.unseen)
+        return replayed_lessons(some, self.start.trained.head, vocabulary, self.start.unseen)
 
 
 def count_corrections(images: Sequence[ReviewedImage]) -> dict[str, int]:

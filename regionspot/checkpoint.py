@@ -6,7 +6,7 @@ read with `weights_only` and strictly.
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from regionspot.presets import EncoderConfig, ModelConfig, preset
 from regionspot.scoring import Scoring
 from regionspot.weights import cache_folder
 
+USUAL = "usual"
 HEAD_PARTS = ("to_clip.", "decoder.", "projector.")
 TOWER_PARTS = (
     "sam",
@@ -46,19 +47,24 @@ class TrainedHead:
     Attributes:
         scoring: how its cosines become scores; None where the encoder's logit scale says it.
         trained_words: what it was trained on, where other words are scored in another way.
+        usual: (P,) the mean of the pooled features, each normalised, that it was trained on, for
+            encoders that pool.
     """
 
     head: RegionHead
-    scoring: Scoring | None
+    scoring: Scoring | None = None
     trained_words: tuple[str, ...] = ()
+    usual: torch.Tensor | None = None
+
+    def scored_beside(self, logit_scale: float) -> Scoring:
+        """How its cosines become scores, beside an encoder of this logit scale."""
+        return self.scoring or Scoring.of_encoder(logit_scale)
 
 
 def save_head(
     path: Path,
-    head: RegionHead,
+    trained: TrainedHead,
     config: ModelConfig,
-    scoring: Scoring | None,
-    trained_words: Sequence[str] = (),
     dtype: torch.dtype = torch.float16,
     training: Mapping[str, Any] | None = None,
 ) -> None:
@@ -67,11 +73,15 @@ def save_head(
     Args:
         training: how it was trained, in JSON's types; kept in the file's metadata.
     """
-    tensors = {name: t.detach().to(dtype).contiguous() for name, t in head.state_dict().items()}
+    tensors = dict(trained.head.state_dict())
+    if trained.usual is not None:
+        tensors[USUAL] = trained.usual
+    tensors = {name: t.detach().to(dtype).contiguous() for name, t in tensors.items()}
+    scoring = asdict(trained.scoring) if trained.scoring else None
     metadata = {
         "model": json.dumps(asdict(config), sort_keys=True),
-        "scoring": json.dumps(asdict(scoring) if scoring else None, sort_keys=True),
-        "trained_words": json.dumps(list(trained_words)),
+        "scoring": json.dumps(scoring, sort_keys=True),
+        "trained_words": json.dumps(list(trained.trained_words)),
     }
     if training:
         metadata["training"] = json.dumps(training, sort_keys=True)
@@ -113,9 +123,10 @@ def load_head(path: Path, config: ModelConfig) -> TrainedHead:
                 f"{path} was trained with {part} {getattr(trained_as, part)}, "
                 f"the model {config.name!r} has {getattr(config, part)}"
             )
+    usual = tensors.pop(USUAL, None)
     head = RegionHead(config.head)
     _load_strictly(head, tensors, path)
-    return TrainedHead(head.eval().requires_grad_(False), scoring, trained_words)
+    return TrainedHead(head.eval().requires_grad_(False), scoring, trained_words, usual)
 
 
 def _config_of(written: dict[str, Any]) -> ModelConfig:
@@ -162,7 +173,7 @@ def import_official(path: str | Path, name: str) -> Path:
             f"{path} holds a head {head.config}, the preset {name!r} has {config.head}"
         )
     target = cache_folder() / "heads" / f"{name}.safetensors"
-    save_head(target, head, config, scoring=None, dtype=torch.float32)
+    save_head(target, TrainedHead(head), config, torch.float32)
     return target
 
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from regionspot.boxes import FloatArray
-from regionspot.checkpoint import load_head
+from regionspot.checkpoint import TrainedHead, load_head
 from regionspot.classifier import checked_batch, label_regions
 from regionspot.device import fast_dtype, resolve_device
 from regionspot.encoders import VisionLanguageEncoder
@@ -203,27 +203,27 @@ def load_model(
     trained = load_head(path, config)
     localizer = SamLocalizer(build_sam(config.localizer).to(where), precision, config.token)
     encoder = build_encoder(config.encoder, where, precision)
-    scoring = trained.scoring or Scoring.of_encoder(encoder.logit_scale)
     return RegionSpot(
         config,
         localizer,
         encoder,
         trained.head.to(where),
-        scoring,
+        trained.scored_beside(encoder.logit_scale),
         where,
         precision,
         path,
-        unseen_words(encoder, trained.trained_words, config.encoder.templates),
+        unseen_words(encoder, trained, config.encoder.templates),
     )
 
 
 def unseen_words(
-    encoder: VisionLanguageEncoder, trained_words: Sequence[str], templates: str
+    encoder: VisionLanguageEncoder, trained: TrainedHead, templates: str
 ) -> UnseenWords | None:
-    """How an encoder scores words beside those that a head was trained on, if it was told them."""
-    if not trained_words:
+    """How an encoder scores words beside those that a head was trained on, if it says which."""
+    if not trained.trained_words:
         return None
-    return encoder.unseen_words(build_vocabulary(encoder, trained_words, templates).embedding)
+    words = build_vocabulary(encoder, trained.trained_words, templates)
+    return encoder.unseen_words(words.embedding, trained.usual)
 
 
 def build_encoder(

@@ -21,7 +21,7 @@ from regionspot.scoring import cosines
 from regionspot.types import Vocabulary
 
 SHARPNESS = 12.0  # of the mixture of classes, on the cosine between word and class
-WEIGHT = 1.0  # of the cosine with the made-up row, beside the cosine with the word
+WEIGHT = 1.2  # of the cosine with the made-up row, beside the cosine with the word
 HEAD_START = 0.2  # of a new word, since a trained head leans to the words it was trained on
 DOUBT = 0.45  # share of a new word's own cosine that is not believed
 SAME_WORD = 1.0
@@ -39,11 +39,14 @@ class UnseenWords:
         classifier: the image tower's, of M classes on pooled features (N, P).
         classes: (M, D) unit embeddings of what these classes mean.
         trained: (S, D) unit embeddings of the words that the head was trained on.
+        usual: (P,) the mean of the pooled features, each normalised, that the head was trained on.
+            What regions have in common says nothing of their words; None: unknown.
     """
 
     classifier: nn.Linear
     classes: torch.Tensor
     trained: torch.Tensor
+    usual: torch.Tensor | None = None
 
     @property
     def width(self) -> int:
@@ -74,8 +77,10 @@ class UnseenWords:
 
         Gradients reach the embeddings.
         """
-        logits = F.normalize(pooled.float(), dim=-1) @ self._rows.T
-        added = SHARE * F.pad(logits, (0, 1), value=1.0)
+        unit = F.normalize(pooled.float(), dim=-1)
+        if self.usual is not None:
+            unit = unit - self.usual.to(unit.device)
+        added = SHARE * F.pad(unit @ self._rows.T, (0, 1), value=1.0)
         return torch.cat([F.normalize(embedding.float(), dim=-1), added], dim=1)
 
     @cached_property

@@ -17,7 +17,6 @@ from regionspot.checkpoint import load_head
 from regionspot.errors import InputError
 from regionspot.model import SHIPPED, build_encoder, unseen_words
 from regionspot.presets import ModelConfig, preset
-from regionspot.scoring import Scoring
 from train import recipes
 from train.ablations import ablate, as_markdown, plain_recipe
 from train.datasets import AnnotatedImage, known_words, listed_words, load_coco, open_dataset
@@ -181,7 +180,7 @@ def measure(
     config = preset("mini")
     trained = load_head(checkpoint, config)
     encoder = build_encoder(config.encoder, torch.device("cpu"), torch.float32)
-    unseen = unseen_words(encoder, trained.trained_words, config.encoder.templates)
+    unseen = unseen_words(encoder, trained, config.encoder.templates)
     table = Table(
         "data", "images", "boxes", "words", "top-1 %", "top-5 %", box=None, pad_edge=False
     )
@@ -248,14 +247,14 @@ def simulate_review(
     recipe = recipes.mini()
     trained = load_head(checkpoint, recipe.model)
     encoder = build_encoder(recipe.model.encoder, torch.device("cpu"), torch.float32)
-    unseen = unseen_words(encoder, trained.trained_words, recipe.model.encoder.templates)
+    unseen = unseen_words(encoder, trained, recipe.model.encoder.templates)
     features = extract_with_progress(recipe.model, load_coco(data), cache, workers)
     tested = extract_with_progress(recipe.model, load_coco(test), cache, workers)
     names = [image.names for image in features]
     every = TrainingSet(short_name(str(data)), features, names, trained.trained_words)
     simulation = Simulation(
         trained,
-        (trained.scoring or Scoring.of_encoder(encoder.logit_scale)).logit_scale,
+        trained.scored_beside(encoder.logit_scale).logit_scale,
         embed_words(recipe.model, sorted({name for i in (*features, *tested) for name in i.names})),
         unseen,
         hold_out(every, recipe.held_out, recipe.seed),

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import Progress
+from torch.nn import functional as F
 
-from regionspot.checkpoint import save_head
+from regionspot.checkpoint import TrainedHead, save_head
 from regionspot.errors import InputError
 from regionspot.head import RegionHead
 from regionspot.model import build_encoder
@@ -31,6 +32,8 @@ from train.sampling import Sampler, TrainingSet, hold_out, seed_of
 from train.state import STATE, fingerprint
 from train.teachers import taught
 from train.views import AS_IT_IS, parse_view
+
+MOST_FOR_USUAL = 2000  # images
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,14 @@ def train(recipe: Recipe, specs: Sequence[str], places: Places, console: Console
         with Monitor(console, recipe.iterations, held_out, vocabulary, shown, curves) as monitor:
             head = fit(recipe, given, vocabulary, places.run, processes, monitor)
         if processes.is_first:
-            scoring = calibrated(recipe, head, held_out, vocabulary)
+            trained = TrainedHead(
+                head,
+                calibrated(recipe, head, held_out, vocabulary),
+                tuple(words),
+                usual_pooled(training),
+            )
             dtype = getattr(torch, recipe.saved_as)
-            save_head(places.out, head, recipe.model, scoring, words, dtype, settings)
+            save_head(places.out, trained, recipe.model, dtype, settings)
             console.print(f"wrote {places.out} ({places.out.stat().st_size / 1e6:.1f} MB)")
 
 
@@ -281,6 +289,21 @@ def calibrated(
     found = region_cosines(head, held_out[0].features, words, broader=held_out[0].broader)
     scale, bias = calibrate_presence(found, held_out[0].features, words)
     return Scoring(recipe.logit_scale, scale, bias)
+
+
+def usual_pooled(sets: Sequence[TrainingSet]) -> torch.Tensor | None:
+    """Mean (P,) of the regions' pooled features, each normalised; None where nothing is pooled.
+
+    Of many images some are read, spread over all data sets.
+    """
+    apart = -(-sum(map(len, sets)) // MOST_FOR_USUAL)
+    units = [
+        F.normalize(image.pooled.float(), dim=-1)
+        for data in sets
+        for image in data.features[::apart]
+        if image.pooled is not None
+    ]
+    return torch.cat(units).mean(0) if units else None
 
 
 def used_words(images: Sequence[AnnotatedImage]) -> list[str]:

@@ -41,8 +41,12 @@ class VisionLanguageEncoder(Protocol):
     def prior(self, pooled: torch.Tensor) -> torch.Tensor:
         """What the image tower's own classes say of pooled features: (N, P) to (N, D)."""
 
-    def unseen_words(self, trained: torch.Tensor) -> UnseenWords | None:
-        """How words beside the trained ones (S, D) are scored; None: as all others."""
+    def unseen_words(self, trained: torch.Tensor, usual: torch.Tensor | None) -> UnseenWords | None:
+        """How words beside the trained ones (S, D) are scored; None: as all others.
+
+        Args:
+            usual: (P,) as `TrainedHead.usual`.
+        """
 
     def text(self, strings: Sequence[str]) -> torch.Tensor:
         """Raw text features (K, D), before any averaging and normalisation."""

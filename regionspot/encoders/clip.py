@@ -84,7 +84,7 @@ class ClipEncoder:
         """CLIP has no classes of its own; `pool` gives nothing to ask this of."""
         raise AssertionError("pool returns None for CLIP")
 
-    def unseen_words(self, trained: torch.Tensor) -> None:
+    def unseen_words(self, trained: torch.Tensor, usual: torch.Tensor | None) -> None:
         """CLIP has embeddings of all words alike, as in the paper."""
 
     def preprocess(self, images: Sequence[ImageArray]) -> torch.Tensor:

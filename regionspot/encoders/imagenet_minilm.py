@@ -113,9 +113,9 @@ class ImagenetMiniLm:
         classes = self.image_tower.classifier(pooled).softmax(-1)
         return torch.as_tensor(classes @ (self._class_words - self._centre))
 
-    def unseen_words(self, trained: torch.Tensor) -> UnseenWords:
+    def unseen_words(self, trained: torch.Tensor, usual: torch.Tensor | None) -> UnseenWords:
         """Scores of words beside the trained ones (S, 384), from ImageNet's classes."""
-        return UnseenWords(self.image_tower.classifier, self._class_meanings, trained)
+        return UnseenWords(self.image_tower.classifier, self._class_meanings, trained, usual)
 
     @cached_property
     def _class_meanings(self) -> torch.Tensor:

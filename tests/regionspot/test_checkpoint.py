@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from regionspot import checkpoint, model
-from regionspot.checkpoint import import_official, load_head, load_official, save_head
+from regionspot.checkpoint import TrainedHead, import_official, load_head, load_official, save_head
 from regionspot.errors import InputError
 from regionspot.head import HeadConfig
 from regionspot.localizers.sam import SamLocalizer
@@ -106,12 +106,18 @@ def test_nothing_in_a_file_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert not capsys.readouterr().out
 
 
-@pytest.mark.parametrize("scoring", [SCORING, None])
-def test_our_file_gives_back_head_and_scoring(tmp_path: Path, scoring: Scoring | None) -> None:
+@pytest.mark.parametrize(
+    ("scoring", "words", "usual"),
+    [(SCORING, ("cat", "dog"), torch.tensor([0.5, -0.25])), (None, (), None)],
+)
+def test_our_file_gives_back_what_was_trained(
+    tmp_path: Path, scoring: Scoring | None, words: tuple[str, ...], usual: torch.Tensor | None
+) -> None:
     path, head = tmp_path / "deep" / "x.safetensors", seeded_head()
-    save_head(path, head, CONFIG, scoring)
+    save_head(path, TrainedHead(head, scoring, words, usual), CONFIG)
     trained = load_head(path, CONFIG)
-    assert trained.scoring == scoring
+    assert (trained.scoring, trained.trained_words) == (scoring, words)
+    torch.testing.assert_close(trained.usual, usual, rtol=0, atol=0)
     for name, tensor in trained.head.state_dict().items():
         assert torch.equal(tensor, head.state_dict()[name].half().float())
     assert [p.name for p in path.parent.iterdir()] == ["x.safetensors"]
@@ -128,7 +134,7 @@ def test_our_file_gives_back_head_and_scoring(tmp_path: Path, scoring: Scoring |
 def test_our_file_fits_only_its_model(
     tmp_path: Path, config: model.ModelConfig, message: str
 ) -> None:
-    save_head(tmp_path / "x.safetensors", seeded_head(), CONFIG, SCORING)
+    save_head(tmp_path / "x.safetensors", TrainedHead(seeded_head(), SCORING), CONFIG)
     with pytest.raises(InputError, match=message):
         load_head(tmp_path / "x.safetensors", config)
 

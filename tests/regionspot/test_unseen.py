@@ -12,10 +12,10 @@ WIDTH, CHANNELS = 8, 6
 TRAINED, CLASSES = torch.eye(WIDTH)[:2], torch.eye(WIDTH)[2:5]
 
 
-def unseen() -> UnseenWords:
+def unseen(usual: torch.Tensor | None = None) -> UnseenWords:
     classifier = nn.Linear(CHANNELS, len(CLASSES), bias=False)
     classifier.weight.data = torch.eye(CHANNELS)[: len(CLASSES)]
-    return UnseenWords(classifier, CLASSES, TRAINED)
+    return UnseenWords(classifier, CLASSES, TRAINED, usual)
 
 
 def words(embedding: torch.Tensor) -> Vocabulary:
@@ -40,6 +40,18 @@ def test_a_new_word_is_found_by_the_class_of_its_name() -> None:
     )
     assert cosines(region, vocabulary).argmax() == 0
     assert found.argmax() == 2 + 1
+
+
+def test_what_all_regions_show_speaks_for_no_word() -> None:
+    """Every region looks most like the first class; what sets this one apart is the second."""
+    usual = 0.9 * F.one_hot(torch.tensor(0), CHANNELS).float()
+    seen = F.normalize(torch.tensor([[0.8, 0.6, 0, 0, 0, 0]]), dim=-1)
+    classes = words(CLASSES)
+    plain, apart = unseen(), unseen(usual)
+    region = torch.zeros(1, WIDTH)
+    for known, best in ((plain, 0), (apart, 1)):
+        found = cosines(known.widen_regions(region, seen), known.widen_words(classes))
+        assert found.argmax() == best
 
 
 def test_novelty_grows_with_the_distance_to_the_trained_words() -> None:

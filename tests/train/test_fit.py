@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from regionspot.checkpoint import load_head, save_head
+from regionspot.checkpoint import TrainedHead, load_head, save_head
 from regionspot.errors import InputError
 from regionspot.head import RegionHead
 from tests.train.factories import (
@@ -138,7 +138,7 @@ def test_the_average_follows_the_weights() -> None:
 def test_a_second_stage_starts_from_the_head_of_the_first(tmp_path: Path) -> None:
     first = trained(recipe(iterations=3), [training_set(images())])
     path = tmp_path / "head.safetensors"
-    save_head(path, first, small_model(), None, dtype=torch.float32)
+    save_head(path, TrainedHead(first), small_model(), torch.float32)
     assert_equal(first_head(recipe(start=str(path))), load_head(path, small_model()).head)
     second = trained(recipe(iterations=3, start=str(path)), [training_set(images())])
     assert not torch.equal(second.projector.weight, first.projector.weight)
