@@ -11,8 +11,9 @@ from PIL import Image
 from regionspot.boxes import FloatArray
 from regionspot.errors import InputError
 from regionspot.localizers.sam import ImageArray
+from regionspot.sources import OpenClip
 from regionspot.types import ImageTokens
-from regionspot.weights import WEIGHTS, OpenClip, locate
+from regionspot.weights import WEIGHTS, locate
 
 TEXT_BATCH = 256
 

@@ -11,7 +11,8 @@ import pytest
 
 from regionspot import weights
 from regionspot.errors import InputError
-from regionspot.weights import WEIGHTS, PythonPackage, Source, Url, WeightFile
+from regionspot.sources import PythonPackage, Source, Url
+from regionspot.weights import WEIGHTS, WeightFile
 
 CONTENT = b"weights" * 1000
 TOKENIZER = "minilm-tokenizer"
