@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from integrations.images import UnreadableImage, read_image
 from regionspot.errors import InputError
+from regionspot.presets import preset
 from tests.train.written import HEIGHT, WIDTH, write_image, write_json
 from train.datasets import merge_words, open_dataset
+from train.features import feature_set
 
 ONE, TWO = "000002b66c9c498e", "fffc6543b32da1dd"
 BOX_HEADER = (
@@ -73,6 +76,16 @@ def folder(tmp_path: Path) -> Path:
     for image in (ONE, TWO):
         write_image(tmp_path / f"train/{image}.jpg")
     return tmp_path
+
+
+def test_an_image_that_cannot_be_read_leaves_the_others(folder: Path) -> None:
+    (folder / f"train/{ONE}.jpg").write_bytes(b"no image")
+    two, one = open_dataset(f"openimages:{folder},split=train").images
+    assert (two.width, two.height) == (WIDTH, HEIGHT)
+    assert one.names == ("human body",)
+    assert feature_set(preset("mini"), [two, one], folder / "cache").regions.tolist() == [2, 1]
+    with pytest.raises(UnreadableImage, match=f"{ONE}.jpg"):
+        read_image(one.path)  # as extraction does, which leaves it out and lists it
 
 
 def test_boxes_words_and_what_was_verified(folder: Path) -> None:

@@ -19,7 +19,7 @@ class AnnotatedImage:
     Attributes:
         id: the data set's own.
         path: of the image file.
-        width, height: in pixels, upright.
+        width, height: in pixels, upright; 1 where neither annotations nor the file say them.
         boxes: (N, 4) xyxy pixels, clipped to the image, none of them empty.
         names: the word of each box.
         verified: the words that were checked in this image well enough to be a negative for each

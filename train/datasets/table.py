@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from integrations.files import check_relative, path_inside
-from integrations.images import image_size
+from integrations.images import UnreadableImage, image_size
 from regionspot.boxes import FloatArray, area, clip, xywh_to_xyxy
 from regionspot.errors import InputError
 from train.datasets.base import AnnotatedImage
@@ -156,13 +156,13 @@ class Table:
         """Put an image together.
 
         Raises:
-            InputError: its name leaves the folder, or its size cannot be read.
+            InputError: its name leaves the folder.
         """
         first, last = self.name_spans[row]
         path = path_of(self.names[first:last].decode("utf-8"))
         width, height = self.sizes[row].tolist()
         if not width or not height:
-            width, height = image_size(path)
+            width, height = _size_or_unit(path)
         xywh = self.xywh[self.starts[row] : self.starts[row + 1]]
         if self.relative:
             xywh = xywh * np.array([width, height] * 2, np.float32)
@@ -178,6 +178,14 @@ class Table:
             ),
             verified=verified(id),
         )
+
+
+def _size_or_unit(path: Path) -> tuple[int, int]:
+    """Sides in pixels; 1 where the file cannot be read, which extraction finds and lists."""
+    try:
+        return image_size(path)
+    except UnreadableImage:
+        return 1, 1
 
 
 class TableImages(Lazy[AnnotatedImage]):
