@@ -115,8 +115,9 @@ class RegionComputer:
                     for e, b in zip(encoded, boxes, strict=True)
                 ]
             with self.clock.stage("encoder+head"):
-                maps = self.model.encoder.image_tokens([each.image for each in busy])
-                embeddings = self.model.embed(tokens, maps, encoded, boxes)
+                images = [each.image for each in busy]
+                maps = self.model.encoder.image_tokens(images)
+                embeddings = self.model.embed(images, tokens, maps, boxes)
             with self.clock.stage("localizer"):
                 for each, embedding, token, code in zip(
                     busy, embeddings, tokens, encoded, strict=True

@@ -55,7 +55,7 @@ def attended(
     (tokens,) = model.encoder.image_tokens([image])
     embedding = model.localizer.encode(image)
     with recorded_cross_attention(model.head) as layers:
-        (regions,) = model.read([embedding], [tokens], [checked])
+        (regions,) = model.read([image], [embedding], [tokens], [checked])
     weights = torch.stack([layer[0].mean(0) for layer in layers]).float().cpu()
     class_token = torch.zeros(weights.shape[:2])
     if model.config.head.class_token:

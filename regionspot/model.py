@@ -102,10 +102,11 @@ class RegionSpot:
         if not images:
             return []
         embeddings = [self.localizer.encode(image) for image in images]
-        return self.read(embeddings, self.encoder.image_tokens(images), checked, masks)
+        return self.read(images, embeddings, self.encoder.image_tokens(images), checked, masks)
 
     def read(
         self,
+        images: Sequence[ImageArray],
         embeddings: Sequence[ImageEmbedding],
         maps: Sequence[ImageTokens],
         boxes: Sequence[FloatArray],
@@ -119,7 +120,7 @@ class RegionSpot:
         tokens = [
             self.localizer.tokens(e, b, masks) for e, b in zip(embeddings, boxes, strict=True)
         ]
-        regions = self.embed(tokens, maps, embeddings, boxes)
+        regions = self.embed(images, tokens, maps, boxes)
         if not masks:
             return [Regions(region) for region in regions]
         return [
@@ -130,9 +131,9 @@ class RegionSpot:
     @torch.inference_mode()
     def embed(
         self,
+        images: Sequence[ImageArray],
         tokens: Sequence[RegionTokens],
         maps: Sequence[ImageTokens],
-        embeddings: Sequence[ImageEmbedding],
         boxes: Sequence[FloatArray],
     ) -> list[torch.Tensor]:
         """The head alone: region embeddings (N, D) for each image of the batch."""
@@ -141,8 +142,7 @@ class RegionSpot:
         padding = torch.arange(rows.shape[1], device=rows.device)[None] >= counts[:, None]
         memory = torch.stack([m.sequence() for m in maps])
         pooled = [
-            self.encoder.pool(m, b, e.width, e.height)
-            for m, b, e in zip(maps, boxes, embeddings, strict=True)
+            self.encoder.pool(image, m, b) for image, m, b in zip(images, maps, boxes, strict=True)
         ]
         output = self.head(
             rows,

@@ -39,5 +39,7 @@ class Predictor:
         if self._image is None or self._embedding is None or self._map is None:
             raise InputError("no image is set; call set_image first")
         checked = checked_input(self._image, boxes)
-        (regions,) = self.model.read([self._embedding], [self._map], [checked], masks)
+        (regions,) = self.model.read(
+            [self._image], [self._embedding], [self._map], [checked], masks
+        )
         return self.model.label(checked, regions, vocabulary)

@@ -110,10 +110,10 @@ class ImageTokens:
 
 @dataclass(frozen=True)
 class PooledRegions:
-    """What the encoder's maps hold inside each box.
+    """What the encoder shows of each box.
 
     Attributes:
-        pooled: (N, P) the mean of the map inside the box.
+        pooled: (N, P) the mean of its maps inside the box.
         prior: (N, D) what the image tower's own classes say of it, in the text tower's space.
     """
 

@@ -21,9 +21,9 @@ from regionspot.scoring import cosines
 from regionspot.types import Vocabulary
 
 SHARPNESS = 12.0  # of the mixture of classes, on the cosine between word and class
-WEIGHT = 1.2  # of the cosine with the made-up row, beside the cosine with the word
-HEAD_START = 0.2  # of a new word, since a trained head leans to the words it was trained on
-DOUBT = 0.45  # share of a new word's own cosine that is not believed
+WEIGHT = 1.05  # of the cosine with the made-up row, beside the cosine with the word
+HEAD_START = 0.18  # of a new word, since a trained head leans to the words it was trained on
+DOUBT = 0.48  # share of a new word's own cosine that is not believed
 SAME_WORD = 1.0
 OTHER_WORD = 0.4  # at this cosine with the nearest trained word and below, a word is another one
 SHARE = 1 / 64  # of what is added to a region's embedding: too small to count in its length

@@ -228,7 +228,7 @@ def _encoder(config: ModelConfig) -> Extractor:
 
     def maps(pixels: ImageArray, image: AnnotatedImage) -> dict[str, torch.Tensor]:
         (seen,) = encoder.image_tokens([pixels])
-        regions = encoder.pool(seen, image.boxes, image.width, image.height)
+        regions = encoder.pool(pixels, seen, image.boxes)
         memory = {"memory": seen.sequence()}
         return memory if regions is None else memory | {"pooled": regions.pooled}
 

@@ -31,9 +31,9 @@ class VisionLanguageEncoder(Protocol):
         """What the encoder alone says of each whole RGB image: (B, D) in the words' space."""
 
     def pool(
-        self, tokens: ImageTokens, boxes: FloatArray, width: int, height: int
+        self, image: ImageArray, tokens: ImageTokens, boxes: FloatArray
     ) -> PooledRegions | None:
-        """What the maps hold inside xyxy pixel boxes (N, 4) of the image of `width` x `height`.
+        """What an RGB image, uint8 (H, W, 3), and its maps show inside xyxy pixel boxes (N, 4).
 
         None where the encoder offers no more to the head than its map, as in the paper.
         """

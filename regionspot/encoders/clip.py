@@ -78,7 +78,7 @@ class ClipEncoder:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return torch.as_tensor(self.model.encode_image(self.preprocess(images))).float().cpu()
 
-    def pool(self, tokens: ImageTokens, boxes: FloatArray, width: int, height: int) -> None:
+    def pool(self, image: ImageArray, tokens: ImageTokens, boxes: FloatArray) -> None:
         """Nothing: the head reads CLIP's map by attention alone, as in the paper."""
 
     def prior(self, pooled: torch.Tensor) -> torch.Tensor:

@@ -29,7 +29,16 @@ TEXT_BATCH = 256
 NATIVE_SIDE = 260
 OBJECT_SIDE = 160.0  # pixels; the tower was trained on objects in squares of 260
 OCTAVES = 1.0  # by which a box's side on a map misses OBJECT_SIDE where the map weighs exp(-1/2)
-POOLING = {"object_side": OBJECT_SIDE, "octaves": OCTAVES}  # what cached features depend on
+CROP_SIDE = 128  # pixels that the tower sees of a box's own crop
+CROP_SHARE = 0.3  # of the crop in a pooled feature, beside the maps
+CROP_MARGIN = 0.05  # by which a crop is larger than its box
+SMALLEST_CROP = 16.0  # pixels of the image
+CROP_BATCH = 32
+POOLING = {  # what cached features depend on
+    "object_side": OBJECT_SIDE,
+    "octaves": OCTAVES,
+    "crop": [CROP_SIDE, CROP_SHARE, CROP_MARGIN, SMALLEST_CROP],
+}
 
 
 class ImagenetMiniLm:
@@ -39,7 +48,7 @@ class ImagenetMiniLm:
         input_sizes: ascending sides in pixels of the squares that the whole image is resized to.
             The head reads the map of the first; a box is pooled from all, by weights that fall
             as its side on a map is farther from `OBJECT_SIDE`, near to what the tower was
-            trained on.
+            trained on, and from a crop of its own.
         dtype: float32, or bfloat16 for the image tower's products.
     """
 
@@ -69,11 +78,13 @@ class ImagenetMiniLm:
         ]
 
     def _map(self, images: Sequence[ImageArray], size: int) -> torch.Tensor:
-        squares = [
-            np.asarray(Image.fromarray(i).resize((size, size), Image.Resampling.BICUBIC))
-            for i in images
-        ]
-        pixels = torch.from_numpy(np.stack(squares)).to(self.device).permute(0, 3, 1, 2)
+        whole = [Image.fromarray(image) for image in images]
+        return self._seen([each.resize((size, size), Image.Resampling.BICUBIC) for each in whole])
+
+    def _seen(self, squares: Sequence[Image.Image]) -> torch.Tensor:
+        """Maps (B, C, h, w) of squares of one size."""
+        stacked = np.stack([np.asarray(square) for square in squares])
+        pixels = torch.from_numpy(stacked).to(self.device).permute(0, 3, 1, 2)
         normalised = (pixels.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return torch.as_tensor(self.image_tower.forward_features(normalised)).float()
@@ -85,26 +96,35 @@ class ImagenetMiniLm:
         return self.prior(pooled).cpu()
 
     @torch.inference_mode()
-    def pool(
-        self, tokens: ImageTokens, boxes: FloatArray, width: int, height: int
-    ) -> PooledRegions:
-        """RoIAlign's mean of the maps inside each box, and ImageNet's words for it.
+    def pool(self, image: ImageArray, tokens: ImageTokens, boxes: FloatArray) -> PooledRegions:
+        """What the maps hold inside each box beside what its own crop shows, and ImageNet's words.
+
+        A map knows the surroundings of a box, a crop its details.
 
         Returns:
             pooled (N, 1280); prior (N, 384): the mean embedding of the ImageNet class names,
             weighted by the tower's probabilities of the classes for the pooled feature.
         """
-        corners = torch.from_numpy(boxes).to(self.device)
-        shares = corners / torch.tensor([width, height, width, height], device=self.device)
-        sides = (shares[:, 2:] - shares[:, :2]).log2().mean(1)
-        sizes = (torch.tensor(self.input_sizes, device=self.device) / OBJECT_SIDE).log2()
-        weights = (-(((sides[:, None] + sizes) / OCTAVES) ** 2) / 2).softmax(1)
-        means = [
-            roi_align(each[None], [shares * each.shape[-1]], 1, aligned=True)[:, :, 0, 0]
-            for each in (tokens.map, *tokens.finer)
-        ]
-        pooled = (weights[..., None] * torch.stack(means, 1)).sum(1)
+        height, width = image.shape[:2]
+        pooled = pool_maps((tokens.map, *tokens.finer), self.input_sizes, boxes, width, height)
+        if len(boxes):
+            cropped = F.normalize(self._cropped(image, boxes), dim=-1)
+            length = pooled.norm(dim=1, keepdim=True)
+            pooled = (1 - CROP_SHARE) * pooled + CROP_SHARE * length * cropped
         return PooledRegions(pooled, self.prior(pooled))
+
+    def _cropped(self, image: ImageArray, boxes: FloatArray) -> torch.Tensor:
+        """Mean maps (N, 1280) of the squares around boxes, one or more."""
+        whole = Image.fromarray(image)
+        crops = [
+            whole.resize((CROP_SIDE, CROP_SIDE), Image.Resampling.BICUBIC, box=window)
+            for window in crop_windows(boxes, whole.width, whole.height).tolist()
+        ]
+        parts = [
+            self._seen(crops[start : start + CROP_BATCH]).mean((2, 3))
+            for start in range(0, len(crops), CROP_BATCH)
+        ]
+        return torch.cat(parts)
 
     @torch.inference_mode()
     def prior(self, pooled: torch.Tensor) -> torch.Tensor:
@@ -164,6 +184,46 @@ class ImagenetMiniLm:
             weights = mask[..., None].float()
             parts.append((hidden * weights).sum(1) / weights.sum(1))
         return torch.cat(parts).float()
+
+
+def pool_maps(
+    maps: Sequence[torch.Tensor],
+    input_sizes: Sequence[int],
+    boxes: FloatArray,
+    width: int,
+    height: int,
+) -> torch.Tensor:
+    """RoIAlign's mean (N, C) of the maps (C, h, w) inside xyxy pixel boxes (N, 4).
+
+    Args:
+        input_sizes: of each map, sides in pixels of the square that it was made of.
+        width, height: of the image that the boxes are in.
+    """
+    device = maps[0].device
+    shares = torch.from_numpy(boxes).to(device)
+    shares = shares / torch.tensor([width, height, width, height], device=device)
+    sides = (shares[:, 2:] - shares[:, :2]).log2().mean(1)
+    sizes = (torch.tensor(input_sizes, device=device) / OBJECT_SIDE).log2()
+    weights = (-(((sides[:, None] + sizes) / OCTAVES) ** 2) / 2).softmax(1)
+    means = [
+        roi_align(each[None], [shares * each.shape[-1]], 1, aligned=True)[:, :, 0, 0]
+        for each in maps
+    ]
+    return (weights[..., None] * torch.stack(means, 1)).sum(1)
+
+
+def crop_windows(boxes: FloatArray, width: int, height: int) -> FloatArray:
+    """Squares around xyxy pixel boxes (N, 4), cut off where the image of `width` x `height` ends.
+
+    They are larger than the boxes by `CROP_MARGIN`, and have sides of `SMALLEST_CROP` or more.
+    """
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    side = (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True) * (1 + CROP_MARGIN)
+    half = np.maximum(side, SMALLEST_CROP) / 2
+    limit = np.array([width, height], np.float32)
+    first = (centre - half).clip(0, limit - 1)
+    last = (centre + half).clip(first + 1, limit)
+    return np.concatenate([first, last], axis=1)
 
 
 def _build_image_tower() -> EfficientNet:

@@ -46,7 +46,7 @@ def stages(model: RegionSpot) -> dict[str, Work]:
         "image encoder": lambda: model.localizer.encode(image),
         "mask decoder": lambda: model.localizer.tokens(embedding, boxes),
         "CLIP's map": lambda: model.encoder.image_tokens([image]),
-        "head": lambda: model.embed(tokens, maps, [embedding], [boxes]),
+        "head": lambda: model.embed([image], tokens, maps, [boxes]),
         "all": lambda: model.regions([image], [boxes]),
     }
 

@@ -13,11 +13,15 @@ from segment_anything.modeling import Sam
 from sentence_transformers import SentenceTransformer
 from torch.nn import functional as F
 
-from regionspot.encoders.imagenet_minilm import OBJECT_SIDE, ImagenetMiniLm
+from regionspot.encoders.imagenet_minilm import (
+    OBJECT_SIDE,
+    ImagenetMiniLm,
+    crop_windows,
+    pool_maps,
+)
 from regionspot.localizers.decoder import RegionDecoder
 from regionspot.localizers.mobile_sam import build_mobile_sam
 from regionspot.localizers.sam import SamLocalizer
-from regionspot.types import ImageTokens
 from regionspot.weights import locate
 from tests.regionspot.factories import CPU
 
@@ -97,33 +101,50 @@ def test_image_tower_knows_the_cat(
     words = F.normalize(encoder.text(["cat", "truck", "banana"]), dim=-1)
     whole = encoder.image_features([image])
     (tokens,) = encoder.image_tokens([image])
-    height, width = image.shape[:2]
     assert tokens.map.shape == (1280, 15, 15)
     assert [m.shape for m in tokens.finer] == [(1280, 30, 30)]
-    pooled = encoder.pool(tokens, BOX, width, height)
+    pooled = encoder.pool(image, tokens, BOX)
     assert pooled.pooled.shape == (1, 1280)
     for said in (whole, pooled.prior):
         assert (said @ words.T).argmax() == 0
-    nothing = encoder.pool(tokens, np.zeros((0, 4), np.float32), width, height)
+    nothing = encoder.pool(image, tokens, np.zeros((0, 4), np.float32))
     assert nothing.prior.shape == (0, encoder.text_width)
 
 
-def test_boxes_are_pooled_from_the_map_on_which_they_are_of_the_size_of_objects(
-    encoder: ImagenetMiniLm,
-) -> None:
-    coarse, fine = torch.zeros(1280, 15, 15), torch.ones(1280, 30, 30)
-    tokens = ImageTokens(torch.zeros(1280), coarse, (fine,))
-    # on the maps of 480 and 960 pixels; of equal miss in octaves where 160 is their mean
+def test_boxes_are_pooled_from_the_map_on_which_they_are_of_the_size_of_objects() -> None:
+    maps = (torch.zeros(4, 15, 15), torch.ones(4, 30, 30))
+    # of 480 and 960 pixels; of equal miss in octaves where 160 is their mean
     even = OBJECT_SIDE / math.sqrt(480 * 960)
     sides = 1000 * np.array([1e-4, even / 2, even, 2 * even, 1.0], np.float32)
     boxes = np.stack([0 * sides, 0 * sides, sides, sides], axis=1)
-    of_fine = encoder.pool(tokens, boxes, 1000, 1000).pooled[:, 0]
+    of_fine = pool_maps(maps, (480, 960), boxes, 1000, 1000)[:, 0]
     assert (of_fine.diff() < 0).all()
     assert of_fine[2].item() == pytest.approx(0.5, abs=1e-5)
     assert (of_fine[1] + of_fine[3]).item() == pytest.approx(1, abs=1e-5)
     box = np.array([[0, 0, 4 * sides[2], sides[2] / 4]], np.float32)
-    long = encoder.pool(tokens, box, 1000, 1000).pooled[0, 0]
+    long = pool_maps(maps, (480, 960), box, 1000, 1000)[0, 0]
     assert long.item() == pytest.approx(0.5, abs=1e-5)
+
+
+def test_a_box_is_also_seen_by_itself(
+    encoder: ImagenetMiniLm, photo: Callable[[str], Image.Image]
+) -> None:
+    image = np.asarray(photo("chelsea"))
+    (tokens,) = encoder.image_tokens([np.full_like(image, 127)])
+    cat, grey = (encoder.pool(each, tokens, BOX) for each in (image, np.full_like(image, 127)))
+    words = F.normalize(encoder.text(["cat", "truck", "banana"]), dim=-1)
+    assert ((cat.prior - grey.prior) @ words.T).argmax() == 0
+
+
+def test_crops_are_squares_inside_of_the_image() -> None:
+    boxes = np.array(
+        [[30, 40, 50, 80], [0, 0, 100, 10], [50, 50, 50.5, 51], [99.5, 79.5, 100, 80]], np.float32
+    )
+    windows = crop_windows(boxes, width=100, height=80)
+    expected = [[19, 39, 61, 80], [0, 0, 100, 57.5], [42.25, 42.5, 58.25, 58.5]]
+    np.testing.assert_allclose(windows[:3], expected)
+    np.testing.assert_allclose(windows[3], [91.75, 71.75, 100, 80])
+    assert crop_windows(boxes[:0], 100, 80).shape == (0, 4)
 
 
 def test_classes_are_near_to_the_broader_words_of_their_definitions(
