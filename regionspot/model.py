@@ -136,7 +136,10 @@ class RegionSpot:
         maps: Sequence[ImageTokens],
         boxes: Sequence[FloatArray],
     ) -> list[torch.Tensor]:
-        """The head alone: region embeddings (N, D) for each image of the batch."""
+        """Region embeddings (N, D) for each image of the batch, from what both towers gave.
+
+        The head alone, after what the encoder pools of each box, where it does.
+        """
         rows = pad_sequence([t.tokens for t in tokens], batch_first=True)
         counts = torch.tensor([len(t.tokens) for t in tokens], device=rows.device)
         padding = torch.arange(rows.shape[1], device=rows.device)[None] >= counts[:, None]

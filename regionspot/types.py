@@ -113,7 +113,8 @@ class PooledRegions:
     """What the encoder shows of each box.
 
     Attributes:
-        pooled: (N, P) the mean of its maps inside the box.
+        pooled: (N, P) what its maps hold inside the box, and what a crop of the box shows where
+            the encoder looks at one.
         prior: (N, D) what the image tower's own classes say of it, in the text tower's space.
     """
 
