@@ -7,7 +7,7 @@ read with `weights_only` and strictly.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from regionspot.errors import InputError
 from regionspot.head import TOKEN_WIDTH, HeadConfig, RegionHead
 from regionspot.presets import EncoderConfig, ModelConfig, preset
 from regionspot.scoring import Scoring
+from regionspot.unseen import Adaptation
 from regionspot.weights import cache_folder
 
-USUAL = "usual"
+ADAPTATION = "adaptation."
 HEAD_PARTS = ("to_clip.", "decoder.", "projector.")
 TOWER_PARTS = (
     "sam",
@@ -47,14 +48,13 @@ class TrainedHead:
     Attributes:
         scoring: how its cosines become scores; None where the encoder's logit scale says it.
         trained_words: what it was trained on, where other words are scored in another way.
-        usual: (P,) the mean of the pooled features, each normalised, that it was trained on, for
-            encoders that pool.
+        adaptation: of the encoder's own classifier to the regions that the head was trained on.
     """
 
     head: RegionHead
     scoring: Scoring | None = None
     trained_words: tuple[str, ...] = ()
-    usual: torch.Tensor | None = None
+    adaptation: Adaptation | None = None
 
     def scored_beside(self, logit_scale: float) -> Scoring:
         """How its cosines become scores, beside an encoder of this logit scale."""
@@ -74,8 +74,8 @@ def save_head(
         training: how it was trained, in JSON's types; kept in the file's metadata.
     """
     tensors = dict(trained.head.state_dict())
-    if trained.usual is not None:
-        tensors[USUAL] = trained.usual
+    if trained.adaptation:
+        tensors |= {f"{ADAPTATION}{name}": t for name, t in vars(trained.adaptation).items()}
     tensors = {name: t.detach().to(dtype).contiguous() for name, t in tensors.items()}
     scoring = asdict(trained.scoring) if trained.scoring else None
     metadata = {
@@ -123,10 +123,13 @@ def load_head(path: Path, config: ModelConfig) -> TrainedHead:
                 f"{path} was trained with {part} {getattr(trained_as, part)}, "
                 f"the model {config.name!r} has {getattr(config, part)}"
             )
-    usual = tensors.pop(USUAL, None)
+    adaptation = None
+    parts = {field.name: f"{ADAPTATION}{field.name}" for field in fields(Adaptation)}
+    if tensors.keys() >= set(parts.values()):
+        adaptation = Adaptation(**{name: tensors.pop(key) for name, key in parts.items()})
     head = RegionHead(config.head)
     _load_strictly(head, tensors, path)
-    return TrainedHead(head.eval().requires_grad_(False), scoring, trained_words, usual)
+    return TrainedHead(head.eval().requires_grad_(False), scoring, trained_words, adaptation)
 
 
 def _config_of(written: dict[str, Any]) -> ModelConfig:

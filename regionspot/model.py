@@ -27,7 +27,7 @@ from regionspot.localizers.sam import (
 from regionspot.presets import EncoderConfig, ModelConfig, preset
 from regionspot.scoring import Scoring
 from regionspot.types import ImageTokens, Labels, Regions, RegionTokens, Vocabulary
-from regionspot.unseen import UnseenWords, widened
+from regionspot.unseen import UnseenWords, looks_of, widened
 from regionspot.vocabulary import Words, build_vocabulary
 from regionspot.weights import cache_folder, sha256_by_preset, sha256_of
 
@@ -157,8 +157,8 @@ class RegionSpot:
         found = [o[:n] for o, n in zip(output, counts.tolist(), strict=True)]
         if self.unseen:
             found = [
-                self.unseen.widen_regions(each, p.pooled)
-                for each, p in zip(found, pooled, strict=True)
+                self.unseen.widen_regions(each, looks_of(p.pooled, t.tokens))
+                for each, p, t in zip(found, pooled, tokens, strict=True)
                 if p
             ]
         return [each.cpu() for each in found]
@@ -226,7 +226,7 @@ def unseen_words(
     if not trained.trained_words:
         return None
     words = build_vocabulary(encoder, trained.trained_words, templates)
-    return encoder.unseen_words(words.embedding, trained.usual)
+    return encoder.unseen_words(words.embedding, trained.adaptation)
 
 
 def build_encoder(

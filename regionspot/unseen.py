@@ -7,7 +7,8 @@ for zero-shot learning", arXiv 1603.00550), and a region's pooled feature is com
 F-VLM (Kuo et al. 2023, arXiv 2209.15639, section 3.3) keeps a frozen classifier beside a trained
 one in like manner.
 
-Axes: N regions, K words, S trained words, D text width, M the tower's classes, P pooled channels.
+Axes: N regions, K words, S trained words, D text width, M the tower's classes, P pooled channels,
+T token width, R directions.
 """
 
 from dataclasses import dataclass, replace
@@ -21,14 +22,38 @@ from regionspot.scoring import cosines
 from regionspot.types import Vocabulary
 
 SHARPNESS = 12.0  # of the mixture of classes, on the cosine between word and class
-WEIGHT = 1.05  # of the cosine with the made-up row, beside the cosine with the word
+WEIGHT = 1.1  # of the cosine with the made-up row, beside the cosine with the word
 HEAD_START = 0.18  # of a new word, since a trained head leans to the words it was trained on
-DOUBT = 0.48  # share of a new word's own cosine that is not believed
+DOUBT = 0.57  # share of a new word's own cosine that is not believed
 SAME_WORD = 1.0
 OTHER_WORD = 0.4  # at this cosine with the nearest trained word and below, a word is another one
 SHARE = 1 / 64  # of what is added to a region's embedding: too small to count in its length
 
 EPSILON = 1e-6  # of a row's length, for a word that is as near to one class as to any other
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What the classifier has to be told of boxes; it was trained on pictures of one thing each.
+
+    Attributes:
+        usual: (P + T,) the mean look of the regions that a head was trained on. What regions have
+            in common says nothing of their words.
+        reading: (P + T, R), of a region's look less that mean, and
+        directions: (R, P): their product is added to its pooled feature.
+    """
+
+    usual: torch.Tensor
+    reading: torch.Tensor
+    directions: torch.Tensor
+
+    def __call__(self, looks: torch.Tensor) -> torch.Tensor:
+        """What the classifier reads (N, P), of looks (N, P + T)."""
+        usual, reading, directions = (
+            each.to(looks.device) for each in (self.usual, self.reading, self.directions)
+        )
+        apart = looks - usual
+        return apart[:, : directions.shape[1]] + apart @ reading @ directions
 
 
 @dataclass(frozen=True)
@@ -39,14 +64,13 @@ class UnseenWords:
         classifier: the image tower's, of M classes on pooled features (N, P).
         classes: (M, D) unit embeddings of what these classes mean.
         trained: (S, D) unit embeddings of the words that the head was trained on.
-        usual: (P,) the mean of the pooled features, each normalised, that the head was trained on.
-            What regions have in common says nothing of their words; None: unknown.
+        adaptation: of the classifier to boxes; None: it reads their pooled features as they are.
     """
 
     classifier: nn.Linear
     classes: torch.Tensor
     trained: torch.Tensor
-    usual: torch.Tensor | None = None
+    adaptation: Adaptation | None = None
 
     @property
     def width(self) -> int:
@@ -63,31 +87,43 @@ class UnseenWords:
         """Words (K, D + M + 1): as far as they are new, less of their embedding, and their mixture
         of classes and head start beside it."""
         words = vocabulary.embedding
-        mixture = (SHARPNESS * words @ self.classes.T).softmax(1)
-        rows = mixture @ self._rows.to(words.device)
-        scaled = WEIGHT * mixture / rows.norm(dim=1, keepdim=True).clamp_min(EPSILON)
+        scaled = WEIGHT * self._mixtures(words)
         head_start = torch.full_like(words[:, :1], HEAD_START)
         novelty = self.novelty(words)[:, None]
         added = novelty * torch.cat([scaled, head_start], dim=1) / SHARE
         believed = (1 - DOUBT * novelty) * words
         return replace(vocabulary, embedding=torch.cat([believed, added], dim=1))
 
-    def widen_regions(self, embedding: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
-        """Regions (N, D + M + 1), for embeddings (N, D) and pooled features (N, P).
+    def widen_regions(self, embedding: torch.Tensor, looks: torch.Tensor) -> torch.Tensor:
+        """Regions (N, D + M + 1), for embeddings (N, D) and looks (N, P + T).
 
         Gradients reach the embeddings.
         """
-        unit = F.normalize(pooled.float(), dim=-1)
-        if self.usual is not None:
-            unit = unit - self.usual.to(unit.device)
-        added = SHARE * F.pad(unit @ self._rows.T, (0, 1), value=1.0)
+        read = self.adaptation(looks) if self.adaptation else looks[:, : self._rows.shape[1]]
+        added = SHARE * F.pad(read @ self._rows.T, (0, 1), value=1.0)
         return torch.cat([F.normalize(embedding.float(), dim=-1), added], dim=1)
+
+    def word_rows(self, words: torch.Tensor) -> torch.Tensor:
+        """Made-up rows (K, P) of the classifier, of length 1, for unit embeddings (K, D)."""
+        return self._mixtures(words) @ self._rows.to(words.device)
+
+    def _mixtures(self, words: torch.Tensor) -> torch.Tensor:
+        """Weights (K, M) of the classes, with which the mixtures of their rows have length 1."""
+        mixture = (SHARPNESS * words @ self.classes.T).softmax(1)
+        length = (mixture @ self._rows.to(words.device)).norm(dim=1, keepdim=True)
+        return torch.as_tensor(mixture / length.clamp_min(EPSILON))
 
     @cached_property
     def _rows(self) -> torch.Tensor:
         """The classifier (M, P), without what all classes share."""
         weight = self.classifier.weight.detach().float()
         return weight - weight.mean(0)
+
+
+def looks_of(pooled: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Looks (N, P + T): pooled features (N, P), each normalised, and the localizer's tokens (N, T),
+    which know a box's shape and its place."""
+    return torch.cat([F.normalize(pooled.float(), dim=-1), tokens.float()], dim=1)
 
 
 def widened(vocabulary: Vocabulary, unseen: UnseenWords | None) -> Vocabulary:
@@ -97,16 +133,16 @@ def widened(vocabulary: Vocabulary, unseen: UnseenWords | None) -> Vocabulary:
 
 def word_cosines(
     embedding: torch.Tensor,
-    pooled: torch.Tensor | None,
+    looks: torch.Tensor | None,
     vocabulary: Vocabulary,
     unseen: UnseenWords | None,
 ) -> torch.Tensor:
     """Cosines (N, K) of embeddings (N, D) with the words, as a model compares them.
 
     Args:
-        pooled: (N, P), where the encoder has it.
+        looks: (N, P + T), where the encoder pools.
         vocabulary: as `widened` gives it.
     """
-    if unseen and pooled is not None:
-        embedding = unseen.widen_regions(embedding, pooled)
+    if unseen and looks is not None:
+        embedding = unseen.widen_regions(embedding, looks)
     return cosines(embedding, vocabulary)

@@ -26,6 +26,7 @@ from regionspot.errors import InputError
 from regionspot.model import build_encoder
 from regionspot.presets import EncoderConfig, ModelConfig
 from regionspot.types import IntArray
+from regionspot.unseen import looks_of
 from regionspot.weights import sha256_by_preset
 from train.datasets import AnnotatedImage
 from train.lazy import Lazy
@@ -59,6 +60,11 @@ class ImageFeatures:
     prior: torch.Tensor | None
     verified: frozenset[str] | None = None
     taught: torch.Tensor | None = None
+
+    @property
+    def looks(self) -> torch.Tensor | None:
+        """(N, P + T) of the pooled features and the tokens, as words unseen in training need."""
+        return None if self.pooled is None else looks_of(self.pooled, self.tokens)
 
     def only(self, rows: Sequence[int]) -> "ImageFeatures":
         """The image with some of its regions."""

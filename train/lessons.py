@@ -87,7 +87,7 @@ def reviewed_lessons(
                 torch.from_numpy(image.corrected),
                 torch.tensor([bool(word) for word in image.predicted]) & (target == UNKNOWN),
                 before,
-                word_cosines(before, given.pooled, vocabulary, unseen).argmax(1),
+                word_cosines(before, given.looks, vocabulary, unseen).argmax(1),
                 torch.zeros(len(target)),
             )
         )
@@ -127,7 +127,7 @@ def replayed_lessons(
         nowhere = torch.zeros(len(target), dtype=torch.bool)
         given = replace(image, names=("",) * len(target))
         before = embed([given], head)[0]
-        said = word_cosines(before, given.pooled, vocabulary, unseen).argmax(1)
+        said = word_cosines(before, given.looks, vocabulary, unseen).argmax(1)
         hold = torch.ones(len(target))
         lessons.append(Lesson(given, target, nowhere, nowhere, before, said, hold))
     return Source(tuple(lessons), vocabulary, unseen)
@@ -211,11 +211,12 @@ def _joined(parts: Sequence[ImageFeatures]) -> ImageFeatures:
         parts[0],
         names=tuple(name for part in parts for name in part.names),
         tokens=torch.cat([part.tokens for part in parts]),
-        pooled=_cat([part.pooled for part in parts]),
-        prior=_cat([part.prior for part in parts]),
+        pooled=cat_known([part.pooled for part in parts]),
+        prior=cat_known([part.prior for part in parts]),
     )
 
 
-def _cat(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+def cat_known(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    """The parts that are known, one below the other; None where none is."""
     there = [part for part in parts if part is not None]
     return torch.cat(there) if there else None

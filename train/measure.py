@@ -55,8 +55,7 @@ def region_cosines(
     found = []
     for image in images:
         batch = collate([image], [torch.arange(len(image.names))], words)
-        pooled = None if batch.pooled is None else batch.pooled[0]
-        cosine = word_cosines(batch.embed(head)[0], pooled, compared, unseen).cpu()
+        cosine = word_cosines(batch.embed(head)[0].cpu(), image.looks, compared, unseen)
         counted = counting.counted(image, range(len(image.names)))
         found.append(cosine.masked_fill(~counted, -torch.inf))
     return found

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from regionspot.errors import InputError
 from regionspot.head import RegionHead
 from regionspot.unseen import word_cosines
-from train.lessons import UNKNOWN, Lesson, Source, batch_of
+from train.lessons import UNKNOWN, Lesson, Source, batch_of, cat_known
 
 OnEpoch = Callable[[int, int], None]
 
@@ -123,13 +123,13 @@ def source_loss(
     batch = batch_of(lessons)
     is_region = ~batch.padding
     regions = F.normalize(batch.embed(head)[is_region].float(), dim=-1)  # (R, D)
-    pooled = None if batch.pooled is None else batch.pooled[is_region]
+    looks = cat_known([lesson.features.looks for lesson in lessons])
     target = torch.cat([lesson.target for lesson in lessons])
     before = torch.cat([lesson.before for lesson in lessons])
     hold = torch.cat([lesson.hold for lesson in lessons])
     distance = 1 - (regions * before).sum(-1)
     logits, earlier = (
-        logit_scale * word_cosines(each, pooled, source.vocabulary, source.unseen)
+        logit_scale * word_cosines(each, looks, source.vocabulary, source.unseen)
         for each in (regions, before)
     )
     divergence = F.kl_div(

@@ -97,8 +97,9 @@ def changed_words(review: Source) -> torch.Tensor:
 
 def _best(head: RegionHead, lesson: Lesson, source: Source) -> torch.Tensor:
     (embedding,) = embed([lesson.features], head)
-    pooled = lesson.features.pooled
-    return word_cosines(embedding, pooled, source.vocabulary, source.unseen).argmax(1)
+    return word_cosines(embedding, lesson.features.looks, source.vocabulary, source.unseen).argmax(
+        1
+    )
 
 
 def _share(counts: Counter[bool]) -> Share:

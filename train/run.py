@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import Progress
-from torch.nn import functional as F
 
 from regionspot.checkpoint import TrainedHead, save_head
 from regionspot.errors import InputError
@@ -18,7 +17,9 @@ from regionspot.model import build_encoder
 from regionspot.presets import ModelConfig
 from regionspot.scoring import Scoring
 from regionspot.types import IntArray, Vocabulary
+from regionspot.unseen import Adaptation
 from regionspot.vocabulary import Words, build_vocabulary
+from train.adaptation import fit_adaptation
 from train.datasets import AnnotatedImage, Dataset, merge_words, open_dataset
 from train.features import FeatureSet, FeatureStore, feature_set
 from train.fit import fit, resolved
@@ -32,8 +33,6 @@ from train.sampling import Sampler, TrainingSet, hold_out, seed_of
 from train.state import STATE, fingerprint
 from train.teachers import taught
 from train.views import AS_IT_IS, parse_view
-
-MOST_FOR_USUAL = 2000  # images
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def train(recipe: Recipe, specs: Sequence[str], places: Places, console: Console
                 head,
                 calibrated(recipe, head, held_out, vocabulary),
                 tuple(words),
-                usual_pooled(training),
+                adapted(recipe.model, training, vocabulary),
             )
             dtype = getattr(torch, recipe.saved_as)
             save_head(places.out, trained, recipe.model, dtype, settings)
@@ -291,19 +290,13 @@ def calibrated(
     return Scoring(recipe.logit_scale, scale, bias)
 
 
-def usual_pooled(sets: Sequence[TrainingSet]) -> torch.Tensor | None:
-    """Mean (P,) of the regions' pooled features, each normalised; None where nothing is pooled.
-
-    Of many images some are read, spread over all data sets.
-    """
-    apart = -(-sum(map(len, sets)) // MOST_FOR_USUAL)
-    units = [
-        F.normalize(image.pooled.float(), dim=-1)
-        for data in sets
-        for image in data.features[::apart]
-        if image.pooled is not None
-    ]
-    return torch.cat(units).mean(0) if units else None
+def adapted(
+    config: ModelConfig, sets: Sequence[TrainingSet], vocabulary: Vocabulary
+) -> Adaptation | None:
+    """What the encoder's own classifier has to be told of the regions, where the model asks it."""
+    encoder = build_encoder(config.encoder, torch.device("cpu"), torch.float32)
+    unseen = encoder.unseen_words(vocabulary.embedding, None)
+    return fit_adaptation(sets, vocabulary, unseen) if unseen else None
 
 
 def used_words(images: Sequence[AnnotatedImage]) -> list[str]:

@@ -90,7 +90,7 @@ class Simulation:
         features = [replace(photo, names=("",) * len(photo.names)) for photo in photos]
         images: list[ReviewedImage] = []
         for photo, embedding in zip(photos, embed(features, self.start.head), strict=True):
-            best = word_cosines(embedding, photo.pooled, asked, self.unseen).argmax(1)
+            best = word_cosines(embedding, photo.looks, asked, self.unseen).argmax(1)
             said = tuple(asked.names[k] for k in best.tolist())
             pairs = list(zip(photo.names, said, strict=True))
             is_touched = any(true != guess and words & {true, guess} for true, guess in pairs)

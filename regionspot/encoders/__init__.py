@@ -8,7 +8,7 @@ import torch
 from regionspot.boxes import FloatArray
 from regionspot.localizers.sam import ImageArray
 from regionspot.types import ImageTokens, PooledRegions
-from regionspot.unseen import UnseenWords
+from regionspot.unseen import Adaptation, UnseenWords
 
 
 class VisionLanguageEncoder(Protocol):
@@ -41,11 +41,13 @@ class VisionLanguageEncoder(Protocol):
     def prior(self, pooled: torch.Tensor) -> torch.Tensor:
         """What the image tower's own classes say of pooled features: (N, P) to (N, D)."""
 
-    def unseen_words(self, trained: torch.Tensor, usual: torch.Tensor | None) -> UnseenWords | None:
+    def unseen_words(
+        self, trained: torch.Tensor, adaptation: Adaptation | None
+    ) -> UnseenWords | None:
         """How words beside the trained ones (S, D) are scored; None: as all others.
 
         Args:
-            usual: (P,) as `TrainedHead.usual`.
+            adaptation: of the image tower's classifier, as `TrainedHead.adaptation`.
         """
 
     def text(self, strings: Sequence[str]) -> torch.Tensor:

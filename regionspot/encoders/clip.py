@@ -13,6 +13,7 @@ from regionspot.errors import InputError
 from regionspot.localizers.sam import ImageArray
 from regionspot.sources import OpenClip
 from regionspot.types import ImageTokens
+from regionspot.unseen import Adaptation
 from regionspot.weights import WEIGHTS, locate
 
 TEXT_BATCH = 256
@@ -85,7 +86,7 @@ class ClipEncoder:
         """CLIP has no classes of its own; `pool` gives nothing to ask this of."""
         raise AssertionError("pool returns None for CLIP")
 
-    def unseen_words(self, trained: torch.Tensor, usual: torch.Tensor | None) -> None:
+    def unseen_words(self, trained: torch.Tensor, adaptation: Adaptation | None) -> None:
         """CLIP has embeddings of all words alike, as in the paper."""
 
     def preprocess(self, images: Sequence[ImageArray]) -> torch.Tensor:

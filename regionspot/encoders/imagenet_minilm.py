@@ -21,7 +21,7 @@ from regionspot.boxes import FloatArray
 from regionspot.localizers.sam import ImageArray
 from regionspot.templates import BARE_NAME
 from regionspot.types import ImageTokens, PooledRegions
-from regionspot.unseen import UnseenWords
+from regionspot.unseen import Adaptation, UnseenWords
 from regionspot.vocabulary import cached_features
 from regionspot.weights import WEIGHTS, locate
 
@@ -133,9 +133,9 @@ class ImagenetMiniLm:
         classes = self.image_tower.classifier(pooled).softmax(-1)
         return torch.as_tensor(classes @ (self._class_words - self._centre))
 
-    def unseen_words(self, trained: torch.Tensor, usual: torch.Tensor | None) -> UnseenWords:
+    def unseen_words(self, trained: torch.Tensor, adaptation: Adaptation | None) -> UnseenWords:
         """Scores of words beside the trained ones (S, 384), from ImageNet's classes."""
-        return UnseenWords(self.image_tower.classifier, self._class_meanings, trained, usual)
+        return UnseenWords(self.image_tower.classifier, self._class_meanings, trained, adaptation)
 
     @cached_property
     def _class_meanings(self) -> torch.Tensor:

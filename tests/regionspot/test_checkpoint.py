@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from regionspot import checkpoint, model
@@ -16,6 +17,7 @@ from regionspot.localizers.sam import SamLocalizer
 from regionspot.model import load_model
 from regionspot.presets import PRESETS, with_token
 from regionspot.scoring import Scoring
+from regionspot.unseen import Adaptation
 from tests.regionspot.factories import (
     CONFIG,
     HEAD,
@@ -107,17 +109,26 @@ def test_nothing_in_a_file_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize(
-    ("scoring", "words", "usual"),
-    [(SCORING, ("cat", "dog"), torch.tensor([0.5, -0.25])), (None, (), None)],
+    ("scoring", "words", "adaptation"),
+    [
+        (SCORING, ("cat", "dog"), Adaptation(torch.ones(5), torch.eye(5)[:, :2], torch.eye(2, 3))),
+        (None, (), None),
+    ],
 )
 def test_our_file_gives_back_what_was_trained(
-    tmp_path: Path, scoring: Scoring | None, words: tuple[str, ...], usual: torch.Tensor | None
+    tmp_path: Path,
+    scoring: Scoring | None,
+    words: tuple[str, ...],
+    adaptation: Adaptation | None,
 ) -> None:
     path, head = tmp_path / "deep" / "x.safetensors", seeded_head()
-    save_head(path, TrainedHead(head, scoring, words, usual), CONFIG)
+    save_head(path, TrainedHead(head, scoring, words, adaptation), CONFIG)
     trained = load_head(path, CONFIG)
     assert (trained.scoring, trained.trained_words) == (scoring, words)
-    torch.testing.assert_close(trained.usual, usual, rtol=0, atol=0)
+    assert (trained.adaptation is None) == (adaptation is None)
+    if trained.adaptation and adaptation:
+        for name, tensor in vars(adaptation).items():
+            assert torch.equal(getattr(trained.adaptation, name), tensor)
     for name, tensor in trained.head.state_dict().items():
         assert torch.equal(tensor, head.state_dict()[name].half().float())
     assert [p.name for p in path.parent.iterdir()] == ["x.safetensors"]
@@ -137,6 +148,15 @@ def test_our_file_fits_only_its_model(
     save_head(tmp_path / "x.safetensors", TrainedHead(seeded_head(), SCORING), CONFIG)
     with pytest.raises(InputError, match=message):
         load_head(tmp_path / "x.safetensors", config)
+
+
+def test_a_part_of_an_adaptation_is_refused(tmp_path: Path) -> None:
+    tensors = seeded_head().state_dict() | {"adaptation.usual": torch.ones(5)}
+    save_head(tmp_path / "x.safetensors", TrainedHead(seeded_head(), SCORING), CONFIG)
+    with safe_open(tmp_path / "x.safetensors", "pt") as file:
+        save_file(tensors, tmp_path / "y.safetensors", file.metadata())
+    with pytest.raises(InputError, match=r"does not fit the head; unknown: adaptation\.usual"):
+        load_head(tmp_path / "y.safetensors", CONFIG)
 
 
 def test_foreign_safetensors_and_missing_files_are_refused(tmp_path: Path) -> None:

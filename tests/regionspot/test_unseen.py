@@ -6,16 +6,16 @@ from torch.nn import functional as F
 
 from regionspot.scoring import cosines
 from regionspot.types import Vocabulary
-from regionspot.unseen import UnseenWords
+from regionspot.unseen import Adaptation, UnseenWords
 
 WIDTH, CHANNELS = 8, 6
 TRAINED, CLASSES = torch.eye(WIDTH)[:2], torch.eye(WIDTH)[2:5]
 
 
-def unseen(usual: torch.Tensor | None = None) -> UnseenWords:
+def unseen(adaptation: Adaptation | None = None) -> UnseenWords:
     classifier = nn.Linear(CHANNELS, len(CLASSES), bias=False)
     classifier.weight.data = torch.eye(CHANNELS)[: len(CLASSES)]
-    return UnseenWords(classifier, CLASSES, TRAINED, usual)
+    return UnseenWords(classifier, CLASSES, TRAINED, adaptation)
 
 
 def words(embedding: torch.Tensor) -> Vocabulary:
@@ -24,10 +24,12 @@ def words(embedding: torch.Tensor) -> Vocabulary:
 
 
 def test_trained_words_are_scored_as_before() -> None:
-    regions, pooled = torch.randn(4, WIDTH), torch.randn(4, CHANNELS)
+    generator = torch.Generator().manual_seed(0)
+    regions = torch.randn(4, WIDTH, generator=generator)
+    looks = F.normalize(torch.randn(4, CHANNELS, generator=generator), dim=-1)
     vocabulary = words(TRAINED)
     widened = unseen().widen_words(vocabulary)
-    found = cosines(unseen().widen_regions(regions, pooled), widened)
+    found = cosines(unseen().widen_regions(regions, looks), widened)
     torch.testing.assert_close(found, cosines(regions, vocabulary), rtol=2e-4, atol=2e-4)
 
 
@@ -47,7 +49,8 @@ def test_what_all_regions_show_speaks_for_no_word() -> None:
     usual = 0.9 * F.one_hot(torch.tensor(0), CHANNELS).float()
     seen = F.normalize(torch.tensor([[0.8, 0.6, 0, 0, 0, 0]]), dim=-1)
     classes = words(CLASSES)
-    plain, apart = unseen(), unseen(usual)
+    nothing = torch.zeros(CHANNELS, 1), torch.zeros(1, CHANNELS)
+    plain, apart = unseen(), unseen(Adaptation(usual, *nothing))
     region = torch.zeros(1, WIDTH)
     for known, best in ((plain, 0), (apart, 1)):
         found = cosines(known.widen_regions(region, seen), known.widen_words(classes))

@@ -1,14 +1,12 @@
-"""What a training is made of: the data sets it is told, and what their regions have in common."""
-
-from dataclasses import replace
+"""What a training is made of: the data sets that it is told, and what its checkpoint holds."""
 
 import pytest
-import torch
-from torch.nn import functional as F
 
 from regionspot.errors import InputError
-from tests.train.factories import images, training_set
-from train.run import parse_specs, usual_pooled
+from regionspot.presets import preset
+from tests.regionspot.factories import small_encoder
+from tests.train.factories import images, training_set, vocabulary
+from train.run import adapted, parse_specs
 
 
 def test_data_sets_have_ratios_or_none_has() -> None:
@@ -24,18 +22,7 @@ def test_data_sets_have_ratios_or_none_has() -> None:
             parse_specs(specs)
 
 
-def test_what_regions_have_in_common_is_their_mean(monkeypatch: pytest.MonkeyPatch) -> None:
-    sets = [training_set(images(4)), training_set(images(6))]
-    pooled = [image.pooled for data in sets for image in data.features if image.pooled is not None]
-    everything = F.normalize(torch.cat(pooled), dim=-1).mean(0)
-    usual = usual_pooled(sets)
-    torch.testing.assert_close(usual, everything)
-    monkeypatch.setattr("train.run.MOST_FOR_USUAL", 5)
-    first = [image.pooled for data in sets for image in data.features[::2]]
-    some = F.normalize(torch.cat([each for each in first if each is not None]), dim=-1).mean(0)
-    torch.testing.assert_close(usual_pooled(sets), some)
-
-
-def test_towers_that_pool_nothing_have_nothing_in_common() -> None:
-    bare = [replace(image, pooled=None) for image in images(3)]
-    assert usual_pooled([training_set(bare)]) is None
+def test_clip_compares_all_words_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its checkpoints say nothing of a classifier."""
+    monkeypatch.setattr("train.run.build_encoder", lambda *_: small_encoder())
+    assert adapted(preset("bb"), [training_set(images(3))], vocabulary()) is None

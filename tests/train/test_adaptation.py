@@ -1,0 +1,94 @@
+"""What the tower's classifier is told of boxes, learned on some words, holds for others."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from regionspot.types import Vocabulary
+from regionspot.unseen import UnseenWords
+from tests.train.factories import training_set
+from train.adaptation import fit_adaptation
+from train.features import ImageFeatures
+
+KINDS = ("cat", "dog", "cup", "kite")
+CHANNELS = len(KINDS) + 2
+EMBEDDINGS = torch.eye(8)[: len(KINDS)]
+
+
+def vocabulary(words: tuple[str, ...]) -> Vocabulary:
+    return Vocabulary(words, EMBEDDINGS[[KINDS.index(word) for word in words]])
+
+
+def classifier_of(words: tuple[str, ...]) -> UnseenWords:
+    """It knows all kinds; the head was trained on some."""
+    classifier = nn.Linear(CHANNELS, len(KINDS), bias=False)
+    classifier.weight.data = torch.eye(CHANNELS)[: len(KINDS)]
+    return UnseenWords(classifier, EMBEDDINGS, vocabulary(words).embedding)
+
+
+def photos(kinds: tuple[str, ...], count: int, seed: int) -> list[ImageFeatures]:
+    """The farther away a thing is, the more it looks like a cup. A token knows how far."""
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for _ in range(count):
+        far = torch.rand(len(kinds), generator=generator)
+        pooled = torch.eye(CHANNELS)[[KINDS.index(kind) for kind in kinds]]
+        pooled[:, KINDS.index("cup")] += 1.5 * far
+        pooled += 0.1 * torch.randn(pooled.shape, generator=generator)
+        tokens = torch.stack([far, 1 - far, torch.rand(len(kinds), generator=generator)], dim=1)
+        made.append(ImageFeatures(kinds, tokens, torch.zeros(1, 1), pooled, None))
+    return made
+
+
+def share_right(unseen: UnseenWords, images: list[ImageFeatures]) -> float:
+    """Of all kinds, as if none had been trained on."""
+    looks = torch.cat([image.looks for image in images if image.looks is not None])
+    read = unseen.adaptation(looks) if unseen.adaptation else looks[:, :CHANNELS]
+    said = (read @ unseen.word_rows(EMBEDDINGS).T).argmax(1)
+    names = [name for image in images for name in image.names]
+    return sum(KINDS[k] == name for k, name in zip(said.tolist(), names, strict=True)) / len(names)
+
+
+def test_what_is_learned_on_some_words_helps_another() -> None:
+    trained = KINDS[:3]
+    plain = classifier_of(trained)
+    data = training_set(photos(trained, 60, seed=0), trained)
+    adapted = replace(plain, adaptation=fit_adaptation([data], vocabulary(trained), plain))
+    for kinds in (trained, ("kite",)):
+        others = photos(kinds, 100, seed=1)
+        assert share_right(plain, others) < 0.8
+        assert share_right(adapted, others) > 0.95
+
+
+def test_what_nobody_checked_for_teaches_nothing() -> None:
+    """Where only a region's own word was verified, no score can be wrong."""
+    trained = KINDS[:3]
+    checked = [
+        replace(photo, verified=frozenset([kind]))
+        for kind in trained
+        for photo in photos((kind,), 5, seed=0)
+    ]
+    plain = classifier_of(trained)
+    found = fit_adaptation([training_set(checked, trained)], vocabulary(trained), plain)
+    assert not found.reading.any()
+
+
+def test_what_regions_have_in_common_is_their_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = KINDS[:3]
+    halves = photos(trained, 4, seed=0), photos(trained, 6, seed=1)
+    sets = [training_set(half, trained) for half in halves]
+
+    def usual() -> torch.Tensor:
+        return fit_adaptation(sets, vocabulary(trained), classifier_of(trained)).usual
+
+    def mean(*images: ImageFeatures) -> torch.Tensor:
+        pooled = torch.cat([image.pooled for image in images if image.pooled is not None])
+        tokens = torch.cat([image.tokens for image in images])
+        return torch.cat([F.normalize(pooled, dim=-1), tokens], dim=1).mean(0)
+
+    torch.testing.assert_close(usual(), mean(*halves[0], *halves[1]))
+    monkeypatch.setattr("train.adaptation.MOST_IMAGES", 5)
+    torch.testing.assert_close(usual(), mean(*halves[0][::2], *halves[1][::2]))
