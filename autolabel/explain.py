@@ -104,7 +104,7 @@ def explain_regions(
     regions, attention = attended(model, image, boxes)
     cosine = cosines(regions.embedding, vocabulary)
     shares, order = word_shares(cosine, model.scoring).topk(min(BEST_WORDS, len(vocabulary)))
-    present = presence_of(cosine, model.scoring).gather(1, order[:, :1])[:, 0]
+    present = presence_of(cosine, vocabulary, model.scoring).gather(1, order[:, :1])[:, 0]
     maps, class_token = attention.map.mean(0), attention.class_token.mean(0)
     return [
         Explanation(

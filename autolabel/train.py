@@ -159,7 +159,10 @@ def train_from_review(request: TrainRequest, reporter: Reporter) -> Trained:
         request.settings,
         reporter.at,
     )
-    save_head(out, dataclasses.replace(start.trained, head=outcome.head), start.config)
+    taught = outcome.taught
+    adaptation = taught.unseen.adaptation if taught.unseen else None
+    trained = dataclasses.replace(start.trained, head=taught.head, adaptation=adaptation)
+    save_head(out, trained, start.config)
     write_provenance(out, request, review, start, corrections, outcome)
     return Trained(out, corrections, outcome)
 

@@ -92,7 +92,7 @@ def label_regions(
         score=best[:, 0].numpy(),
         runner_up=order[:, -1].numpy(),
         margin=(best[:, 0] - second).numpy(),
-        presence=presence(cosine, scoring).gather(1, class_id)[:, 0].numpy(),
+        presence=presence(cosine, vocabulary, scoring).gather(1, class_id)[:, 0].numpy(),
         names=vocabulary.names,
         masks=regions.masks,
         mask_iou=regions.mask_iou,

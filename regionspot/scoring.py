@@ -38,6 +38,8 @@ def word_shares(cosine: torch.Tensor, scoring: Scoring) -> torch.Tensor:
     return (cosine * scoring.logit_scale).softmax(-1)
 
 
-def presence(cosine: torch.Tensor, scoring: Scoring) -> torch.Tensor:
-    """Sigmoid of each cosine alone, which does not depend on the other words asked for."""
+def presence(cosine: torch.Tensor, vocabulary: Vocabulary, scoring: Scoring) -> torch.Tensor:
+    """Sigmoid of each cosine (N, K) alone, which does not depend on the other words asked for."""
+    if vocabulary.head_start is not None:
+        cosine = cosine - vocabulary.head_start.to(cosine.device)
     return torch.sigmoid(cosine * scoring.presence_scale + scoring.presence_bias)

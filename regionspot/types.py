@@ -130,11 +130,14 @@ class Vocabulary:
         names: K words, in the person's order.
         embedding: (K, D) float32, L2-normalised, save for what a model adds for unseen words.
         synonyms: for each name, all the strings that were averaged into it.
+        head_start: (K,) what is added to the cosines of words so that they are chosen as often as
+            they should be; it says nothing of their presence. None: nothing.
     """
 
     names: tuple[str, ...]
     embedding: torch.Tensor
     synonyms: tuple[tuple[str, ...], ...] = ()
+    head_start: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         if not self.names:

@@ -39,21 +39,33 @@ class Adaptation:
     Attributes:
         usual: (P + T,) the mean look of the regions that a head was trained on. What regions have
             in common says nothing of their words.
-        reading: (P + T, R), of a region's look less that mean, and
-        directions: (R, P): their product is added to its pooled feature.
+        scale: (P + T,) what a look, less that mean, is multiplied with before it is read.
+        reading: (P + T, R), how far that moves a region in some
+        directions: (R, P) of the pooled features.
     """
 
     usual: torch.Tensor
+    scale: torch.Tensor
     reading: torch.Tensor
     directions: torch.Tensor
 
     def __call__(self, looks: torch.Tensor) -> torch.Tensor:
         """What the classifier reads (N, P), of looks (N, P + T)."""
-        usual, reading, directions = (
-            each.to(looks.device) for each in (self.usual, self.reading, self.directions)
+        told = self.scaled(looks) @ self.reading.to(looks.device)
+        apart = (looks - self.usual.to(looks.device))[:, : self.directions.shape[1]]
+        return apart + told @ self.directions.to(looks.device)
+
+    def scaled(self, looks: torch.Tensor) -> torch.Tensor:
+        """What is read (N, P + T) of looks of the same shape."""
+        return (looks - self.usual.to(looks.device)) * self.scale.to(looks.device)
+
+    def told_more(self, reading: torch.Tensor, directions: torch.Tensor) -> "Adaptation":
+        """With what is read in some directions more."""
+        return replace(
+            self,
+            reading=torch.cat([self.reading, reading], dim=1),
+            directions=torch.cat([self.directions, directions]),
         )
-        apart = looks - usual
-        return apart[:, : directions.shape[1]] + apart @ reading @ directions
 
 
 @dataclass(frozen=True)
@@ -88,11 +100,12 @@ class UnseenWords:
         of classes and head start beside it."""
         words = vocabulary.embedding
         scaled = WEIGHT * self._mixtures(words)
-        head_start = torch.full_like(words[:, :1], HEAD_START)
         novelty = self.novelty(words)[:, None]
-        added = novelty * torch.cat([scaled, head_start], dim=1) / SHARE
+        head_start = HEAD_START * novelty
+        added = torch.cat([novelty * scaled, head_start], dim=1) / SHARE
         believed = (1 - DOUBT * novelty) * words
-        return replace(vocabulary, embedding=torch.cat([believed, added], dim=1))
+        embedding = torch.cat([believed, added], dim=1)
+        return replace(vocabulary, embedding=embedding, head_start=head_start[:, 0])
 
     def widen_regions(self, embedding: torch.Tensor, looks: torch.Tensor) -> torch.Tensor:
         """Regions (N, D + M + 1), for embeddings (N, D) and looks (N, P + T).
@@ -102,6 +115,11 @@ class UnseenWords:
         read = self.adaptation(looks) if self.adaptation else looks[:, : self._rows.shape[1]]
         added = SHARE * F.pad(read @ self._rows.T, (0, 1), value=1.0)
         return torch.cat([F.normalize(embedding.float(), dim=-1), added], dim=1)
+
+    def scored_rows(self, vocabulary: Vocabulary) -> torch.Tensor:
+        """Rows (K, P) that a region's features are multiplied with, for widened words; of a trained
+        word, zeros."""
+        return SHARE * vocabulary.embedding[:, -self.width : -1] @ self._rows
 
     def word_rows(self, words: torch.Tensor) -> torch.Tensor:
         """Made-up rows (K, P) of the classifier, of length 1, for unit embeddings (K, D)."""

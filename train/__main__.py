@@ -17,12 +17,13 @@ from regionspot.checkpoint import load_head
 from regionspot.errors import InputError
 from regionspot.model import SHIPPED, build_encoder, unseen_words
 from regionspot.presets import ModelConfig, preset
+from regionspot.unseen import widened
 from train import recipes
 from train.ablations import ablate, as_markdown, plain_recipe
 from train.datasets import AnnotatedImage, known_words, listed_words, load_coco, open_dataset
 from train.datasets.registry import READERS
 from train.features import ImageFeatures, feature_set
-from train.measure import boxes_of, region_cosines, top_k
+from train.measure import boxes_of, mean_presence, region_cosines, top_k
 from train.progress import extract_sets, extract_with_progress
 from train.recipes import override
 from train.review import ReviewSettings
@@ -35,6 +36,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 console = Console()
 
 CORES = os.cpu_count() or 1
+TABLE_WIDTH = 100  # of figures and their intervals; a file has no width of its own
 FEATURES, RUNS, HEAD = Path(".work/features"), Path(".work/train"), "head.safetensors"
 
 Cache = Annotated[Path, typer.Option(help="Where features are kept.")]
@@ -176,14 +178,17 @@ def measure(
         ),
     ] = None,
 ) -> None:
-    """Top-1 and top-5 on the given boxes of data sets, with 95% intervals over images."""
+    """Top-1 and top-5 on the given boxes of data sets, with 95% intervals over images.
+
+    Beside them the mean presence of the best word, which is top-1 where it is calibrated.
+    """
     config = preset("mini")
     trained = load_head(checkpoint, config)
     encoder = build_encoder(config.encoder, torch.device("cpu"), torch.float32)
     unseen = unseen_words(encoder, trained, config.encoder.templates)
-    table = Table(
-        "data", "images", "boxes", "words", "top-1 %", "top-5 %", box=None, pad_edge=False
-    )
+    scoring = trained.scored_beside(encoder.logit_scale)
+    columns = "data", "images", "boxes", "words", "top-1 %", "top-5 %", "presence %"
+    table = Table(*columns, box=None, pad_edge=False)
     for folder in data:
         images = load_coco(folder)
         groups = listed_words(folder)
@@ -194,15 +199,19 @@ def measure(
             for name in (groups if listed else used_words(images))
         }
         vocabulary = embed_words(config, words)
+        compared = widened(vocabulary, unseen)
         found = region_cosines(trained.head, features, vocabulary, unseen)
         rows = {folder.name: (found, features)}
         for name, part in parts.items():
             rows[f"{folder.name}: {name}"] = boxes_of(found, features, part)
         for name, (cosines, measured) in rows.items():
             boxes = sum(len(image.names) for image in measured)
-            best = [top_k(cosines, measured, vocabulary, k) if boxes else "none" for k in (1, 5)]
-            table.add_row(name, *map(str, (len(measured), boxes, len(vocabulary), *best)))
-    console.print(table)
+            figures = ["none"] * 3
+            if boxes:
+                figures = [str(top_k(cosines, measured, vocabulary, k)) for k in (1, 5)]
+                figures.append(f"{mean_presence(cosines, compared, scoring):.1f}")
+            table.add_row(name, *map(str, (len(measured), boxes, len(vocabulary))), *figures)
+    Console(width=max(console.width, TABLE_WIDTH)).print(table)
 
 
 @app.command()

@@ -8,7 +8,7 @@ as in Romera-Paredes & Torr 2015, "An embarrassingly simple approach to zero-sho
 Axes: N regions, S trained words, P pooled channels, T token width, R directions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -40,32 +40,48 @@ def fit_adaptation(
     """
     looks, target, counted = _regions(sets, vocabulary)
     rows = unseen.word_rows(vocabulary.embedding)
+    start = _nothing_told(looks, rows.shape[1])
     directions = torch.linalg.svd(rows, full_matrices=False).Vh  # no other can change the loss
-    channels = rows.shape[1]
-    usual, length = looks.mean(0), torch.ones(looks.shape[1])
-    deviation = looks[:, channels:].std(0, correction=0).clamp_min(EPSILON)
-    length[channels:] = TOKEN_LENGTH / (len(deviation) ** 0.5 * deviation)
-
-    apart = looks - usual
-    plain, along = apart[:, :channels] @ rows.T, directions @ rows.T
-    apart = apart * length
+    plain, along, read = start(looks) @ rows.T, directions @ rows.T, start.scaled(looks)
     weights = word_weights(sets, vocabulary, balance=1.0)
     total = weights[target].sum()
-    reading = torch.zeros(looks.shape[1], len(directions), requires_grad=True)
+
+    def loss(reading: torch.Tensor) -> torch.Tensor:
+        logits = LOGIT_SCALE * (plain + read @ reading @ along)
+        return softmax_loss(logits, target, counted, weights, smoothing=0.0).sum() / total
+
+    return start.told_more(fit_reading(looks.shape[1], directions, loss), directions)
+
+
+def fit_reading(
+    width: int, directions: torch.Tensor, loss: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """The reading (P + T, R) of the least loss and squares, for directions (R, P)."""
+    reading = torch.zeros(width, len(directions), requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [reading], max_iter=ITERATIONS, history_size=20, line_search_fn="strong_wolfe"
     )
 
-    def loss() -> torch.Tensor:
+    def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        logits = LOGIT_SCALE * (plain + apart @ reading @ along)
-        wrong = softmax_loss(logits, target, counted, weights, smoothing=0.0).sum() / total
-        value = wrong + SHRINK * reading.square().sum()
+        value = loss(reading) + SHRINK * reading.square().sum()
         torch.autograd.backward(value)
         return value
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return Adaptation(usual, length[:, None] * reading.detach(), directions)
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return reading.detach()
+
+
+def _nothing_told(looks: torch.Tensor, channels: int) -> Adaptation:
+    """The mean and the sizes of looks (N, P + T) alone."""
+    deviation = looks[:, channels:].std(0, correction=0).clamp_min(EPSILON)
+    of_tokens = TOKEN_LENGTH / (len(deviation) ** 0.5 * deviation)
+    return Adaptation(
+        looks.mean(0),
+        torch.cat([torch.ones(channels), of_tokens]),
+        torch.zeros(looks.shape[1], 0),
+        torch.zeros(0, channels),
+    )
 
 
 def _regions(

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from regionspot.head import RegionHead
+from regionspot.scoring import Scoring, presence
 from regionspot.types import Vocabulary
 from regionspot.unseen import UnseenWords, widened, word_cosines
 from train.features import ImageFeatures
@@ -110,6 +111,15 @@ def top_k(
     """Share of boxes whose own word is among the k best, from cosines (N, K) an image."""
     boxes = np.array([len(image.names) for image in images], np.float64)
     return share_of(hits(found, images, vocabulary, k), boxes)
+
+
+def mean_presence(found: Sequence[torch.Tensor], vocabulary: Vocabulary, scoring: Scoring) -> float:
+    """Mean presence of the best word, in percent, from cosines (N, K) an image.
+
+    Where presence is calibrated, it is the share of boxes whose own word is the best.
+    """
+    best = [presence(c, vocabulary, scoring).gather(1, c.argmax(1, keepdim=True)) for c in found]
+    return 100 * float(torch.cat(best).mean())
 
 
 def calibrate_presence(

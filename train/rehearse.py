@@ -7,23 +7,37 @@ from functools import partial
 import torch
 
 from regionspot.head import RegionHead
+from regionspot.unseen import UnseenWords
 from train.lessons import UNKNOWN, Lesson, Source, held
 from train.review import OnEpoch, ReviewSettings, fine_tune
+from train.review_adaptation import adapted_to_review
 from train.review_figures import Figures, changed_words, measure
 
 OnStep = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
+class Taught:
+    """What was fine-tuned on a review.
+
+    Attributes:
+        unseen: how words are scored that the head was not trained on; None: as all others.
+    """
+
+    head: RegionHead
+    unseen: UnseenWords | None
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """A head that was trained on the whole review.
+    """What was fine-tuned on the whole review.
 
     Attributes:
         held_out: images with corrections that the figures are of, and that the rehearsal was
             trained without; 0 where there were too few: the figures are of what was trained on.
     """
 
-    head: RegionHead
+    taught: Taught
     held_out: int
     before: Figures
     after: Figures
@@ -45,13 +59,13 @@ def train_and_measure(
     """
     changed = changed_words(review)
 
-    def tuned(what: str, review: Source, others: Sequence[Source]) -> RegionHead:
+    def tuned(what: str, review: Source, others: Sequence[Source]) -> Taught:
         return teach(start, review, others, logit_scale, settings, partial(on_step, what))
 
     corrected = sum(bool(lesson.corrected.any()) for lesson in review.lessons)
     if corrected < settings.held_out_from:
-        head = tuned("training", review, replays)
-        return Outcome(head, 0, *_compared(start, head, review, replays, changed))
+        taught = tuned("training", review, replays)
+        return Outcome(taught, 0, *_compared(start, taught, review, replays, changed))
     training, apart = split(review, settings)
     parts = [split(source, settings) for source in replays]
     rehearsed = tuned("rehearsal", training, [kept for kept, _ in parts])
@@ -68,22 +82,26 @@ def teach(
     logit_scale: float,
     settings: ReviewSettings,
     on_step: OnEpoch = lambda done, total: None,
-) -> RegionHead:
+) -> Taught:
     """Fine-tune on a review, held to what the head said of all that a person did not judge."""
-    sources = by_touch(held(review.lessons, review.vocabulary), review)
-    return fine_tune(start, [*sources, *replays], logit_scale, settings, on_step)
+    sources = [*by_touch(held(review.lessons, review.vocabulary), review), *replays]
+    head = fine_tune(start, sources, logit_scale, settings, on_step)
+    if not review.unseen:
+        return Taught(head, None)
+    return Taught(head, adapted_to_review(review.unseen, head, sources, logit_scale, settings))
 
 
 def _compared(
     start: RegionHead,
-    head: RegionHead,
+    taught: Taught,
     review: Source,
     replays: Sequence[Source],
     changed: torch.Tensor,
 ) -> tuple[Figures, Figures]:
     """Figures before and after."""
     before = measure(start, review, replays, changed)
-    return before, measure(head, review, replays, changed)
+    review, *replays = (replace(each, unseen=taught.unseen) for each in (review, *replays))
+    return before, measure(taught.head, review, replays, changed)
 
 
 def by_touch(lessons: Sequence[Lesson], source: Source) -> tuple[Source, Source]:

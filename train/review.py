@@ -37,7 +37,8 @@ class ReviewSettings:
         label_smoothing: of the cross-entropy.
         balance: a word's weight is its count to the power of minus this.
         hold: weight of the distance from the earlier embeddings.
-        hold_words: weight of the divergence from the earlier shares of the words.
+        hold_words: weight of the divergence from the earlier shares of the words,
+        hold_new_words: and where the image tower's classifier is adapted.
         held_out: share of the images of each kind that the figures are measured on.
         held_out_from: corrected images from which on some are held out for that.
     """
@@ -54,6 +55,7 @@ class ReviewSettings:
     balance: float = 0.5
     hold: float = 10.0
     hold_words: float = 10.0
+    hold_new_words: float = 1.0
     held_out: float = 0.25
     held_out_from: int = 8
 
@@ -132,10 +134,7 @@ def source_loss(
         logit_scale * word_cosines(each, looks, source.vocabulary, source.unseen)
         for each in (regions, before)
     )
-    divergence = F.kl_div(
-        logits.log_softmax(-1), earlier.log_softmax(-1), reduction="none", log_target=True
-    ).sum(-1)
-    apart = settings.hold * distance + settings.hold_words * divergence
+    apart = settings.hold * distance + settings.hold_words * divergence(logits, earlier)
     loss = (hold * apart).sum() / hold.sum().clamp(min=1)
     taught = target != UNKNOWN
     if taught.any():
@@ -143,6 +142,13 @@ def source_loss(
             logits[taught], target[taught], weights, label_smoothing=settings.label_smoothing
         )
     return loss
+
+
+def divergence(logits: torch.Tensor, earlier: torch.Tensor) -> torch.Tensor:
+    """(R,) of the earlier shares of the words from those of now, for logits (R, K)."""
+    return F.kl_div(
+        logits.log_softmax(-1), earlier.log_softmax(-1), reduction="none", log_target=True
+    ).sum(-1)
 
 
 def word_weights(source: Source, balance: float) -> torch.Tensor:

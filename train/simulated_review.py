@@ -10,14 +10,13 @@ import numpy as np
 
 from integrations.review import ReviewedImage
 from regionspot.checkpoint import TrainedHead
-from regionspot.head import RegionHead
 from regionspot.types import Vocabulary
 from regionspot.unseen import UnseenWords, widened, word_cosines
 from train.features import ImageFeatures
 from train.lessons import Source, embed, replayed_lessons, reviewed_lessons
 from train.measure import boxes_of, hits, region_cosines
 from train.monitor import chosen_words
-from train.rehearse import teach
+from train.rehearse import Taught, teach
 from train.review import ReviewSettings
 from train.review_figures import Share
 from train.sampling import TrainingSet
@@ -78,9 +77,9 @@ class Simulation:
         corrected = self._corrected(words)
         replayed = self._replayed(replay, drawn)
         corrections = sum(int(lesson.corrected.sum()) for lesson in corrected.lessons)
-        head = self.start.head
-        taught = teach(head, corrected, [replayed], self.logit_scale, settings)
-        return Effect(corrections, self._shares(head, words), self._shares(taught, words))
+        start = Taught(self.start.head, self.unseen)
+        taught = teach(start.head, corrected, [replayed], self.logit_scale, settings)
+        return Effect(corrections, self._shares(start, words), self._shares(taught, words))
 
     def _corrected(self, words: set[str]) -> Source:
         """In an image with a mistake about the words, the person judges each region that is of one
@@ -114,8 +113,8 @@ class Simulation:
         asked = widened(chosen_words(self.vocabulary, words), self.unseen)
         return replayed_lessons(images, self.start.head, asked, self.unseen)
 
-    def _shares(self, head: RegionHead, words: set[str]) -> dict[str, Share]:
-        found = region_cosines(head, self.tested, self.vocabulary, self.unseen)
+    def _shares(self, taught: Taught, words: set[str]) -> dict[str, Share]:
+        found = region_cosines(taught.head, self.tested, self.vocabulary, taught.unseen)
         others = set(self.vocabulary.names) - words
         known = self._trained_words
         shares = {}

@@ -111,7 +111,11 @@ def test_nothing_in_a_file_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("scoring", "words", "adaptation"),
     [
-        (SCORING, ("cat", "dog"), Adaptation(torch.ones(5), torch.eye(5)[:, :2], torch.eye(2, 3))),
+        (
+            SCORING,
+            ("cat", "dog"),
+            Adaptation(torch.ones(5), torch.zeros(5), torch.eye(5)[:, :2], torch.eye(2, 3)),
+        ),
         (None, (), None),
     ],
 )

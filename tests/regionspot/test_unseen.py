@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from regionspot.scoring import cosines
+from regionspot.scoring import Scoring, cosines, presence
 from regionspot.types import Vocabulary
 from regionspot.unseen import Adaptation, UnseenWords
 
@@ -44,12 +44,23 @@ def test_a_new_word_is_found_by_the_class_of_its_name() -> None:
     assert found.argmax() == 2 + 1
 
 
+def test_a_head_start_says_nothing_of_presence() -> None:
+    scoring = Scoring(logit_scale=20, presence_scale=10, presence_bias=-4)
+    widened = unseen().widen_words(words(CLASSES))
+    assert widened.head_start is not None
+    nothing = unseen().widen_regions(TRAINED[:1], torch.zeros(1, CHANNELS))
+    cosine = cosines(nothing, widened)
+    torch.testing.assert_close(cosine[0], widened.head_start, rtol=2e-4, atol=2e-4)
+    expected = torch.full((1, len(CLASSES)), torch.sigmoid(torch.tensor(-4.0)).item())
+    torch.testing.assert_close(presence(cosine, widened, scoring), expected, rtol=2e-3, atol=2e-4)
+
+
 def test_what_all_regions_show_speaks_for_no_word() -> None:
     """Every region looks most like the first class; what sets this one apart is the second."""
     usual = 0.9 * F.one_hot(torch.tensor(0), CHANNELS).float()
     seen = F.normalize(torch.tensor([[0.8, 0.6, 0, 0, 0, 0]]), dim=-1)
     classes = words(CLASSES)
-    nothing = torch.zeros(CHANNELS, 1), torch.zeros(1, CHANNELS)
+    nothing = torch.ones(CHANNELS), torch.zeros(CHANNELS, 0), torch.zeros(0, CHANNELS)
     plain, apart = unseen(), unseen(Adaptation(usual, *nothing))
     region = torch.zeros(1, WIDTH)
     for known, best in ((plain, 0), (apart, 1)):

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from regionspot.head import RegionHead
+from regionspot.scoring import Scoring
 from tests.train.factories import image, images, small_model, vocabulary
-from train.measure import boxes_of, calibrate_presence, region_cosines, top_k
+from train.measure import boxes_of, calibrate_presence, mean_presence, region_cosines, top_k
 
 
 def test_presence_says_how_often_the_best_word_is_right() -> None:
@@ -21,6 +22,8 @@ def test_presence_says_how_often_the_best_word_is_right() -> None:
     said = torch.sigmoid(scale * cosine + bias)
     assert said.mean().item() == pytest.approx(is_right.float().mean().item(), abs=0.01)
     assert scale == pytest.approx(8, rel=0.3)
+    told = mean_presence(found, vocabulary(), Scoring(20, scale, bias))
+    assert told == pytest.approx(100 * said.mean().item())
 
 
 def test_the_interval_holds_the_value() -> None:
