@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from integrations.words import read_words
 from regionspot.checkpoint import load_head
 from regionspot.errors import InputError
 from regionspot.model import SHIPPED, build_encoder, unseen_words
@@ -23,6 +24,7 @@ from train.ablations import ablate, as_markdown, plain_recipe
 from train.datasets import AnnotatedImage, known_words, listed_words, load_coco, open_dataset
 from train.datasets.registry import READERS
 from train.features import ImageFeatures, feature_set
+from train.left_out import leave_out, mean_of
 from train.measure import boxes_of, mean_presence, region_cosines, top_k
 from train.progress import extract_sets, extract_with_progress
 from train.recipes import override
@@ -235,6 +237,38 @@ def ablations(
     seeds = seed or [0]
     rows = ablate(plain_recipe(), training, load_coco(test), features_of, seeds, on_head)
     typer.echo(as_markdown(rows))
+
+
+@app.command()
+def left_out(
+    data: Annotated[Path, typer.Option(help="Folder to train on, like --data of mini.")],
+    parts: Annotated[int, typer.Option(min=2, help="In which the words are dealt.")] = 4,
+    beside: Annotated[
+        Path | None, typer.Option(help="A file of words, one a line, that no box bears.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes of each training.")] = 4,
+    cache: Cache = FEATURES,
+    workers: Workers = CORES,
+) -> None:
+    """How words are found that the head was not trained on, and what they cost the others.
+
+    Each part of the words is left out of a training of its own, without teachers, and measured
+    among all words on the images that `mini` holds out.
+    """
+    recipe = replace(recipes.mini(), teachers=0, epochs=epochs)
+    features = extract_with_progress(recipe.model, load_coco(data), cache, workers)
+    names = [image.names for image in features]
+    words = tuple(sorted({name for each in names for name in each}))
+    every = TrainingSet(short_name(str(data)), features, names, words)
+    others = read_words(beside).names if beside else ()
+    found = leave_out(recipe, every, parts, others, lambda part: console.print(", ".join(part)))
+    columns = "part", "words", "boxes", "top-1 %", "top-5 %", "log loss"
+    table = Table(*columns, box=None, pad_edge=False)
+    for number, part in [*enumerate(found, 1), ("mean", mean_of(found))]:
+        for group, each in (("left out", part.left_out), ("trained", part.trained)):
+            figures = f"{each.top_1:.1f}", f"{each.top_5:.1f}", f"{each.log_loss:.3f}"
+            table.add_row(str(number), group, str(each.boxes), *figures)
+    console.print(table)
 
 
 @app.command()
