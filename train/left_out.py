@@ -9,7 +9,7 @@ like these.
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -125,9 +125,8 @@ def mean_of(parts: Sequence[Part]) -> Part:
         rows = torch.tensor([[each.top_1, each.top_5, each.log_loss] for each in found])
         return Found(sum(each.boxes for each in found), *rows.nanmean(0).tolist())
 
-    return replace(
-        parts[0],
-        words=tuple(word for part in parts for word in part.words),
-        left_out=mean([part.left_out for part in parts]),
-        trained=mean([part.trained for part in parts]),
+    return Part(
+        tuple(word for part in parts for word in part.words),
+        mean([part.left_out for part in parts]),
+        mean([part.trained for part in parts]),
     )

@@ -2,7 +2,7 @@
 
 What it is told of boxes is fitted once more: the words that a person gave shall be the best, and
 the other regions' shares of the words shall stay as they were. Only words that the head was not
-trained on can move; the head itself learns the others.
+trained on can move; the head, which was fine-tuned before, alone has learned the others.
 
 Axes: N regions, K words, P pooled channels, T token width, R directions.
 """
