@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from integrations.files import path_inside
-from integrations.formats.json_writer import Tally
-from integrations.formats.labels import LabelledImage
+from integrations.annotations import LabelledImage
+from integrations.formats.coco_writer import Tally
 from integrations.formats.registry import Format, format_named, write_folder
 from integrations.images import image_size
+from integrations.paths import path_inside
 from regionspot.errors import InputError
 
 Images = Literal["leave", "copy", "link"]

@@ -10,11 +10,11 @@ from pathlib import Path
 from PIL import Image
 from rich.console import Console
 
-from autolabel.defaults import Options
-from autolabel.plan import Request, make_plan
-from autolabel.report import ConsoleReporter, print_result
-from autolabel.run_folder import CONTACT_SHEET
-from autolabel.workflow import run
+from autolabel.options import Options
+from autolabel.progress import ConsoleReporter, print_result
+from autolabel.run.manifest import CONTACT_SHEET
+from autolabel.run.pipeline import run
+from autolabel.run.plan import Request, make_plan
 from regionspot.errors import InputError
 
 FOLDER = Path(".work") / "demo"

@@ -7,10 +7,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from autolabel.explanation_page import Explanation, draw_page
+from autolabel.draw.explanation import Explanation, draw_page
 from integrations.detectors import build_detector
 from integrations.images import ImageArray, read_image
-from integrations.words import read_words
+from integrations.vocabulary_file import read_words
 from regionspot.attention import attended
 from regionspot.boxes import FloatArray, as_boxes, check_boxes
 from regionspot.errors import InputError

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from integrations.files import is_utf8
+from integrations.paths import is_utf8
 from regionspot.errors import InputError
 
 ImageArray = npt.NDArray[np.uint8]

@@ -15,12 +15,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from regionspot.config import EncoderConfig, ModelConfig, preset
 from regionspot.errors import InputError
 from regionspot.head import TOKEN_WIDTH, HeadConfig, RegionHead
-from regionspot.presets import EncoderConfig, ModelConfig, preset
 from regionspot.scoring import Scoring
-from regionspot.unseen import Adaptation
 from regionspot.weights import cache_folder
+from regionspot.zero_shot import Adaptation
 
 ADAPTATION = "adaptation."
 HEAD_PARTS = ("to_clip.", "decoder.", "projector.")

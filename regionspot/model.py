@@ -12,9 +12,10 @@ from torch.nn.utils.rnn import pad_sequence
 from regionspot.boxes import FloatArray
 from regionspot.checkpoint import TrainedHead, load_head
 from regionspot.classifier import checked_batch, label_regions
+from regionspot.config import EncoderConfig, ModelConfig, preset
 from regionspot.device import fast_dtype, resolve_device
 from regionspot.encoders import VisionLanguageEncoder
-from regionspot.encoders.imagenet_minilm import ImagenetMiniLm
+from regionspot.encoders.mini import ImagenetMiniLm
 from regionspot.errors import InputError
 from regionspot.head import RegionHead
 from regionspot.localizers.sam import (
@@ -24,12 +25,11 @@ from regionspot.localizers.sam import (
     build_sam,
     run_length_masks,
 )
-from regionspot.presets import EncoderConfig, ModelConfig, preset
 from regionspot.scoring import Scoring
 from regionspot.types import ImageTokens, Labels, Regions, RegionTokens, Vocabulary
-from regionspot.unseen import UnseenWords, looks_of, widened
 from regionspot.vocabulary import Words, build_vocabulary
 from regionspot.weights import cache_folder, sha256_by_preset, sha256_of
+from regionspot.zero_shot import UnseenWords, looks_of, widened
 
 SHIPPED = Path(__file__).parent / "checkpoints"
 

@@ -13,26 +13,26 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from integrations.words import read_words
+from integrations.vocabulary_file import read_words
 from regionspot.checkpoint import load_head
+from regionspot.config import ModelConfig, preset
 from regionspot.errors import InputError
 from regionspot.model import SHIPPED, build_encoder, unseen_words
-from regionspot.presets import ModelConfig, preset
-from regionspot.unseen import widened
-from train import recipes
-from train.ablations import ablate, as_markdown, plain_recipe
-from train.datasets import AnnotatedImage, known_words, listed_words, load_coco, open_dataset
-from train.datasets.registry import READERS
-from train.features import ImageFeatures, feature_set
-from train.left_out import leave_out, mean_of
-from train.measure import boxes_of, mean_presence, region_cosines, top_k
-from train.progress import extract_sets, extract_with_progress
-from train.recipes import override
-from train.review import ReviewSettings
+from regionspot.zero_shot import widened
+from train import config as recipes
+from train.config import override
+from train.data import AnnotatedImage, known_words, listed_words, load_coco, open_dataset
+from train.data.registry import READERS
+from train.experiments.ablations import ablate, as_markdown, plain_recipe
+from train.experiments.leave_classes_out import leave_out, mean_of
+from train.experiments.simulated_review import GROUPS, Simulation
+from train.features.augment import AS_IT_IS, parse_view
+from train.features.cache import ImageFeatures, feature_set
+from train.features.progress import extract_sets, extract_with_progress
+from train.finetune.losses import ReviewSettings
+from train.metrics import boxes_of, mean_presence, region_cosines, top_k
 from train.run import Places, embed_words, short_name, train, used_words
-from train.sampling import TrainingSet, hold_out
-from train.simulated_review import GROUPS, Simulation
-from train.views import AS_IT_IS, parse_view
+from train.sampler import TrainingSet, hold_out
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()

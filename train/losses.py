@@ -14,9 +14,9 @@ import torch
 from torch.nn import functional as F
 
 from regionspot.types import Vocabulary
-from train.features import ImageFeatures
-from train.recipes import Recipe
-from train.sampling import TrainingSet
+from train.config import Recipe
+from train.features.cache import ImageFeatures
+from train.sampler import TrainingSet
 
 
 @dataclass(frozen=True)

@@ -11,28 +11,28 @@ from rich.console import Console
 from rich.progress import Progress
 
 from regionspot.checkpoint import TrainedHead, save_head
+from regionspot.config import ModelConfig
 from regionspot.errors import InputError
 from regionspot.head import RegionHead
 from regionspot.model import build_encoder
-from regionspot.presets import ModelConfig
 from regionspot.scoring import Scoring
 from regionspot.types import IntArray, Vocabulary
-from regionspot.unseen import Adaptation
 from regionspot.vocabulary import Words, build_vocabulary
-from train.adaptation import fit_adaptation
-from train.datasets import AnnotatedImage, Dataset, merge_words, open_dataset
-from train.features import FeatureSet, FeatureStore, feature_set
-from train.fit import fit, resolved
-from train.lazy import Rows
-from train.measure import calibrate_presence, region_cosines
-from train.monitor import Monitor, Shown, check_tensorboard, chosen_words
-from train.processes import Processes, joined_processes
-from train.progress import extract_sets
-from train.recipes import Recipe, as_json
-from train.sampling import Sampler, TrainingSet, hold_out, seed_of
-from train.state import STATE, fingerprint
-from train.teachers import taught
-from train.views import AS_IT_IS, parse_view
+from regionspot.zero_shot import Adaptation
+from train.callbacks import Monitor, Shown, check_tensorboard, chosen_words
+from train.checkpoint import STATE, fingerprint
+from train.config import Recipe, as_json
+from train.data import AnnotatedImage, Dataset, merge_words, open_dataset
+from train.data.lazy import Rows
+from train.distillation import taught
+from train.distributed import Processes, joined_processes
+from train.features.augment import AS_IT_IS, parse_view
+from train.features.cache import FeatureSet, FeatureStore, feature_set
+from train.features.progress import extract_sets
+from train.metrics import calibrate_presence, region_cosines
+from train.sampler import Sampler, TrainingSet, hold_out, seed_of
+from train.trainer import fit, resolved
+from train.zero_shot import fit_adaptation
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import typer
 from autolabel.cli.app import app, out_console, progress_console
 
 if TYPE_CHECKING:
-    from autolabel.evaluation.judge import Judgement
-    from autolabel.evaluation.settings import ModelRequest
+    from autolabel.evaluation.benchmark import ModelRequest
+    from autolabel.evaluation.evaluate import Judgement
 
 FILES, MODEL = "Predictions in a file", "Predictions of a model"
 DRAWS = 200
@@ -80,7 +80,7 @@ def evaluate(
     if gt and pred and not dataset:
         evaluate_files(gt, pred, out, draws, overwrite)
     elif dataset and images and not (gt or pred):
-        from autolabel.evaluation.settings import BOXES, ModelRequest
+        from autolabel.evaluation.benchmark import BOXES, ModelRequest
 
         wanted = tuple(boxes or BOXES)
         request = ModelRequest(
@@ -109,8 +109,8 @@ def evaluate_with_model(request: "ModelRequest") -> None:
     """Measure a model, show the table and write the report."""
     from rich.table import Table
 
+    from autolabel.evaluation.benchmark import evaluate_model
     from autolabel.evaluation.report import percent, seconds
-    from autolabel.evaluation.settings import evaluate_model
 
     with EvaluationProgress() as progress:
         settings, page = evaluate_model(request, progress)
@@ -153,7 +153,7 @@ class EvaluationProgress:
 
 def evaluate_files(gt: Path, pred: Path, out: Path, draws: int, overwrite: bool) -> None:
     """Compare two files, show the figures and write the report."""
-    from autolabel.evaluation.judge import judge_files
+    from autolabel.evaluation.evaluate import judge_files
     from autolabel.evaluation.report import write_report
 
     with EvaluationProgress() as progress:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from autolabel.cli.app import app, out_console
-from autolabel.defaults import Options
+from autolabel.options import Options
 
 
 @app.command()

@@ -12,11 +12,11 @@ from autolabel.cli.app import (
     out_console,
     progress_console,
 )
-from autolabel.defaults import LABEL_FIELD, Options
+from autolabel.options import LABEL_FIELD, Options
 
 if TYPE_CHECKING:
-    from autolabel.plan import Plan
-    from autolabel.workflow import Result
+    from autolabel.run.pipeline import Result
+    from autolabel.run.plan import Plan
 
 WHAT, HOW, WHERE = "What is labelled", "Which labels are kept", "Where labels go"
 WORK = "How the work is done"
@@ -153,7 +153,7 @@ def run(
 
     Exit code: 0 all images labelled, 3 some were skipped, 1 nothing could start.
     """
-    from autolabel.plan import Request, make_plan
+    from autolabel.run.plan import Request, make_plan
 
     options = Options(
         model=model,
@@ -175,8 +175,8 @@ def run(
     if dry_run:
         show_plan(plan)
         return
-    from autolabel.report import ConsoleReporter
-    from autolabel.workflow import run as run_plan
+    from autolabel.progress import ConsoleReporter
+    from autolabel.run.pipeline import run as run_plan
 
     show_result(run_plan(plan, ConsoleReporter(progress_console())), launch)
 
@@ -228,9 +228,9 @@ def relabel(
 
     No image is read by the model again. The first run and its labels stay as they are.
     """
-    from autolabel.relabel import RelabelRequest
-    from autolabel.relabel import relabel as relabel_run
-    from autolabel.report import ConsoleReporter
+    from autolabel.progress import ConsoleReporter
+    from autolabel.run.relabel import RelabelRequest
+    from autolabel.run.relabel import relabel as relabel_run
 
     request = RelabelRequest(
         source,
@@ -248,14 +248,14 @@ def relabel(
 
 def show_plan(plan: "Plan") -> None:
     """Print what a dry run found."""
-    from autolabel.report import print_plan
+    from autolabel.progress import print_plan
 
     print_plan(out_console(), plan)
 
 
 def show_result(result: "Result", launch: bool) -> None:
     """Print the table of a run, open the review if asked, and exit with the run's code."""
-    from autolabel.report import print_result
+    from autolabel.progress import print_result
 
     print_result(out_console(), result.folder, result.manifest)
     if launch:

@@ -82,7 +82,7 @@ def import_head(
 
 def needed(preset: str) -> list[str]:
     """Names of the files that a preset needs."""
-    from regionspot.presets import preset as preset_of
+    from regionspot.config import preset as preset_of
     from regionspot.weights import WEIGHTS
 
     name = preset_of(preset).name

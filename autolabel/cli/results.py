@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autolabel.cli.app import app, out_console
-from autolabel.defaults import LABEL_FIELD
+from autolabel.options import LABEL_FIELD
 
 if TYPE_CHECKING:
     from autolabel.convert import Exported, Images
@@ -65,7 +65,7 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write labels as they stand in FiftyOne after the review."""
-    from autolabel.export import ExportRequest, export_labels
+    from autolabel.review.export import ExportRequest, export_labels
 
     images = what_becomes_of_images(copy_images, link)
     request = ExportRequest(
@@ -123,7 +123,7 @@ def show_exported(exported: "Exported") -> None:
 
 def show_review(run: Path, port: int = DEFAULT_PORT, browser: bool = True) -> None:
     """Open the App at a run's view "needs review" and wait until it is closed."""
-    from autolabel.review import open_review
+    from autolabel.review.app import open_review
 
     with open_review(run, port, browser) as review:
         out_console().print(

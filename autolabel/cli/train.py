@@ -9,7 +9,7 @@ import typer
 from autolabel.cli.app import Commands, app, out_console, progress_console
 
 if TYPE_CHECKING:
-    from autolabel.train import Trained
+    from autolabel.review.train import Trained
 
 train = typer.Typer(
     cls=Commands, no_args_is_help=True, help="Train the head of a model, or teach it a review."
@@ -99,8 +99,8 @@ def from_review(
     for name, value in (("--epochs", epochs), ("--keep", keep), ("--workers", workers)):
         if value < 1:
             raise InputError(f"{name} must be 1 or more, got {value}")
-    from autolabel.train import TrainRequest, train_from_review
-    from train.review import ReviewSettings
+    from autolabel.review.train import TrainRequest, train_from_review
+    from train.finetune.losses import ReviewSettings
 
     request = TrainRequest(
         source,

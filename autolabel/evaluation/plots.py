@@ -11,8 +11,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from autolabel.evaluation.diagnosis import BINS, MISSED, RECALL_IOUS, Calibration, SizeRecall
-from autolabel.evaluation.judge import Figure
+from autolabel.evaluation.diagnostics import BINS, MISSED, RECALL_IOUS, Calibration, SizeRecall
+from autolabel.evaluation.evaluate import Figure
 
 WORDS_SHOWN = 12
 # Inches of the page's columns on a screen, so that letters there have the size of the text.

@@ -18,9 +18,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from autolabel.evaluation import plots
-from autolabel.evaluation.judge import Figure, Judgement
-from integrations.files import written_whole
-from integrations.folders import folder_written_whole
+from autolabel.evaluation.evaluate import Figure, Judgement
+from integrations.atomic_folder import folder_written_whole
+from integrations.paths import written_whole
 
 PAGE, FIGURES, WORDS, CONFUSIONS = "index.html", "figures.json", "words.csv", "confusions.csv"
 TEMPLATE = Path(__file__).parents[1] / "data" / "report.html"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from autolabel.evaluation.classify import GIVEN, PROPOSALS
-from autolabel.evaluation.judge import Figure, Judgement
+from autolabel.evaluation.bootstrap import draws_of, interval
+from autolabel.evaluation.cache import Record
+from autolabel.evaluation.evaluate import Figure, Judgement
+from autolabel.evaluation.predict import GIVEN, PROPOSALS
 from autolabel.evaluation.report import Setting
-from autolabel.evaluation.work import Record
-from integrations.evaluation.bootstrap import draws_of, interval
-from integrations.formats.labels import Annotation, LabelledImage, LabelledSet
+from integrations.annotations import Annotation, LabelledImage, LabelledSet
 
 TRUE_WORDS = "true words"
 _IN_SETTINGS = ("AP", "AP50", "AP_r", "AP_c", "AP_f", "AR")

@@ -10,7 +10,7 @@ import torch
 from segment_anything.modeling import Sam
 
 from integrations.detectors.base import MAX_BOXES, NMS_IOU, Detector
-from integrations.detectors.merged import Merged
+from integrations.detectors.ensemble import Merged
 from integrations.detectors.nanodet import PUBLISHED_SIDE, NanoDet
 from integrations.detectors.sam_grid import SamGrid
 from regionspot.errors import InputError

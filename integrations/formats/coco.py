@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from integrations.formats.json_reader import read_json
-from integrations.formats.json_writer import Json, Tally, write_json
-from integrations.formats.labels import Category, LabelledImage, LabelledSet
+from integrations.annotations import Category, LabelledImage, LabelledSet
+from integrations.formats.coco_reader import read_json
+from integrations.formats.coco_writer import Json, Tally, write_json
 
 
 def read_coco(path: Path, folder: Path | None = None) -> LabelledSet:

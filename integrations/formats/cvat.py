@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from integrations.files import written_whole
-from integrations.formats.checked import checked_images, names_by_id
+from integrations.annotations import Annotation, Attribute, Category, LabelledImage
+from integrations.formats.coco_writer import Tally
 from integrations.formats.cvat_reader import IS_CROWD, SCORE
 from integrations.formats.cvat_runs import mask_to_runs
-from integrations.formats.json_writer import Tally
-from integrations.formats.labels import Annotation, Attribute, Category, LabelledImage
-from integrations.formats.xml_text import attribute_text, leaf, start
+from integrations.formats.validation import checked_images, names_by_id
+from integrations.formats.xml import attribute_text, leaf, start
+from integrations.paths import written_whole
 from regionspot.errors import InputError
 from regionspot.types import decode_mask
 

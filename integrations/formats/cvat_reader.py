@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 from xml.etree.ElementTree import Element
 
-from integrations.files import check_relative, path_inside
-from integrations.formats.cvat_runs import runs_to_mask
-from integrations.formats.labels import (
+from integrations.annotations import (
     Annotation,
     Attribute,
     Category,
@@ -16,7 +14,9 @@ from integrations.formats.labels import (
     LabelledSet,
     Polygons,
 )
-from integrations.formats.xml_text import parse_attribute, read_xml
+from integrations.formats.cvat_runs import runs_to_mask
+from integrations.formats.xml import parse_attribute, read_xml
+from integrations.paths import check_relative, path_inside
 from regionspot.errors import InputError
 from regionspot.types import Rle, encode_mask
 

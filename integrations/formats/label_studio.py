@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import quote
 
-from integrations.files import written_whole
-from integrations.formats.checked import checked_images, names_by_id
-from integrations.formats.json_writer import Tally
+from integrations.annotations import Annotation, Category, LabelledImage, as_rle
+from integrations.formats.coco_writer import Tally
 from integrations.formats.label_studio_runs import pack
-from integrations.formats.labels import Annotation, Category, LabelledImage, as_rle
-from integrations.formats.xml_text import start
+from integrations.formats.validation import checked_images, names_by_id
+from integrations.formats.xml import start
+from integrations.paths import written_whole
 from regionspot.errors import InputError
 from regionspot.types import decode_mask
 

@@ -9,18 +9,18 @@ from urllib.parse import unquote
 
 from pycocotools import mask as coco_mask
 
-from integrations.files import check_relative, path_inside
-from integrations.formats.json_record import Record
-from integrations.formats.label_studio import CONFIG, IMAGES, LOCAL_FILES, TASKS
-from integrations.formats.label_studio_runs import unpack
-from integrations.formats.labels import (
+from integrations.annotations import (
     Annotation,
     Category,
     LabelledImage,
     LabelledSet,
     Polygons,
 )
-from integrations.formats.xml_text import read_xml
+from integrations.formats.label_studio import CONFIG, IMAGES, LOCAL_FILES, TASKS
+from integrations.formats.label_studio_runs import unpack
+from integrations.formats.record import Record
+from integrations.formats.xml import read_xml
+from integrations.paths import check_relative, path_inside
 from regionspot.errors import InputError
 from regionspot.types import Rle, encode_mask
 

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from integrations.formats.json_reader import read_json
-from integrations.formats.json_writer import Json, Tally, write_json
-from integrations.formats.labels import Category, LabelledImage, LabelledSet
+from integrations.annotations import Category, LabelledImage, LabelledSet
+from integrations.formats.coco_reader import read_json
+from integrations.formats.coco_writer import Json, Tally, write_json
 
 # At most so many images (section 3.1 of the paper).
 _RARE, _COMMON = 10, 100

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from integrations.folders import folder_written_whole
-from integrations.formats import cvat, fiftyone_folder, label_studio, voc, yolo
+from integrations.annotations import Category, LabelledImage, LabelledSet
+from integrations.atomic_folder import folder_written_whole
+from integrations.formats import cvat, fiftyone_dataset, label_studio, voc, yolo
 from integrations.formats.coco import read_coco, write_coco
+from integrations.formats.coco_writer import Tally
 from integrations.formats.cvat_reader import read_cvat
-from integrations.formats.json_writer import Tally
 from integrations.formats.label_studio_reader import read_label_studio
-from integrations.formats.labels import Category, LabelledImage, LabelledSet
 from integrations.formats.lvis import read_lvis, write_lvis
 from regionspot.errors import InputError
 
@@ -77,10 +77,10 @@ FORMATS: dict[str, Format] = {
         ),
         Format(
             "fiftyone",
-            fiftyone_folder.read_fiftyone,
-            fiftyone_folder.write_fiftyone,
-            (fiftyone_folder.METADATA, fiftyone_folder.SAMPLES),
-            fiftyone_folder.IMAGES,
+            fiftyone_dataset.read_fiftyone,
+            fiftyone_dataset.write_fiftyone,
+            (fiftyone_dataset.METADATA, fiftyone_dataset.SAMPLES),
+            fiftyone_dataset.IMAGES,
         ),
     )
 }

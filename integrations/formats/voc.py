@@ -13,16 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element
 
-from integrations.files import check_relative, path_inside, written_whole
-from integrations.formats.checked import (
+from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
+from integrations.formats.coco_writer import Tally
+from integrations.formats.validation import (
     LabelFileNames,
     checked_images,
     names_by_id,
     without_crowds,
 )
-from integrations.formats.json_writer import Tally
-from integrations.formats.labels import Annotation, Category, LabelledImage, LabelledSet
-from integrations.formats.xml_text import attribute_text, leaf, parse_attribute, read_xml, start
+from integrations.formats.xml import attribute_text, leaf, parse_attribute, read_xml, start
+from integrations.paths import check_relative, path_inside, written_whole
 from regionspot.errors import InputError
 
 ANNOTATIONS, LISTS, IMAGES = "Annotations", "ImageSets", "JPEGImages"

@@ -15,16 +15,16 @@ from typing import Any
 
 import yaml
 
-from integrations.files import path_inside, written_whole
-from integrations.formats.checked import (
+from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
+from integrations.formats.coco_writer import Tally
+from integrations.formats.validation import (
     LabelFileNames,
     checked_images,
     names_by_id,
     without_crowds,
 )
-from integrations.formats.json_writer import Tally
-from integrations.formats.labels import Annotation, Category, LabelledImage, LabelledSet
 from integrations.images import find_images, image_size
+from integrations.paths import path_inside, written_whole
 from regionspot.errors import InputError
 
 DATA, IMAGES, LABELS = "data.yaml", "images", "labels"

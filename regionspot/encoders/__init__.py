@@ -8,7 +8,7 @@ import torch
 from regionspot.boxes import FloatArray
 from regionspot.localizers.sam import ImageArray
 from regionspot.types import ImageTokens, PooledRegions
-from regionspot.unseen import Adaptation, UnseenWords
+from regionspot.zero_shot import Adaptation, UnseenWords
 
 
 class VisionLanguageEncoder(Protocol):

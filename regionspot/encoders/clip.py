@@ -13,8 +13,8 @@ from regionspot.errors import InputError
 from regionspot.localizers.sam import ImageArray
 from regionspot.sources import OpenClip
 from regionspot.types import ImageTokens
-from regionspot.unseen import Adaptation
 from regionspot.weights import WEIGHTS, locate
+from regionspot.zero_shot import Adaptation
 
 TEXT_BATCH = 256
 

@@ -11,10 +11,10 @@ from segment_anything.modeling import Sam
 from torch.nn import functional as F
 
 from regionspot.boxes import FloatArray
+from regionspot.config import TokenSource
 from regionspot.errors import InputError
-from regionspot.localizers.decoder import RegionDecoder
+from regionspot.localizers.fast_decoder import RegionDecoder
 from regionspot.localizers.mobile_sam import build_mobile_sam
-from regionspot.presets import TokenSource
 from regionspot.types import RegionTokens, Rle, encode_mask
 from regionspot.weights import locate
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-import autolabel.relabel
-import autolabel.workflow
+import autolabel.run.pipeline
+import autolabel.run.relabel
 from autolabel.cli import app
 from autolabel.demo import write_photos
 from tests.autolabel.helpers import PHOTOS, WORDS, Autolabel, FinishedRun
@@ -18,9 +18,9 @@ from tests.autolabel.helpers import PHOTOS, WORDS, Autolabel, FinishedRun
 def one_model() -> Iterator[None]:
     """The real model, loaded once for all commands of this process: it takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        load = cache(autolabel.workflow.load_model)
-        patch.setattr(autolabel.workflow, "load_model", load)
-        patch.setattr(autolabel.relabel, "load_model", load)
+        load = cache(autolabel.run.pipeline.load_model)
+        patch.setattr(autolabel.run.pipeline, "load_model", load)
+        patch.setattr(autolabel.run.relabel, "load_model", load)
         yield
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from typer.testing import Result
 
-from autolabel.run_folder import Manifest, read_manifest
+from autolabel.run.manifest import Manifest, read_manifest
 
 PHOTOS = ("cat", "coffee", "motorcycle", "rocket", "astronaut")
 WORDS = "# what the photos show\nperson\ncat: kitten\ncup: coffee cup\nmotorcycle\nrocket\nhorse\n"

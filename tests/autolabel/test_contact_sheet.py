@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from autolabel.contact_sheet import (
+from autolabel.draw.contact_sheet import (
     BOLD,
     BRIGHTEST,
     GAP,
@@ -21,7 +21,7 @@ from autolabel.contact_sheet import (
     shortened,
     word_colours,
 )
-from integrations.formats.labels import Annotation, LabelledImage
+from integrations.annotations import Annotation, LabelledImage
 
 
 def make_image(width: int, height: int, *categories: int) -> LabelledImage:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from autolabel.dataset import open_dataset
+from autolabel.run.images import open_dataset
 from regionspot.errors import InputError
 
 

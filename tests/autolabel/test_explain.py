@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 from autolabel import explain as explaining
 from autolabel.cli import app
-from autolabel.explanation_page import FONT, attention_over, shortened
+from autolabel.draw.explanation import FONT, attention_over, shortened
+from regionspot.config import PRESETS
 from regionspot.errors import InputError
 from regionspot.model import load_model
-from regionspot.presets import PRESETS
 from regionspot.types import Proposals
 from tests.regionspot.factories import CONFIG, noise_image, seeded_head, small_model
 

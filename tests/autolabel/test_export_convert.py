@@ -11,8 +11,8 @@ from PIL import Image
 from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
 from autolabel.convert import convert
+from integrations.annotations import LabelledImage
 from integrations.formats.coco import read_coco
-from integrations.formats.labels import LabelledImage
 from integrations.formats.registry import FORMATS, format_named, write_folder
 from integrations.images import read_image
 from regionspot.errors import InputError

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from autolabel.defaults import Options
-from autolabel.labelling import choose, is_present, label_confidence, take
+from autolabel.options import Options
+from autolabel.run.postprocess import choose, is_present, label_confidence, take
 from regionspot.types import Labels, Proposals
 
 NAMES = ("cat", "dog")

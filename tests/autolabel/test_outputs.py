@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from autolabel.dataset import ImageRef
-from autolabel.defaults import Options
-from autolabel.labelling import Labeller
-from autolabel.outputs import Outputs
-from autolabel.regions import ImageRegions, write_shard
-from autolabel.run_folder import Manifest
+from autolabel.options import Options
+from autolabel.run.images import ImageRef
+from autolabel.run.manifest import Manifest
+from autolabel.run.outputs import Outputs
+from autolabel.run.postprocess import Labeller
+from autolabel.run.shards import ImageRegions, write_shard
 from regionspot import load_model
 from regionspot.types import Proposals, Regions
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import fiftyone as fo
 import pytest
 
-from autolabel import defaults
+from autolabel import options as defaults
 from autolabel.demo import write_photos
 from tests.autolabel.helpers import Autolabel, said_first, start_review
 

@@ -9,8 +9,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from autolabel.dataset import ImageRef
-from autolabel.regions import (
+from autolabel.run.images import ImageRef
+from autolabel.run.shards import (
     ImageRegions,
     is_whole,
     read_shards,

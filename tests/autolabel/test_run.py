@@ -10,8 +10,8 @@ from lvis import LVIS
 from PIL import Image
 from pycocotools.coco import COCO
 
-from integrations.formats.labels import as_rle
-from integrations.words import read_words
+from integrations.annotations import as_rle
+from integrations.vocabulary_file import read_words
 from regionspot.types import decode_mask
 from tests.autolabel.helpers import PHOTOS, Autolabel, FinishedRun
 
@@ -230,7 +230,7 @@ def test_what_cannot_start_is_one_line_and_exit_code_1(
 def test_two_at_once_do_not_mix(
     autolabel_cli: Autolabel, finished: FinishedRun, tmp_path: Path
 ) -> None:
-    from autolabel.run_folder import held
+    from autolabel.run.manifest import held
 
     out = tmp_path / "run"
     with held(out):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from segment_anything.modeling import MaskDecoder, TwoWayTransformer
 
-from regionspot.localizers.decoder import RegionDecoder
+from regionspot.localizers.fast_decoder import RegionDecoder
 from tests.benchmarks.measure import (
     Timing,
     matmul_rate,

@@ -18,9 +18,9 @@ IMAGES, LABELS, WORDS, SIDE = 5_000, 200_000, 80, 640
 AGREE = 1e-6
 
 OURS = """
-from integrations.evaluation.curves import figures
-from integrations.evaluation.fast import fast_curves
-from integrations.evaluation.paired import pair, read_predictions
+from autolabel.evaluation.metrics import figures
+from autolabel.evaluation.coco_eval import fast_curves
+from autolabel.evaluation.pairing import pair, read_predictions
 from integrations.formats.coco import read_coco
 from pathlib import Path
 lap("import")

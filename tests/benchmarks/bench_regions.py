@@ -6,10 +6,10 @@ The shapes are those of the preset `bb`, the weights seeded.
 import open_clip
 import torch
 
-from regionspot.baselines import cut_out
+from autolabel.evaluation.baselines import cut_out
+from regionspot.config import preset
 from regionspot.encoders.clip import ClipEncoder
 from regionspot.head import RegionHead
-from regionspot.presets import preset
 from tests.benchmarks.measure import matmul_rate, processor, tell, time_side_by_side
 from tests.regionspot.factories import noise_image, random_boxes
 

@@ -4,12 +4,12 @@ import open_clip
 import torch
 from segment_anything import sam_model_registry
 
+from regionspot.config import preset
 from regionspot.device import fast_dtype
 from regionspot.encoders.clip import ClipEncoder
 from regionspot.head import RegionHead
 from regionspot.localizers.sam import SamLocalizer
 from regionspot.model import RegionSpot
-from regionspot.presets import preset
 from regionspot.scoring import Scoring
 from tests.benchmarks.measure import (
     Work,

@@ -14,20 +14,20 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from regionspot.config import ModelConfig, preset
 from regionspot.device import fast_dtype
-from regionspot.encoders.imagenet_minilm import ImagenetMiniLm
+from regionspot.encoders.mini import ImagenetMiniLm
 from regionspot.localizers.sam import SamLocalizer, build_sam
-from regionspot.presets import ModelConfig, preset
 from regionspot.types import Vocabulary
 from tests.benchmarks.measure import processor
 from tests.regionspot.factories import noise_image, random_boxes
-from train import recipes
-from train.datasets import load_coco
-from train.features import ImageFeatures, load_features
-from train.fit import Observer, fit
-from train.processes import Processes
-from train.recipes import Recipe
-from train.sampling import TrainingSet
+from train import config as recipes
+from train.config import Recipe
+from train.data import load_coco
+from train.distributed import Processes
+from train.features.cache import ImageFeatures, load_features
+from train.sampler import TrainingSet
+from train.trainer import Observer, fit
 
 IMAGES, BOXES = 2889, 27055
 MAP_PLACES = {"mini": 15 * 15, "bl": 16 * 16}

@@ -11,8 +11,9 @@ from PIL import Image
 from segment_anything.modeling import Sam
 from typer.testing import CliRunner
 
-from integrations.detectors import DETECTORS, Detector, build_detector, measure
-from integrations.detectors.merged import Merged
+from autolabel.evaluation import proposals as measure
+from integrations.detectors import DETECTORS, Detector, build_detector
+from integrations.detectors.ensemble import Merged
 from integrations.detectors.nanodet import PUBLISHED_SIDE, NanoDet
 from integrations.detectors.sam_grid import SamGrid
 from regionspot.boxes import iou

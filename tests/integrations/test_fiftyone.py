@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from integrations import fiftyone_dataset
-from integrations.fiftyone_dataset import CONFIDENT, NEEDS_REVIEW, NOTHING_FOUND, LabelField, Sample
-from integrations.fiftyone_labels import from_detection, to_detections, window
-from integrations.fiftyone_session import connect, list_samples, open_app
-from integrations.formats.labels import Annotation, LabelledImage
+from integrations.annotations import Annotation, LabelledImage
+from integrations.fiftyone import dataset as fiftyone_dataset
+from integrations.fiftyone.dataset import CONFIDENT, NEEDS_REVIEW, NOTHING_FOUND, LabelField, Sample
+from integrations.fiftyone.labels import from_detection, to_detections, window
+from integrations.fiftyone.session import connect, list_samples, open_app
 from regionspot.errors import InputError
 from regionspot.types import encode_mask
 

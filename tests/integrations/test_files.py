@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from integrations.files import check_relative, is_utf8, path_inside, written_whole
+from integrations.paths import check_relative, is_utf8, path_inside, written_whole
 from regionspot.errors import InputError
 
 

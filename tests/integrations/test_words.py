@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from integrations.words import read_words
+from integrations.vocabulary_file import read_words
 from regionspot.errors import InputError
 
 

@@ -14,11 +14,11 @@ from segment_anything.modeling import (
 from torch.nn import functional as F
 
 from regionspot.boxes import FloatArray
+from regionspot.config import EncoderConfig, ModelConfig
 from regionspot.encoders.clip import ClipEncoder
 from regionspot.head import HeadConfig, RegionHead
 from regionspot.localizers.sam import ImageArray, SamLocalizer
 from regionspot.model import RegionSpot
-from regionspot.presets import EncoderConfig, ModelConfig
 from regionspot.scoring import Scoring
 from regionspot.types import Vocabulary
 

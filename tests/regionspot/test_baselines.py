@@ -7,7 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from regionspot.baselines import BACKGROUND, CropClassifier, CropKind, cut_out, load_baseline
+from autolabel.evaluation.baselines import (
+    BACKGROUND,
+    CropClassifier,
+    CropKind,
+    cut_out,
+    load_baseline,
+)
 from regionspot.classifier import RegionClassifier
 from regionspot.errors import InputError
 from regionspot.localizers.sam import SamLocalizer

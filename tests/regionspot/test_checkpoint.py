@@ -11,13 +11,13 @@ from safetensors.torch import save_file
 
 from regionspot import checkpoint, model
 from regionspot.checkpoint import TrainedHead, import_official, load_head, load_official, save_head
+from regionspot.config import PRESETS, with_token
 from regionspot.errors import InputError
 from regionspot.head import HeadConfig
 from regionspot.localizers.sam import SamLocalizer
 from regionspot.model import load_model
-from regionspot.presets import PRESETS, with_token
 from regionspot.scoring import Scoring
-from regionspot.unseen import Adaptation
+from regionspot.zero_shot import Adaptation
 from tests.regionspot.factories import (
     CONFIG,
     HEAD,

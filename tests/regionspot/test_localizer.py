@@ -9,10 +9,10 @@ import torch
 from segment_anything import SamPredictor, sam_model_registry
 
 from regionspot.boxes import FloatArray
+from regionspot.config import TokenSource, with_token
 from regionspot.errors import InputError
-from regionspot.localizers.decoder import RegionDecoder
+from regionspot.localizers.fast_decoder import RegionDecoder
 from regionspot.localizers.sam import SamLocalizer, build_sam, run_length_masks
-from regionspot.presets import TokenSource, with_token
 from regionspot.types import RegionTokens, decode_mask
 from regionspot.weights import WEIGHTS, cached_path
 from tests.regionspot.factories import (

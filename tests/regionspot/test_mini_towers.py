@@ -13,13 +13,13 @@ from segment_anything.modeling import Sam
 from sentence_transformers import SentenceTransformer
 from torch.nn import functional as F
 
-from regionspot.encoders.imagenet_minilm import (
+from regionspot.encoders.mini import (
     OBJECT_SIDE,
     ImagenetMiniLm,
     crop_windows,
     pool_maps,
 )
-from regionspot.localizers.decoder import RegionDecoder
+from regionspot.localizers.fast_decoder import RegionDecoder
 from regionspot.localizers.mobile_sam import build_mobile_sam
 from regionspot.localizers.sam import SamLocalizer
 from regionspot.weights import locate

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from regionspot.scoring import Scoring, cosines, presence
 from regionspot.types import Vocabulary
-from regionspot.unseen import Adaptation, UnseenWords
+from regionspot.zero_shot import Adaptation, UnseenWords
 
 WIDTH, CHANNELS = 8, 6
 TRAINED, CLASSES = torch.eye(WIDTH)[:2], torch.eye(WIDTH)[2:5]

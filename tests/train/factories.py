@@ -5,13 +5,13 @@ from dataclasses import replace
 import torch
 from torch.nn import functional as F
 
+from regionspot.config import ModelConfig, preset
 from regionspot.head import HeadConfig
-from regionspot.presets import ModelConfig, preset
 from regionspot.types import Vocabulary
-from train import recipes
-from train.features import ImageFeatures
-from train.recipes import Recipe
-from train.sampling import TrainingSet
+from train import config as recipes
+from train.config import Recipe
+from train.features.cache import ImageFeatures
+from train.sampler import TrainingSet
 
 WORDS = ("cat", "dog", "cup")
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from regionspot.presets import ModelConfig
+from regionspot.config import ModelConfig
 from tests.train.factories import image, recipe, small_model
-from train.ablations import ABLATIONS, FULL, ablate, as_markdown
-from train.datasets import AnnotatedImage
-from train.features import ImageFeatures
+from train.data import AnnotatedImage
+from train.experiments.ablations import ABLATIONS, FULL, ablate, as_markdown
+from train.features.cache import ImageFeatures
 
 NAMES = (("cat",), ("dog", "cup"), ("cup", "cat"))
 

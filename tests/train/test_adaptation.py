@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from regionspot.types import Vocabulary
-from regionspot.unseen import UnseenWords
+from regionspot.zero_shot import UnseenWords
 from tests.train.factories import training_set
-from train.adaptation import fit_adaptation
-from train.features import ImageFeatures
+from train.features.cache import ImageFeatures
+from train.zero_shot import fit_adaptation
 
 KINDS = ("cat", "dog", "cup", "kite")
 CHANNELS = len(KINDS) + 2
@@ -90,5 +90,5 @@ def test_what_regions_have_in_common_is_their_mean(monkeypatch: pytest.MonkeyPat
         return torch.cat([F.normalize(pooled, dim=-1), tokens], dim=1).mean(0)
 
     torch.testing.assert_close(usual(), mean(*halves[0], *halves[1]))
-    monkeypatch.setattr("train.adaptation.MOST_IMAGES", 5)
+    monkeypatch.setattr("train.zero_shot.MOST_IMAGES", 5)
     torch.testing.assert_close(usual(), mean(*halves[0][::2], *halves[1][::2]))

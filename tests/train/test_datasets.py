@@ -9,8 +9,8 @@ import pytest
 
 from regionspot.errors import InputError
 from tests.train.written import HEIGHT, WIDTH, annotation, coco, image, write_json
-from train.datasets import load_coco, merge_words, open_dataset, read_coco
-from train.datasets.words import word_key
+from train.data import load_coco, merge_words, open_dataset, read_coco
+from train.data.label_space import word_key
 
 
 def two_photos() -> dict[str, Any]:

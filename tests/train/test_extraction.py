@@ -15,19 +15,20 @@ import pytest
 import torch
 from rich.console import Console
 
+from integrations.corrections import ReviewedImage
 from integrations.images import ImageArray, read_image
-from integrations.review import ReviewedImage
-from regionspot.encoders.imagenet_minilm import POOLING
+from regionspot.config import ModelConfig, preset
+from regionspot.encoders.mini import POOLING
 from regionspot.errors import InputError
-from regionspot.presets import ModelConfig, preset
 from tests.train.written import HEIGHT, WIDTH, annotation, coco, image, write_image, write_json
-from train import extraction, features
-from train.datasets import AnnotatedImage, open_dataset
-from train.extraction import bytes_needed, check_space, extract, map_tokens
-from train.features import FeatureStore, feature_set, load_features
-from train.lessons import review_features
-from train.progress import extract_sets
-from train.views import AS_IT_IS, View
+from train.data import AnnotatedImage, open_dataset
+from train.features import cache as features
+from train.features import extract as extraction
+from train.features.augment import AS_IT_IS, View
+from train.features.cache import FeatureStore, feature_set, load_features
+from train.features.extract import bytes_needed, check_space, extract, map_tokens
+from train.features.progress import extract_sets
+from train.finetune.examples import review_features
 
 ROOT = Path(__file__).parents[2]
 IMAGES = 9
@@ -59,10 +60,10 @@ def fake_encoder(config: ModelConfig) -> extraction.Extractor:
 PROGRAM = """
 import sys
 from pathlib import Path
-from regionspot.presets import preset
+from regionspot.config import preset
 from tests.train.test_extraction import SHARD, fake_encoder, fake_localizer
-from train import extraction, features
-from train.datasets import open_dataset
+from train.features import cache as features, extract as extraction
+from train.data import open_dataset
 
 extraction.SHARD = features.SHARD = SHARD
 extraction._localizer, extraction._encoder = fake_localizer, fake_encoder

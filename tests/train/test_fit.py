@@ -17,12 +17,12 @@ from tests.train.factories import (
     training_set,
     vocabulary,
 )
-from train.batches import collate
-from train.fit import Observer, first_head, fit, learning_rate
-from train.measure import region_cosines, top_k
-from train.recipes import Recipe, stage1
-from train.sampling import TrainingSet
-from train.state import STATE
+from train.batch import collate
+from train.checkpoint import STATE
+from train.config import Recipe, stage1
+from train.metrics import region_cosines, top_k
+from train.sampler import TrainingSet
+from train.trainer import Observer, first_head, fit, learning_rate
 
 
 class Seen(Observer):

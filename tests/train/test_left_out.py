@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from regionspot.config import preset
 from regionspot.model import build_encoder
-from regionspot.presets import preset
 from tests.train.factories import image, recipe, small_model, training_set
-from train.left_out import Found, Part, leave_out, mean_of, parts_of
+from train.experiments.leave_classes_out import Found, Part, leave_out, mean_of, parts_of
 from train.run import embed_words
 
 WORDS = ("cat", "cup", "dog")

@@ -6,7 +6,7 @@ import torch
 from regionspot.head import RegionHead
 from regionspot.scoring import Scoring
 from tests.train.factories import image, images, small_model, vocabulary
-from train.measure import boxes_of, calibrate_presence, mean_presence, region_cosines, top_k
+from train.metrics import boxes_of, calibrate_presence, mean_presence, region_cosines, top_k
 
 
 def test_presence_says_how_often_the_best_word_is_right() -> None:

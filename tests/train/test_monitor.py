@@ -14,9 +14,9 @@ from regionspot.errors import InputError
 from regionspot.head import RegionHead
 from tests.conftest import photo_path
 from tests.train.factories import images, recipe, small_model, training_set, vocabulary
-from train.fit import fit
-from train.monitor import SIDE, Monitor, Shown, attention_picture
-from train.sampling import TrainingSet
+from train.callbacks import SIDE, Monitor, Shown, attention_picture
+from train.sampler import TrainingSet
+from train.trainer import fit
 
 
 def shown() -> Shown:

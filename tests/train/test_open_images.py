@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from integrations.images import UnreadableImage, read_image
+from regionspot.config import preset
 from regionspot.errors import InputError
-from regionspot.presets import preset
 from tests.train.written import HEIGHT, WIDTH, write_image, write_json
-from train.datasets import merge_words, open_dataset
-from train.features import feature_set
+from train.data import merge_words, open_dataset
+from train.features.cache import feature_set
 
 ONE, TWO = "000002b66c9c498e", "fffc6543b32da1dd"
 BOX_HEADER = (

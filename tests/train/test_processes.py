@@ -16,9 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from regionspot.checkpoint import load_head
-from regionspot.presets import preset
+from regionspot.config import preset
 from tests.conftest import photo_path
-from train.state import STATE
+from train.checkpoint import STATE
 
 ROOT = Path(__file__).parents[2]
 ITERATIONS = 24

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from regionspot.errors import InputError
-from train.recipes import Recipe, as_json, difference, mini, override, stage1, stage2
+from train.config import Recipe, as_json, difference, mini, override, stage1, stage2
 
 
 def test_stages_have_the_papers_settings() -> None:

@@ -8,20 +8,27 @@ import numpy as np
 import pytest
 import torch
 
-from integrations.fiftyone_review import SeenLabel
-from integrations.review import ReviewedImage, reviewed_image
+from integrations.corrections import ReviewedImage, reviewed_image
+from integrations.fiftyone.review import SeenLabel
 from regionspot.checkpoint import TrainedHead
 from regionspot.errors import InputError
 from regionspot.head import HeadConfig, RegionHead
 from regionspot.types import Vocabulary
-from regionspot.unseen import Adaptation, UnseenWords
-from train.features import ImageFeatures
-from train.lessons import UNKNOWN, Lesson, Source, held, replayed_lessons, reviewed_lessons
-from train.rehearse import by_touch, split, train_and_measure
-from train.review import ReviewSettings, fine_tune, word_weights
-from train.review_adaptation import adapted_to_review
-from train.sampling import TrainingSet
-from train.simulated_review import Simulation
+from regionspot.zero_shot import Adaptation, UnseenWords
+from train.experiments.simulated_review import Simulation
+from train.features.cache import ImageFeatures
+from train.finetune.examples import (
+    UNKNOWN,
+    Lesson,
+    Source,
+    held,
+    replayed_lessons,
+    reviewed_lessons,
+)
+from train.finetune.finetune import by_touch, split, train_and_measure
+from train.finetune.losses import ReviewSettings, fine_tune, word_weights
+from train.finetune.zero_shot import adapted_to_review
+from train.sampler import TrainingSet
 
 KINDS = ("cat", "dog", "cup", "chair", "car", "boat")
 NEW = ("kitten", "mug")

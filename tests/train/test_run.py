@@ -2,8 +2,8 @@
 
 import pytest
 
+from regionspot.config import preset
 from regionspot.errors import InputError
-from regionspot.presets import preset
 from tests.regionspot.factories import small_encoder
 from tests.train.factories import images, training_set, vocabulary
 from train.run import adapted, parse_specs

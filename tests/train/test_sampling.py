@@ -8,7 +8,7 @@ import torch
 
 from regionspot.errors import InputError
 from tests.train.factories import image, images, training_set
-from train.sampling import Sampler, TrainingSet, hold_out, repeat_factors
+from train.sampler import Sampler, TrainingSet, hold_out, repeat_factors
 
 
 def drawn(sampler: Sampler, count: int, start: int = 0) -> list[tuple[int, int]]:

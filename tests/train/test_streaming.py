@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from regionspot.errors import InputError
 from tests.train.written import annotation, coco, image
-from train.datasets import json_stream
-from train.datasets.json_stream import stream_records
+from train.data import json_stream
+from train.data.json_stream import stream_records
 
 BOXES_OF_IMAGE = 20
 # 20 bytes a box, as many again while they are sorted by image, and 60 an image.
@@ -25,7 +25,7 @@ WINDOW = 3 << 20
 READ = """
 import sys, tracemalloc
 from pathlib import Path
-from train.datasets import read_coco
+from train.data import read_coco
 tracemalloc.start()
 dataset = read_coco(Path(sys.argv[1]), Path(sys.argv[2]))
 seen = sum(len(each.names) for each in dataset.images)

@@ -7,12 +7,12 @@ from torch.nn import functional as F
 
 from regionspot.head import RegionHead
 from tests.train.factories import WORDS, image, images, recipe, training_set, vocabulary
-from train.batches import collate
-from train.fit import fit
-from train.lessons import embed
+from train.batch import collate
+from train.distillation import taught
+from train.finetune.examples import embed
 from train.losses import teacher_loss
-from train.measure import region_cosines, top_k
-from train.teachers import taught
+from train.metrics import region_cosines, top_k
+from train.trainer import fit
 
 
 def heads(count: int) -> list[RegionHead]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from integrations.images import ImageArray
 from regionspot.boxes import FloatArray, area
 from regionspot.errors import InputError
-from train.views import AS_IT_IS, KEPT_SHARE, View, parse_view
+from train.features.augment import AS_IT_IS, KEPT_SHARE, View, parse_view
 
 RED = (255, 0, 0)
 views = st.builds(View, st.booleans(), st.sampled_from([0.5, 0.75, 1.0, 1.25, 1.6]))

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import autolabel.workflow
-from autolabel.evaluation import settings
-from autolabel.evaluation.classify import GIVEN, PROPOSALS
-from autolabel.evaluation.judge import Judgement, judge
-from autolabel.evaluation.settings import ModelRequest, evaluate_model
-from integrations.evaluation.curves import figures
-from integrations.evaluation.fast import fast_curves
-from integrations.evaluation.paired import Paired, pair
+import autolabel.run.pipeline
+from autolabel.evaluation import benchmark as settings
+from autolabel.evaluation.benchmark import ModelRequest, evaluate_model
+from autolabel.evaluation.coco_eval import fast_curves
+from autolabel.evaluation.evaluate import Judgement, judge
+from autolabel.evaluation.metrics import figures
+from autolabel.evaluation.pairing import Paired, pair
+from autolabel.evaluation.predict import GIVEN, PROPOSALS
+from integrations.annotations import Annotation, LabelledImage, LabelledSet, as_rle
 from integrations.formats.coco import read_coco
-from integrations.formats.labels import Annotation, LabelledImage, LabelledSet, as_rle
 from integrations.formats.lvis import write_lvis
 from regionspot.types import decode_mask, encode_mask
 from tests.autolabel.evaluation.test_settings import Reporter
@@ -101,7 +101,7 @@ def test_the_settings(
         return judge(title, truth, found, draws, advance)
 
     monkeypatch.setattr(settings, "judge", kept)
-    monkeypatch.setattr(settings, "load_model", autolabel.workflow.load_model)
+    monkeypatch.setattr(settings, "load_model", autolabel.run.pipeline.load_model)
     request = ModelRequest(
         tmp_path / "gt.json",
         finished.photos,

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autolabel.evaluation.diagnosis import MISSED, calibration, confusions, recall_by_size
-from autolabel.evaluation.judge import judge
+from autolabel.evaluation.cache import Record, WorkFile
+from autolabel.evaluation.diagnostics import MISSED, calibration, confusions, recall_by_size
+from autolabel.evaluation.evaluate import judge
+from autolabel.evaluation.matching import match
+from autolabel.evaluation.pairing import pair
 from autolabel.evaluation.plots import confused_words
 from autolabel.evaluation.report import percent, write_report
-from autolabel.evaluation.work import Record, WorkFile
-from integrations.evaluation.matches import match
-from integrations.evaluation.paired import pair
+from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
 from integrations.formats.coco import write_coco
-from integrations.formats.labels import Annotation, Category, LabelledImage, LabelledSet
 from integrations.formats.lvis import write_lvis
 from regionspot.errors import InputError
 from tests.autolabel.helpers import Autolabel

@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from autolabel.evaluation import settings
-from autolabel.evaluation.classify import GIVEN, PROPOSALS, boxes_of, classify, ranks_of, words_of
-from autolabel.evaluation.settings import ModelRequest, evaluate_model
+from autolabel.evaluation import benchmark as settings
+from autolabel.evaluation.benchmark import ModelRequest, evaluate_model
+from autolabel.evaluation.predict import GIVEN, PROPOSALS, boxes_of, classify, ranks_of, words_of
+from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
 from integrations.formats.coco import write_coco
-from integrations.formats.labels import Annotation, Category, LabelledImage, LabelledSet
 from regionspot.errors import InputError
 from regionspot.scoring import Scoring
 from regionspot.types import Proposals, Regions, Vocabulary

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from integrations.formats.labels import Annotation, Category, LabelledImage, LabelledSet
+from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
 from regionspot.types import Rle, encode_mask
 
 SIDE = 240

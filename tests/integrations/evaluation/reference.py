@@ -10,8 +10,8 @@ from lvis import LVIS, LVISEval, LVISResults
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from integrations.evaluation.fast import coco_results, coco_truth
-from integrations.evaluation.paired import Paired
+from autolabel.evaluation.coco_eval import coco_results, coco_truth
+from autolabel.evaluation.pairing import Paired
 
 COCO_NAMES = ("AP", "AP50", "AP75", "AP_s", "AP_m", "AP_l", "AR1", "AR10", "AR")
 COCO_NAMES += ("AR_s", "AR_m", "AR_l")

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from integrations.evaluation.bootstrap import intervals, weighted_curves
-from integrations.evaluation.classes import match_classes
-from integrations.evaluation.curves import COCO_LIMITS, LVIS_LIMITS, figures
-from integrations.evaluation.fast import fast_curves
-from integrations.evaluation.matches import match
-from integrations.evaluation.oracle import with_true_words
-from integrations.evaluation.paired import Paired, pair, read_predictions
+from autolabel.evaluation.bootstrap import intervals, weighted_curves
+from autolabel.evaluation.classes import match_classes
+from autolabel.evaluation.coco_eval import fast_curves
+from autolabel.evaluation.matching import match
+from autolabel.evaluation.metrics import COCO_LIMITS, LVIS_LIMITS, figures
+from autolabel.evaluation.oracle import with_true_words
+from autolabel.evaluation.pairing import Paired, pair, read_predictions
+from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
 from integrations.formats.coco import write_coco
-from integrations.formats.labels import Annotation, Category, LabelledImage, LabelledSet
 from regionspot.errors import InputError
 from tests.integrations.evaluation.factories import truth_and_predictions
 from tests.integrations.evaluation.reference import coco_figures, lvis_figures

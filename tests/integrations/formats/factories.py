@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from integrations.formats.labels import Annotation, Category, LabelledImage, LabelledSet
+from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
 from regionspot.types import Rle, encode_mask
 
 NAME = st.text(st.characters(codec="utf-8", exclude_characters="\0/\\:"), min_size=1, max_size=12)

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from PIL import Image
 
-from integrations.fiftyone_labels import window
-from integrations.formats.labels import Annotation, Category, LabelledImage, LabelledSet, as_rle
+from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet, as_rle
+from integrations.fiftyone.labels import window
 from integrations.formats.registry import FORMATS, format_named, write_folder
-from integrations.formats.xml_text import attribute_text, parse_attribute
+from integrations.formats.xml import attribute_text, parse_attribute
 from regionspot.errors import InputError
 from regionspot.types import decode_mask, encode_mask
 from tests.integrations.formats.factories import labelled_sets, small_set

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from lvis import LVIS
 from pycocotools.coco import COCO
 
-from integrations.formats.coco import read_coco, write_coco
-from integrations.formats.labels import (
+from integrations.annotations import (
     Annotation,
     Category,
     LabelledImage,
@@ -23,6 +22,7 @@ from integrations.formats.labels import (
     labelled_image,
     vocabulary_categories,
 )
+from integrations.formats.coco import read_coco, write_coco
 from integrations.formats.lvis import read_lvis, write_lvis
 from regionspot.errors import InputError
 from regionspot.types import Labels, decode_mask, encode_mask

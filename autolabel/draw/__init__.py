@@ -1,0 +1,1 @@
+"""Pictures: contact sheets, explanations, attention maps."""

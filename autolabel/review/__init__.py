@@ -1,0 +1,1 @@
+"""After a run: the review in FiftyOne, its corrections, export and fine-tuning."""

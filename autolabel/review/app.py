@@ -1,0 +1,72 @@
+"""`autolabel review`: the App at what a run is unsure of."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autolabel.run.manifest import COMPLETE, Manifest, read_manifest
+from autolabel.run.outputs import label_field
+from integrations.fiftyone.dataset import NEEDS_REVIEW, registered_views
+from integrations.fiftyone.session import ADDRESS, connect, open_app
+from regionspot.errors import InputError
+
+
+@dataclass(frozen=True)
+class Review:
+    """An open App."""
+
+    dataset: str
+    view: str
+    address: str
+    session: Any
+
+    def wait(self) -> None:
+        """Return when the App's last window was closed."""
+        # A negative number of seconds: the App also waits for its first window.
+        self.session.wait(-1)
+
+
+def complete_run(folder: Path) -> Manifest:
+    """The manifest of a complete run whose labels are in FiftyOne, which is connected to.
+
+    Raises:
+        InputError: there is no such run, or FiftyOne does not start.
+    """
+    manifest = read_manifest(folder)
+    if manifest.status != COMPLETE:
+        raise InputError(f"{folder} is not complete; give its command again and it goes on")
+    if manifest.fiftyone is None:
+        raise InputError(f"{folder} has no labels in FiftyOne; run it again without --no-fiftyone")
+    database = manifest.fiftyone.database
+    connect(Path(database) if database else None)
+    return manifest
+
+
+@contextmanager
+def open_review(folder: Path, port: int, browser: bool = True) -> Iterator[Review]:
+    """Open the App at the view "needs review" of a run.
+
+    It ends with the block, which Ctrl-C ends too.
+
+    Args:
+        folder: the run folder.
+        port: on 127.0.0.1.
+        browser: whether a browser window is opened.
+
+    Raises:
+        InputError: there is no such run, its dataset is gone, or the port is taken.
+    """
+    manifest = complete_run(folder)
+    target = label_field(manifest)
+    view = registered_views(target).get(NEEDS_REVIEW)
+    if view is None:
+        raise InputError(f"{folder} is not registered with FiftyOne's dataset any more")
+    session = open_app(target.dataset, view, port, browser)
+    try:
+        yield Review(target.dataset, view, f"http://{ADDRESS}:{port}", session)
+    except KeyboardInterrupt:
+        return
+    finally:
+        session.close()

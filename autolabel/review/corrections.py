@@ -1,0 +1,134 @@
+"""Which labels of FiftyOne a person reviewed: from a run folder or a dataset's name."""
+
+import dataclasses
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from autolabel.options import LABEL_FIELD
+from autolabel.review.app import complete_run
+from autolabel.run.images import FIFTYONE_PREFIX, open_dataset
+from autolabel.run.manifest import MANIFEST, Manifest
+from autolabel.run.outputs import as_sample, label_field
+from autolabel.run.shards import read_shards
+from integrations.corrections import ReviewedImage, reviewed_image
+from integrations.fiftyone.dataset import LabelField, Sample
+from integrations.fiftyone.review import SeenLabel, read_seen, run_folder_of
+from integrations.fiftyone.session import connect, load_dataset
+from integrations.images import image_size
+from regionspot.boxes import FloatArray
+from regionspot.errors import InputError
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An image and its labels as they stand.
+
+    Attributes:
+        id: of the image in its run or dataset.
+        size: width and height of the upright image, in pixels.
+        proposals: (P, 4) xyxy pixels, the run's; None where the run is gone.
+    """
+
+    id: int
+    path: Path
+    size: tuple[int, int]
+    proposals: FloatArray | None
+    labels: tuple[SeenLabel, ...] = ()
+
+
+@dataclass(frozen=True)
+class Review:
+    """A label field that a person may have worked on.
+
+    Attributes:
+        run: the folder of the run that wrote it; None where it is gone or there was none.
+        manifest: of that run.
+    """
+
+    target: LabelField
+    run: Path | None
+    manifest: Manifest | None
+
+    def images(self) -> Iterator[Seen]:
+        """Every image that was not skipped, one after another."""
+        for seen, labels in read_seen(self.target, self._without_labels()):
+            yield dataclasses.replace(seen, labels=labels)
+
+    def _without_labels(self) -> Iterator[tuple[Sample, Seen]]:
+        if self.run is None or self.manifest is None:
+            dataset = open_dataset(f"{FIFTYONE_PREFIX}{self.target.dataset}")
+            for ref in dataset.images:
+                path = dataset.path(ref)
+                yield Sample(path, ref.sample_id), Seen(ref.id, path, image_size(path), None)
+            return
+        for each in read_shards(self.run, self.manifest.shards):
+            if not each.skipped:
+                sample = as_sample(self.manifest, each.image)
+                size = (each.width, each.height)
+                yield sample, Seen(each.image.id, sample.path, size, each.proposals.boxes)
+
+
+def find_review(source: str, run: str, field: str) -> Review:
+    """The labels that a command line names; FiftyOne is connected to.
+
+    Args:
+        source: a run folder, or a name of FiftyOne's with or without `fiftyone:`.
+        run: of a dataset: a run's folder, or the key that it is registered under; may be empty.
+        field: of a dataset's samples; empty: the run's, or else `predictions`.
+
+    Raises:
+        InputError: there is no such run, dataset or field.
+    """
+    if (Path(source) / MANIFEST).exists():
+        if run or field:
+            raise InputError(f"{source} is a run folder; --run and --label-field go with a dataset")
+        return _of_run(Path(source))
+    name = source.removeprefix(FIFTYONE_PREFIX)
+    if run and (Path(run) / MANIFEST).exists():
+        review = _of_run(Path(run))
+        if review.target.dataset != name or field not in ("", review.target.field):
+            raise InputError(
+                f"{run} wrote {review.target.field!r} of the dataset {review.target.dataset!r}"
+            )
+        return review
+    connect()
+    load_dataset(name)
+    target = LabelField(name, field or LABEL_FIELD, run)
+    folder = run_folder_of(name, target.field, run)
+    if folder is None or not (folder / MANIFEST).exists():
+        return Review(target, None, None)
+    return _of_run(folder)
+
+
+def _of_run(folder: Path) -> Review:
+    manifest = complete_run(folder)
+    return Review(label_field(manifest), folder, manifest)
+
+
+def reviewed_images(review: Review, keep: int, seed: int) -> list[ReviewedImage]:
+    """All images that a person touched, and a sample of all images; those without a box are not.
+
+    The sample is drawn without regard to what a person did, so that it stays the same while they
+    go on. No more than these images are in memory.
+
+    Args:
+        keep: size of the sample, at most.
+    """
+    draw = random.Random(seed)
+    sample: list[ReviewedImage] = []
+    touched: list[ReviewedImage] = []
+    seen = 0
+    for each in review.images():
+        image = reviewed_image(each.id, each.path, each.size, each.labels, each.proposals)
+        if image.is_touched:
+            touched.append(image)
+        if not len(image.proposals):
+            continue
+        seen += 1
+        place = seen - 1 if seen <= keep else draw.randrange(seen)
+        if place < keep:
+            sample[place : place + 1] = [dataclasses.replace(image, sampled=True)]
+    chosen = {image.id: image for image in touched} | {image.id: image for image in sample}
+    return [chosen[id] for id in sorted(chosen)]

@@ -1,0 +1,144 @@
+"""`autolabel export`: labels as they stand after the review, in any format."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from autolabel.convert import Exported, Images, exported, placing
+from autolabel.options import LABEL_FIELD
+from autolabel.review.app import complete_run
+from autolabel.run.images import FIFTYONE_PREFIX, open_dataset
+from autolabel.run.manifest import COMPLETE, LVIS, Manifest, read_manifest
+from autolabel.run.outputs import as_sample, categories_of, file_info, label_field
+from autolabel.run.shards import read_shards
+from integrations.annotations import Category, LabelledImage
+from integrations.fiftyone.dataset import LabelField, Sample, read_labels, words_in_use
+from integrations.fiftyone.session import connect
+from integrations.formats.lvis import read_lvis
+from integrations.formats.registry import format_named, write_folder
+from integrations.images import image_size
+from regionspot.errors import InputError
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What is to be exported, and how.
+
+    Attributes:
+        source: a run folder, or `fiftyone:NAME`.
+        format: a name of `integrations.formats.registry`.
+        out: a folder; what else lies in it stays.
+        min_confidence: labels of a lower confidence are left out; a person's have none and stay.
+        only_reviewed: only labels that a person drew, gave another word, or tagged `reviewed`, and
+            only images with such a label.
+        images: what becomes of the images.
+        field: of a FiftyOne dataset; a run knows its own.
+        overwrite: whether what is there of an earlier export is replaced.
+    """
+
+    source: str
+    format: str
+    out: Path
+    min_confidence: float = 0.0
+    only_reviewed: bool = False
+    images: Images = "leave"
+    field: str = LABEL_FIELD
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Labels to write, taken once, and the folder that their images' names are relative to."""
+
+    categories: tuple[Category, ...]
+    images: Iterable[LabelledImage]
+    info: Mapping[str, object]
+    root: Path
+
+
+def export_labels(request: ExportRequest) -> Exported:
+    """Write labels after the review. Nobody's edits change a word's id; new words follow.
+
+    The labels of a run without FiftyOne are those of its own files.
+
+    Raises:
+        InputError: no such run, dataset or format, or the export is there already.
+    """
+    format = format_named(request.format)
+    if not 0 <= request.min_confidence <= 1:
+        raise InputError(f"--min-confidence must be from 0 to 1, got {request.min_confidence}")
+    if request.source.startswith(FIFTYONE_PREFIX):
+        labels = _of_dataset(request)
+    else:
+        labels = _of_run(Path(request.source), request.only_reviewed)
+    images = (_confident(image, request.min_confidence) for image in labels.images)
+    if request.only_reviewed:
+        images = (image for image in images if image.annotations)
+    place = placing(request.images, labels.root)
+    tally = write_folder(
+        request.out, format, labels.categories, images, labels.info, place, request.overwrite
+    )
+    return exported(request.out, format, tally)
+
+
+def _confident(image: LabelledImage, lowest: float) -> LabelledImage:
+    kept = tuple(each for each in image.annotations if each.score is None or each.score >= lowest)
+    return dataclasses.replace(image, annotations=kept)
+
+
+def _of_run(folder: Path, only_reviewed: bool) -> _Labels:
+    manifest = read_manifest(folder)
+    root = Path(manifest.dataset["root"])
+    if manifest.status == COMPLETE and manifest.fiftyone is None and not only_reviewed:
+        data = read_lvis(folder / LVIS)
+        return _Labels(data.categories, data.images, file_info(manifest), root)
+    manifest = complete_run(folder)
+    target = label_field(manifest)
+    categories = with_new_words(categories_of(manifest), words_in_use(target))
+    ids = {category.name: category.id for category in categories}
+    images = read_labels(target, empty_images(folder, manifest), ids, only_reviewed)
+    return _Labels(categories, images, file_info(manifest), root)
+
+
+def _of_dataset(request: ExportRequest) -> _Labels:
+    """All labels of a field of a FiftyOne dataset; the words get ids in alphabetical order."""
+    connect()
+    dataset = open_dataset(request.source)
+    target = LabelField(dataset.name, request.field, "")
+    categories = with_new_words((), words_in_use(target))
+    words = tuple(category.id for category in categories)
+
+    def empty() -> Iterator[tuple[Sample, LabelledImage]]:
+        for ref in dataset.images:
+            width, height = image_size(dataset.path(ref))
+            image = LabelledImage(ref.id, ref.file_name, width, height, unverified=words)
+            yield Sample(dataset.path(ref), ref.sample_id), image
+
+    ids = {category.name: category.id for category in categories}
+    images = read_labels(target, empty(), ids, request.only_reviewed)
+    info = {"description": f"FiftyOne dataset {dataset.name}, field {request.field}"}
+    return _Labels(categories, images, info, dataset.root)
+
+
+def with_new_words(categories: tuple[Category, ...], words: list[str]) -> tuple[Category, ...]:
+    """The run's categories, and after them the words that only a person used."""
+    known = {category.name for category in categories}
+    new = [word for word in words if word not in known]
+    return categories + tuple(
+        Category(number, word) for number, word in enumerate(new, start=len(categories) + 1)
+    )
+
+
+def empty_images(folder: Path, manifest: Manifest) -> Iterator[tuple[Sample, LabelledImage]]:
+    """The images that the run labelled, without labels.
+
+    A person who reviewed an image looked at what was labelled, not for every word there is, so
+    all words stay unverified.
+    """
+    words = tuple(range(1, len(manifest.vocabulary["words"]) + 1))
+    for each in read_shards(folder, manifest.shards):
+        if not each.skipped:
+            ref = each.image
+            image = LabelledImage(ref.id, ref.file_name, each.width, each.height, unverified=words)
+            yield as_sample(manifest, ref), image

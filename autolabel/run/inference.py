@@ -1,0 +1,172 @@
+"""From images to regions: reads ahead, proposes boxes, runs the model, shard by shard.
+
+Axes: N regions of one image, D text width.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from autolabel.options import Options
+from autolabel.run.images import Dataset, ImageRef
+from autolabel.run.shards import ImageRegions, skipped_image
+from autolabel.run.timer import Clock
+from integrations.detectors.base import Detector
+from integrations.images import ImageArray, UnreadableImage, read_image
+from regionspot.boxes import FloatArray
+from regionspot.errors import InputError
+from regionspot.localizers.sam import run_length_masks
+from regionspot.model import RegionSpot
+from regionspot.types import Proposals, Regions
+
+READERS = 2
+
+# What a single image can cause: a part refuses it, or memory does not suffice for it (torch says
+# RuntimeError). An image that fails alone is skipped; the run goes on.
+IMAGE_FAILURES = (InputError, RuntimeError, MemoryError)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An image that was read and its boxes."""
+
+    ref: ImageRef
+    image: ImageArray
+    proposals: Proposals
+
+
+@dataclass(frozen=True)
+class RegionComputer:
+    """Detector, model and options, ready to work on any images of a dataset."""
+
+    dataset: Dataset
+    detector: Detector
+    model: RegionSpot
+    options: Options
+    clock: Clock
+
+    def images(self, refs: Sequence[ImageRef]) -> Iterator[list[ImageRegions]]:
+        """Regions of some images, in batches and in order. No image raises: it is skipped.
+
+        Args:
+            refs: the images of one shard; batches never reach over a shard's end, so that a
+                shard's bytes do not depend on what was done before it.
+        """
+        size = self.options.batch_size
+        batches = [refs[start : start + size] for start in range(0, len(refs), size)]
+        paths = [[self.dataset.path(ref) for ref in batch] for batch in batches]
+        for batch, files in zip(batches, read_ahead(paths, self.clock), strict=True):
+            yield self._batch(batch, files)
+
+    def _batch(
+        self, refs: Sequence[ImageRef], files: Sequence[ImageArray | str]
+    ) -> list[ImageRegions]:
+        results: dict[ImageRef, ImageRegions] = {}
+        usable: list[Loaded] = []
+        for ref, image in zip(refs, files, strict=True):
+            if isinstance(image, str):
+                results[ref] = self._skip(ref, image)
+                continue
+            try:
+                usable.append(Loaded(ref, image, self._propose(image)))
+            except IMAGE_FAILURES as error:
+                results[ref] = self._skip(ref, f"the detector failed: {_line(error)}")
+        for done in self._recognise(usable):
+            results[done.image] = done
+        return [results[ref] for ref in refs]
+
+    def _skip(self, ref: ImageRef, reason: str) -> ImageRegions:
+        return skipped_image(ref, reason, self.model.region_width)
+
+    def _propose(self, image: ImageArray) -> Proposals:
+        with self.clock.stage("detector"):
+            found = self.detector.detect(image)
+        # A label's confidence is at most its box's score, so what is below the threshold already
+        # would be dropped anyhow. Thousandths of a pixel survive every file format.
+        boxes = np.round(found.boxes, 3)
+        kept = found.score >= self.options.conf_threshold
+        kept &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        rows = np.flatnonzero(kept)[: self.options.max_boxes]
+        return Proposals(boxes[rows], found.score[rows])
+
+    def _recognise(self, batch: Sequence[Loaded]) -> list[ImageRegions]:
+        try:
+            return self._run_model(batch)
+        except IMAGE_FAILURES as error:
+            if len(batch) == 1:
+                return [self._skip(batch[0].ref, f"the model failed: {_line(error)}")]
+            return [done for each in batch for done in self._recognise([each])]
+
+    def _run_model(self, batch: Sequence[Loaded]) -> list[ImageRegions]:
+        """As `RegionSpot.regions`, but timed by stage and without work where there is no box."""
+        width = self.model.region_width
+        regions = {each.ref: Regions(torch.zeros(0, width)) for each in batch}
+        busy = [each for each in batch if len(each.proposals)]
+        boxes = [each.proposals.boxes for each in busy]
+        if busy:
+            with self.clock.stage("localizer"):
+                encoded = [self.model.localizer.encode(each.image) for each in busy]
+                tokens = [
+                    self.model.localizer.tokens(e, b, self.options.masks)
+                    for e, b in zip(encoded, boxes, strict=True)
+                ]
+            with self.clock.stage("encoder+head"):
+                images = [each.image for each in busy]
+                maps = self.model.encoder.image_tokens(images)
+                embeddings = self.model.embed(images, tokens, maps, boxes)
+            with self.clock.stage("localizer"):
+                for each, embedding, token, code in zip(
+                    busy, embeddings, tokens, encoded, strict=True
+                ):
+                    regions[each.ref] = Regions(embedding)
+                    if self.options.masks:
+                        masks = run_length_masks(token, code, each.proposals.boxes)
+                        regions[each.ref] = Regions(embedding, masks, _numpy(token.mask_iou))
+        return [
+            ImageRegions(
+                each.ref,
+                each.image.shape[1],
+                each.image.shape[0],
+                each.proposals,
+                regions[each.ref],
+            )
+            for each in batch
+        ]
+
+
+def read_ahead(batches: Sequence[Sequence[Path]], clock: Clock) -> Iterator[list[ImageArray | str]]:
+    """Images of each batch, or why one cannot be read; the next batch is read meanwhile."""
+    with ThreadPoolExecutor(READERS) as pool:
+
+        def submit(batch: Sequence[Path]) -> list[Future[ImageArray | str]]:
+            return [pool.submit(_read, path) for path in batch]
+
+        waiting = submit(batches[0]) if batches else []
+        for following in [*batches[1:], ()]:
+            current, waiting = waiting, submit(following)
+            with clock.stage("reading"):
+                files = [future.result() for future in current]
+            yield files
+
+
+def _read(path: Path) -> ImageArray | str:
+    try:
+        return read_image(path)
+    except UnreadableImage as error:
+        return error.reason
+    except MemoryError:
+        return "too large for the memory"
+
+
+def _line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text[:200] or type(error).__name__
+
+
+def _numpy(values: torch.Tensor | None) -> FloatArray:
+    assert values is not None, "masks were asked for"
+    return values.float().cpu().numpy()

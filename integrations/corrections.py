@@ -1,0 +1,110 @@
+"""What a person's review says of each region of an image.
+
+A label is a person's if they gave it another word, drew or moved its box, or tagged it (or its
+image) "reviewed". A label left alone says nothing, even beside one that was corrected: nobody
+knows whether it was looked at.
+
+Axes: N regions of one image, the proposals first and then the boxes that a person drew.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from integrations.fiftyone.review import SeenLabel
+from regionspot.boxes import FloatArray, area, clip
+
+# A label's box went through FiftyOne's shares of the image and back.
+SAME_BOX_PIXELS = 0.05
+
+
+@dataclass(frozen=True)
+class ReviewedImage:
+    """The regions of an image and what a person said of them.
+
+    Attributes:
+        id: unique in its set.
+        width, height: of the upright image, in pixels.
+        proposals: (P, 4) xyxy pixels, that the model looked at.
+        drawn: (N - P, 4) xyxy pixels, of a person.
+        words: N; what a person says it is, or empty.
+        predicted: N; the label that the model gave, or empty where it gave none.
+        sampled: whether it is one of the images that are looked at whatever a person did.
+    """
+
+    id: int
+    path: Path
+    width: int
+    height: int
+    proposals: FloatArray
+    drawn: FloatArray
+    words: tuple[str, ...]
+    predicted: tuple[str, ...]
+    sampled: bool = False
+
+    @property
+    def corrected(self) -> npt.NDArray[np.bool_]:
+        """(N,) whether a person's word is another than the model's, or their box is new."""
+        pairs = zip(self.words, self.predicted, strict=True)
+        return np.array([bool(word) and word != before for word, before in pairs], np.bool_)
+
+    @property
+    def is_touched(self) -> bool:
+        """Whether a person said anything of it."""
+        return any(self.words)
+
+
+def reviewed_image(
+    id: int,
+    path: Path,
+    size: tuple[int, int],
+    labels: Sequence[SeenLabel],
+    proposals: FloatArray | None,
+) -> ReviewedImage:
+    """Match labels to the boxes that the model looked at.
+
+    Args:
+        size: width and height in pixels.
+        proposals: (P, 4) xyxy pixels; None where the run is gone: then the boxes of the labels
+            that a model gave stand for them, and none of these counts as moved.
+    """
+    width, height = size
+    labels = [e for e in labels if e.word and area(_pixels([e], width, height))[0] > 0]
+    if proposals is None:
+        proposals = _pixels([each for each in labels if each.predicted], width, height)
+    words, predicted = [""] * len(proposals), [""] * len(proposals)
+    drawn = []
+    for label, box in zip(labels, _pixels(labels, width, height), strict=True):
+        row = _same_box(box, proposals, predicted) if label.predicted else None
+        if row is None:
+            drawn.append((label, box))
+            continue
+        predicted[row] = label.predicted
+        if label.tagged or label.word != label.predicted:
+            words[row] = label.word
+    return ReviewedImage(
+        id,
+        path,
+        width,
+        height,
+        proposals,
+        np.array([box for _, box in drawn], np.float32).reshape(-1, 4),
+        (*words, *(label.word for label, _ in drawn)),
+        (*predicted, *("" for _ in drawn)),
+    )
+
+
+def _pixels(labels: Sequence[SeenLabel], width: int, height: int) -> FloatArray:
+    """(N, 4) xyxy pixels, inside the image."""
+    shares = np.array([each.box for each in labels], np.float64).reshape(-1, 4)
+    scaled = (shares * [width, height, width, height]).astype(np.float32)
+    return clip(scaled, width, height)
+
+
+def _same_box(box: FloatArray, proposals: FloatArray, taken: Sequence[str]) -> int | None:
+    """The row of a box among those that no label has taken yet."""
+    near = np.abs(proposals - box).max(1, initial=0) < SAME_BOX_PIXELS
+    return next((row for row in np.flatnonzero(near).tolist() if not taken[row]), None)

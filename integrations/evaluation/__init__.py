@@ -1,1 +1,0 @@
-"""Average precision as COCO and LVIS define it, with intervals over images."""

@@ -1,0 +1,280 @@
+"""A run's labels in a FiftyOne dataset: its own label field, its registration, its views."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from integrations.annotations import Annotation, LabelledImage
+from integrations.fiftyone.labels import (
+    REVIEWED_TAG,
+    from_detection,
+    is_reviewed,
+    to_detections,
+)
+from integrations.fiftyone.session import load_dataset
+from regionspot.errors import InputError
+
+BATCH = 100
+NEEDS_REVIEW, CONFIDENT, NOTHING_FOUND = "needs review", "confident", "nothing found"
+_OWNER = "autolabel_run_folder"
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class LabelField:
+    """Where a run's labels are.
+
+    Attributes:
+        dataset: FiftyOne's name of it.
+        field: of its samples.
+        run_key: under which the run is registered with the dataset.
+    """
+
+    dataset: str
+    field: str
+    run_key: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image of a dataset, known by FiftyOne's id of it or else by its absolute path."""
+
+    path: Path
+    sample_id: str = ""
+
+
+def check_field_name(field: str) -> None:
+    """Refuse what FiftyOne would not take as a field.
+
+    Raises:
+        InputError: it is no identifier, or begins with an underscore.
+    """
+    if not field.isidentifier() or field.startswith("_"):
+        raise InputError(
+            f"--label-field must be letters, digits and _, starting with a letter, got {field!r}"
+        )
+
+
+def free_dataset_name(name: str) -> str:
+    """`name`, or `name-2`, `name-3` ... where FiftyOne has such a dataset already."""
+    import fiftyone as fo
+    from fiftyone.core.utils import to_slug
+
+    try:
+        to_slug(name)
+    except ValueError:  # FiftyOne wants at least one plain letter or digit, and no endless name
+        name = f"run {name[:100]}"
+    taken = {to_slug(each) for each in fo.list_datasets()}
+    return _first_free(name, "-", lambda candidate: to_slug(candidate) in taken)
+
+
+def free_run_key(dataset: str, name: str) -> str:
+    """An identifier made of `name` under which the dataset, if it is there, has no run yet."""
+    key = "".join(each if each.isascii() and each.isalnum() else "_" for each in name)
+    key = key if key.isidentifier() else f"run_{key}"
+    taken = load_dataset(dataset).list_runs() if exists(dataset) else []
+    return _first_free(key, "_", lambda candidate: candidate in taken)
+
+
+def _first_free(name: str, mark: str, is_taken: Any) -> str:
+    number, candidate = 1, name
+    while is_taken(candidate):
+        number += 1
+        candidate = f"{name}{mark}{number}"
+    return candidate
+
+
+def has_field(dataset: str, field: str) -> bool:
+    """Whether the samples of a dataset have a field of that name.
+
+    Raises:
+        InputError: there is no such dataset, or it does not hold images.
+    """
+    return bool(load_dataset(dataset).has_sample_field(field))
+
+
+def make_dataset(name: str, run_folder: Path) -> None:
+    """Make a run's own dataset, persistent and empty; what an interrupted run left goes.
+
+    Raises:
+        InputError: there is a dataset of that name which another run or a person made.
+    """
+    import fiftyone as fo
+
+    if fo.dataset_exists(name):
+        if fo.load_dataset(name).info.get(_OWNER) != str(run_folder):
+            raise InputError(f"FiftyOne's dataset {name!r} is not this run's; rename one of them")
+        fo.delete_dataset(name)
+    dataset = fo.Dataset(name, persistent=True)
+    dataset.info[_OWNER] = str(run_folder)
+    dataset.save()
+
+
+def exists(dataset: str) -> bool:
+    """Whether FiftyOne has a dataset of that name."""
+    import fiftyone as fo
+
+    return bool(fo.dataset_exists(dataset))
+
+
+def add_labels(
+    target: LabelField,
+    images: Iterable[tuple[Sample, LabelledImage]],
+    names: Sequence[str],
+    provenance: Mapping[str, str],
+    new_samples: bool,
+) -> None:
+    """Write a run's labels into its field, batch by batch. A field of that name is deleted first.
+
+    Args:
+        images: in order; those that the dataset does not hold any more are passed over.
+        names: the words of category 1, 2, ...
+        provenance: goes into each label.
+        new_samples: whether the images are added to the dataset, or are in it already.
+    """
+    dataset = load_dataset(target.dataset)
+    if dataset.has_sample_field(target.field):
+        dataset.delete_sample_field(target.field)
+    for batch in in_batches(images):
+        labels = [to_detections(image, names, provenance) for _, image in batch]
+        if new_samples:
+            samples = [
+                _new_sample(sample, image, target.field, detections)
+                for (sample, image), detections in zip(batch, labels, strict=True)
+            ]
+            dataset.add_samples(samples, dynamic=True, progress=False)
+            continue
+        ids = present_ids(dataset, [sample for sample, _ in batch])
+        values = {
+            ids[sample]: detections
+            for (sample, _), detections in zip(batch, labels, strict=True)
+            if sample in ids
+        }
+        if values:
+            dataset.set_values(target.field, values, key_field="id", dynamic=True)
+
+
+def _new_sample(sample: Sample, image: LabelledImage, field: str, detections: Any) -> Any:
+    import fiftyone as fo
+
+    metadata = fo.ImageMetadata(width=image.width, height=image.height)
+    return fo.Sample(filepath=str(sample.path), metadata=metadata, **{field: detections})
+
+
+def register_run(target: LabelField, config: Mapping[str, Any]) -> None:
+    """Register the run with its dataset; `config` holds values that JSON can."""
+    dataset = load_dataset(target.dataset)
+    dataset.register_run(
+        target.run_key,
+        dataset.init_run(label_field=target.field, **config),
+        overwrite=dataset.has_run(target.run_key),
+    )
+
+
+def save_views(target: LabelField, confidence: float, margin: float) -> dict[str, str]:
+    """Save the views of a run.
+
+    "needs review" holds the labels whose confidence or margin is below the given ones, least
+    confident image first; "confident" all others; "nothing found" the images with no label. A
+    label that a person drew, gave another word, or tagged "reviewed" needs no review.
+
+    Returns:
+        The name of each view: a name that the dataset uses otherwise gets the field's added.
+    """
+    from fiftyone import ViewField as F
+
+    dataset = load_dataset(target.dataset)
+    by_model = F("predicted").exists() & (F("label") == F("predicted"))
+    unsure = (F("confidence") < confidence) | (F("margin") < margin)
+    open_labels = by_model & unsure & ~F("tags").contains(REVIEWED_TAG)
+    detections = F(f"{target.field}.detections")
+    views = {
+        NEEDS_REVIEW: dataset.filter_labels(target.field, open_labels).sort_by(
+            detections.map(F("confidence")).min()
+        ),
+        CONFIDENT: dataset.filter_labels(target.field, ~open_labels),
+        NOTHING_FOUND: dataset.match(detections.length() == 0),
+    }
+    ours = registered_views(target)
+    names = {}
+    for name, view in views.items():
+        is_theirs = dataset.has_saved_view(name) and ours.get(name) != name
+        names[name] = f"{name} {target.field}" if is_theirs else name
+        dataset.save_view(names[name], view, overwrite=True)
+    return names
+
+
+def registered_views(target: LabelField) -> dict[str, str]:
+    """Name of each view that the run registered; empty where it is not registered."""
+    dataset = load_dataset(target.dataset)
+    if not dataset.has_run(target.run_key):
+        return {}
+    return dict(getattr(dataset.get_run_info(target.run_key).config, "views", {}))
+
+
+def read_labels(
+    target: LabelField,
+    images: Iterable[tuple[Sample, LabelledImage]],
+    category_ids: Mapping[str, int],
+    only_reviewed: bool = False,
+) -> Iterator[LabelledImage]:
+    """Images with their labels as they stand in FiftyOne now.
+
+    Args:
+        images: without labels; those that the dataset does not hold any more are passed over.
+        category_ids: by word; `words_in_use` says which there are.
+        only_reviewed: leave out the labels that only a model has seen.
+    """
+    import dataclasses
+
+    dataset = load_dataset(target.dataset)
+    for batch in in_batches(images):
+        ids = present_ids(dataset, [sample for sample, _ in batch])
+        found = {
+            sample.id: sample[target.field]
+            for sample in dataset.select(list(ids.values())).select_fields(target.field)
+        }
+        for sample, image in batch:
+            if sample not in ids:
+                continue
+            detections = found[ids[sample]]
+            annotations: tuple[Annotation, ...] = tuple(
+                from_detection(each, category_ids, image.width, image.height)
+                for each in (detections.detections if detections else ())
+                if not only_reviewed or is_reviewed(each)
+            )
+            yield dataclasses.replace(image, annotations=annotations)
+
+
+def words_in_use(target: LabelField) -> list[str]:
+    """All words of the field's labels, sorted.
+
+    Raises:
+        InputError: the dataset or the field is gone.
+    """
+    dataset = load_dataset(target.dataset)
+    if not dataset.has_sample_field(target.field):
+        raise InputError(f"FiftyOne's dataset {target.dataset!r} has no field {target.field!r}")
+    return sorted(dataset.distinct(f"{target.field}.detections.label"))
+
+
+def present_ids(dataset: Any, samples: Sequence[Sample]) -> dict[Sample, str]:
+    """FiftyOne's id of each of these samples that the dataset holds."""
+    if all(sample.sample_id for sample in samples):
+        there = set(dataset.select([sample.sample_id for sample in samples]).values("id"))
+        return {sample: sample.sample_id for sample in samples if sample.sample_id in there}
+    paths, ids = dataset.select_by("filepath", [str(sample.path) for sample in samples]).values(
+        ["filepath", "id"]
+    )
+    by_path = dict(zip(paths, ids, strict=True))
+    return {sample: by_path[str(sample.path)] for sample in samples if str(sample.path) in by_path}
+
+
+def in_batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """The items in lists of `BATCH` at most."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, BATCH)):
+        yield batch

@@ -1,0 +1,111 @@
+"""FiftyOne's database and App: starting both, and the lines to say where they cannot be."""
+
+import logging
+import socket
+from pathlib import Path
+from typing import Any
+
+from integrations.fiftyone.environment import set_defaults, use_private_folder
+from regionspot.errors import InputError
+
+ADDRESS = "127.0.0.1"
+
+
+def connect(database: Path | None = None) -> None:
+    """Start FiftyOne's MongoDB, or find the one that runs. FiftyOne is imported here.
+
+    Args:
+        database: a folder to keep all of FiftyOne's own files in; None for the user's database.
+
+    Raises:
+        InputError: it cannot be started or reached.
+    """
+    if database is None:
+        set_defaults()
+    else:
+        use_private_folder(database)
+    import fiftyone as fo
+    from fiftyone.core.config import FiftyOneConfigError
+    from fiftyone.core.service import ServiceException
+    from pymongo.errors import PyMongoError
+
+    fo.config.show_progress_bars = False
+    try:
+        fo.list_datasets()
+    except (FiftyOneConfigError, ServiceException, PyMongoError, OSError, RuntimeError) as error:
+        raise InputError(
+            f"FiftyOne's database does not start ({' '.join(str(error).split())}); "
+            "see `Install` in the README, or label into files only with --no-fiftyone"
+        ) from error
+
+
+def load_dataset(name: str) -> Any:
+    """FiftyOne's dataset of that name.
+
+    Raises:
+        InputError: there is none, or it does not hold images.
+    """
+    import fiftyone as fo
+
+    if not fo.dataset_exists(name):
+        known = ", ".join(sorted(fo.list_datasets())[:10]) or "none"
+        raise InputError(f"FiftyOne has no dataset {name!r}; it has {known}")
+    dataset = fo.load_dataset(name)
+    if dataset.media_type not in (None, "image"):
+        raise InputError(f"FiftyOne's dataset {name!r} holds {dataset.media_type}, not images")
+    return dataset
+
+
+def list_samples(name: str) -> list[tuple[str, str]]:
+    """Absolute path and sample id of each image of a dataset, in its order.
+
+    Raises:
+        InputError: there is no such dataset, or it holds no image.
+    """
+    dataset = load_dataset(name)
+    paths, ids = dataset.values(["filepath", "id"])
+    if not paths:
+        raise InputError(f"FiftyOne's dataset {name!r} holds no image")
+    return list(zip(paths, ids, strict=True))
+
+
+def open_app(dataset: str, view: str, port: int, browser: bool) -> Any:
+    """Open the App on this machine alone, at a saved view.
+
+    Args:
+        browser: whether a browser window is opened.
+
+    Returns:
+        FiftyOne's session; the App goes with the process.
+
+    Raises:
+        InputError: the dataset or the view is gone, or the port is taken.
+    """
+    import fiftyone as fo
+
+    loaded = load_dataset(dataset)
+    if not loaded.has_saved_view(view):
+        raise InputError(f"FiftyOne's dataset {dataset!r} has no view {view!r} any more")
+    _check_free(port)
+    # It would explain at length how to reach it from elsewhere.
+    logging.getLogger("fiftyone").setLevel(logging.ERROR)
+    config = fo.app_config.copy()
+    config.color_by = "value"  # a colour for each word, not one for all labels
+    config.grid_zoom = 4
+    # The address is given: inside a container FiftyOne would listen to the whole network.
+    return fo.launch_app(
+        view=loaded.load_saved_view(view),
+        address=ADDRESS,
+        port=port,
+        remote=not browser,
+        config=config,
+    )
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ADDRESS, port))
+        except OSError as error:
+            raise InputError(f"port {port} is taken; choose another with --port") from error

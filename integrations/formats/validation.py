@@ -1,0 +1,107 @@
+"""What every writer makes sure of before it writes an image."""
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from integrations.annotations import Annotation, Category, LabelledImage
+from integrations.formats.coco_writer import Tally
+from integrations.paths import check_relative
+from regionspot.errors import InputError
+
+
+def names_by_id(path: Path, categories: Sequence[Category]) -> dict[int, str]:
+    """Name of each category, for formats that know a category by its name alone.
+
+    Raises:
+        InputError: two categories have the same name.
+    """
+    counts = Counter(category.name for category in categories)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise InputError(
+            f"{path}: two categories are named {twice[0]!r}, and this format tells them apart by "
+            "name alone; rename one"
+        )
+    return {category.id: category.name for category in categories}
+
+
+def checked_images(
+    path: Path, categories: Sequence[Category], images: Iterable[LabelledImage], tally: Tally
+) -> Iterator[LabelledImage]:
+    """The images one by one, each made sure to be writable, and counted in `tally`.
+
+    Raises:
+        InputError: a name that leaves the folder, no size, an unknown category, or a box or score
+            that is not finite or reversed; also where the block that takes the image raises it.
+    """
+    known = {category.id for category in categories}
+    for image in images:
+        try:
+            check_relative(image.file_name)
+            if image.width < 1 or image.height < 1:
+                raise InputError(
+                    f"expected a width and a height, got {image.width} x {image.height}"
+                )
+            for annotation in image.annotations:
+                _check(annotation, known)
+        except InputError as error:
+            raise InputError(f"{path}: image {image.file_name!r}: {error}") from error
+        tally.images += 1
+        tally.annotations += len(image.annotations)
+        tally.instances_of.update(each.category_id for each in image.annotations)
+        tally.images_with.update({each.category_id for each in image.annotations})
+        yield image
+
+
+def without_crowds(image: LabelledImage) -> LabelledImage:
+    """The image without its crowd regions, for formats that cannot mark them."""
+    kept = tuple(each for each in image.annotations if not each.is_crowd)
+    return dataclasses.replace(image, annotations=kept)
+
+
+def _check(annotation: Annotation, known: set[int]) -> None:
+    x1, y1, x2, y2 = annotation.box
+    if annotation.category_id not in known:
+        raise InputError(f"category {annotation.category_id} is not in the vocabulary")
+    if not all(map(math.isfinite, annotation.box)) or x2 < x1 or y2 < y1:
+        raise InputError(f"expected a box x1 <= x2, y1 <= y2, got {annotation.box}")
+    if annotation.score is not None and not math.isfinite(annotation.score):
+        raise InputError(f"every number must be finite, got the score {annotation.score}")
+
+
+class LabelFileNames:
+    """Names of label files that lie beside the images, one for each image.
+
+    Args:
+        path: of the label set, for messages.
+        suffix: of the label files, with its dot.
+    """
+
+    def __init__(self, path: Path, suffix: str) -> None:
+        self._path = path
+        self._suffix = suffix
+        self._image_of: dict[str, str] = {}
+
+    def name(self, file_name: str) -> str:
+        """The label file of an image, relative, with the image's folders.
+
+        Raises:
+            InputError: another image has the same label file, or the name cannot stand in a list.
+        """
+        if file_name.splitlines() != [file_name] or file_name != file_name.strip():
+            raise InputError(
+                f"{self._path}: {file_name!r} begins or ends with a blank or holds a line break, "
+                "which lists of images cannot; rename it"
+            )
+        if any(part.startswith(".") for part in PurePosixPath(file_name).parts):
+            raise InputError(f"{self._path}: {file_name!r} is hidden; trainers pass over it")
+        name = str(PurePosixPath(file_name).with_suffix(self._suffix))
+        other = self._image_of.setdefault(name, file_name)
+        if other != file_name:
+            raise InputError(
+                f"{self._path}: {other!r} and {file_name!r} would share the label file {name!r}; "
+                "rename one"
+            )
+        return name

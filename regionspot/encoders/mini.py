@@ -1,0 +1,252 @@
+"""An image tower that knows ImageNet and a text tower that knows words, tied by training alone.
+
+EfficientNet-lite2 (timm; Tan & Le 2019, arXiv 1905.11946) and all-MiniLM-L6-v2.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from timm.data.imagenet_info import ImageNetInfo
+from timm.models import EfficientNet
+from tokenizers import Tokenizer
+from torch.nn import functional as F
+from torchvision.ops import roi_align
+
+from regionspot.boxes import FloatArray
+from regionspot.localizers.sam import ImageArray
+from regionspot.templates import BARE_NAME
+from regionspot.types import ImageTokens, PooledRegions
+from regionspot.vocabulary import cached_features
+from regionspot.weights import WEIGHTS, locate
+from regionspot.zero_shot import Adaptation, UnseenWords
+
+TEXT_BATCH = 256
+NATIVE_SIDE = 260
+OBJECT_SIDE = 160.0  # pixels; the tower was trained on objects in squares of 260
+OCTAVES = 1.0  # by which a box's side on a map misses OBJECT_SIDE where the map weighs exp(-1/2)
+CROP_SIDE = 128  # pixels that the tower sees of a box's own crop
+CROP_SHARE = 0.3  # of the crop in a pooled feature, beside the maps
+CROP_MARGIN = 0.05  # by which a crop is larger than its box
+SMALLEST_CROP = 16.0  # pixels of the image
+CROP_BATCH = 32
+POOLING = {  # what cached features depend on
+    "object_side": OBJECT_SIDE,
+    "octaves": OCTAVES,
+    "crop": [CROP_SIDE, CROP_SHARE, CROP_MARGIN, SMALLEST_CROP],
+}
+
+
+class ImagenetMiniLm:
+    """EfficientNet-lite2 maps and MiniLM sentence embeddings.
+
+    Args:
+        input_sizes: ascending sides in pixels of the squares that the whole image is resized to.
+            The head reads the map of the first; a box is pooled from all, by weights that fall
+            as its side on a map is farther from `OBJECT_SIDE`, near to what the tower was
+            trained on, and from a crop of its own.
+        dtype: float32, or bfloat16 for the image tower's products.
+    """
+
+    logit_scale = 20.0
+    text_width = 384
+    text_key = f"centred-{WEIGHTS['minilm-weights'].sha256}"
+
+    def __init__(
+        self, input_sizes: tuple[int, ...], device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.input_sizes = input_sizes
+        self.device = device
+        self.dtype = dtype
+        self.image_tower = _build_image_tower().to(memory_format=torch.channels_last).to(device)
+        self.tokenizer = Tokenizer.from_file(str(locate("minilm-tokenizer")))
+        self.tokenizer.enable_padding()
+        self.tokenizer.enable_truncation(256)
+        self.text_tower = _build_text_tower().to(device)
+
+    @torch.inference_mode()
+    def image_tokens(self, images: Sequence[ImageArray]) -> list[ImageTokens]:
+        """Class token: the mean of the map (C,); map: (C, h, w), C = 1280, stride 32."""
+        first, *finer = [self._map(images, size) for size in self.input_sizes]
+        return [
+            ImageTokens(first[i].mean((1, 2)), first[i], tuple(m[i] for m in finer))
+            for i in range(len(images))
+        ]
+
+    def _map(self, images: Sequence[ImageArray], size: int) -> torch.Tensor:
+        whole = [Image.fromarray(image) for image in images]
+        return self._seen([each.resize((size, size), Image.Resampling.BICUBIC) for each in whole])
+
+    def _seen(self, squares: Sequence[Image.Image]) -> torch.Tensor:
+        """Maps (B, C, h, w) of squares of one size."""
+        stacked = np.stack([np.asarray(square) for square in squares])
+        pixels = torch.from_numpy(stacked).to(self.device).permute(0, 3, 1, 2)
+        normalised = (pixels.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return torch.as_tensor(self.image_tower.forward_features(normalised)).float()
+
+    @torch.inference_mode()
+    def image_features(self, images: Sequence[ImageArray]) -> torch.Tensor:
+        """(B, 384): ImageNet's words for each whole image, weighted by their probabilities."""
+        pooled = self._map(images, NATIVE_SIDE).mean((2, 3))
+        return self.prior(pooled).cpu()
+
+    @torch.inference_mode()
+    def pool(self, image: ImageArray, tokens: ImageTokens, boxes: FloatArray) -> PooledRegions:
+        """What the maps hold inside each box beside what its own crop shows, and ImageNet's words.
+
+        A map knows the surroundings of a box, a crop its details.
+
+        Returns:
+            pooled (N, 1280); prior (N, 384): the mean embedding of the ImageNet class names,
+            weighted by the tower's probabilities of the classes for the pooled feature.
+        """
+        height, width = image.shape[:2]
+        pooled = pool_maps((tokens.map, *tokens.finer), self.input_sizes, boxes, width, height)
+        if len(boxes):
+            cropped = F.normalize(self._cropped(image, boxes), dim=-1)
+            length = pooled.norm(dim=1, keepdim=True)
+            pooled = (1 - CROP_SHARE) * pooled + CROP_SHARE * length * cropped
+        return PooledRegions(pooled, self.prior(pooled))
+
+    def _cropped(self, image: ImageArray, boxes: FloatArray) -> torch.Tensor:
+        """Mean maps (N, 1280) of the squares around boxes, one or more."""
+        whole = Image.fromarray(image)
+        crops = [
+            whole.resize((CROP_SIDE, CROP_SIDE), Image.Resampling.BICUBIC, box=window)
+            for window in crop_windows(boxes, whole.width, whole.height).tolist()
+        ]
+        parts = [
+            self._seen(crops[start : start + CROP_BATCH]).mean((2, 3))
+            for start in range(0, len(crops), CROP_BATCH)
+        ]
+        return torch.cat(parts)
+
+    @torch.inference_mode()
+    def prior(self, pooled: torch.Tensor) -> torch.Tensor:
+        """ImageNet's words for map features (N, 1280): their embeddings (N, 384), averaged by the
+        tower's probabilities of the classes."""
+        classes = self.image_tower.classifier(pooled).softmax(-1)
+        return torch.as_tensor(classes @ (self._class_words - self._centre))
+
+    def unseen_words(self, trained: torch.Tensor, adaptation: Adaptation | None) -> UnseenWords:
+        """Scores of words beside the trained ones (S, 384), from ImageNet's classes."""
+        return UnseenWords(self.image_tower.classifier, self._class_meanings, trained, adaptation)
+
+    @cached_property
+    def _class_meanings(self) -> torch.Tensor:
+        """Unit embeddings (1000, 384) of ImageNet's classes with WordNet's definitions.
+
+        A definition names the broader word, "a cat with a grey coat", which the name, "tabby",
+        leaves out.
+        """
+        info = ImageNetInfo()
+        strings = [info.index_to_description(i, detailed=True) for i in range(1000)]
+        features = cached_features(self._sentences, f"{self.text_key}-raw", BARE_NAME, strings)
+        return F.normalize(features - features.mean(0), dim=-1)
+
+    @cached_property
+    def _class_words(self) -> torch.Tensor:
+        """Sentence features (1000, 384) of ImageNet's classes, synonyms averaged."""
+        info = ImageNetInfo()
+        groups = [info.index_to_description(i).split(", ") for i in range(1000)]
+        strings = sorted({name for group in groups for name in group})
+        row = {name: i for i, name in enumerate(strings)}
+        features = cached_features(self._sentences, f"{self.text_key}-raw", "photo", strings)
+        means = [features[[row[name] for name in group]].mean(0) for group in groups]
+        return torch.stack(means).to(self.device)
+
+    @cached_property
+    def _centre(self) -> torch.Tensor:
+        """What all names of things share in the space of sentences (384,)."""
+        return self._class_words.mean(0)
+
+    def text(self, strings: Sequence[str]) -> torch.Tensor:
+        """Sentence embeddings (K, 384), less what all names of things share.
+
+        All-MiniLM puts short names close together; without their common part they differ more.
+        """
+        return F.normalize(self._sentences(strings), dim=-1) - self._centre
+
+    @torch.inference_mode()
+    def _sentences(self, strings: Sequence[str]) -> torch.Tensor:
+        """Mean-pooled token embeddings (K, 384)."""
+        parts = []
+        for start in range(0, len(strings), TEXT_BATCH):
+            batch = self.tokenizer.encode_batch(list(strings[start : start + TEXT_BATCH]))
+            ids = torch.tensor([e.ids for e in batch], device=self.device)
+            mask = torch.tensor([e.attention_mask for e in batch], device=self.device)
+            hidden = self.text_tower(input_ids=ids, attention_mask=mask).last_hidden_state
+            weights = mask[..., None].float()
+            parts.append((hidden * weights).sum(1) / weights.sum(1))
+        return torch.cat(parts).float()
+
+
+def pool_maps(
+    maps: Sequence[torch.Tensor],
+    input_sizes: Sequence[int],
+    boxes: FloatArray,
+    width: int,
+    height: int,
+) -> torch.Tensor:
+    """RoIAlign's mean (N, C) of the maps (C, h, w) inside xyxy pixel boxes (N, 4).
+
+    Args:
+        input_sizes: of each map, sides in pixels of the square that it was made of.
+        width, height: of the image that the boxes are in.
+    """
+    device = maps[0].device
+    shares = torch.from_numpy(boxes).to(device)
+    shares = shares / torch.tensor([width, height, width, height], device=device)
+    sides = (shares[:, 2:] - shares[:, :2]).log2().mean(1)
+    sizes = (torch.tensor(input_sizes, device=device) / OBJECT_SIDE).log2()
+    weights = (-(((sides[:, None] + sizes) / OCTAVES) ** 2) / 2).softmax(1)
+    means = [
+        roi_align(each[None], [shares * each.shape[-1]], 1, aligned=True)[:, :, 0, 0]
+        for each in maps
+    ]
+    return (weights[..., None] * torch.stack(means, 1)).sum(1)
+
+
+def crop_windows(boxes: FloatArray, width: int, height: int) -> FloatArray:
+    """Squares around xyxy pixel boxes (N, 4), cut off where the image of `width` x `height` ends.
+
+    They are larger than the boxes by `CROP_MARGIN`, and have sides of `SMALLEST_CROP` or more.
+    """
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    side = (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True) * (1 + CROP_MARGIN)
+    half = np.maximum(side, SMALLEST_CROP) / 2
+    limit = np.array([width, height], np.float32)
+    first = (centre - half).clip(0, limit - 1)
+    last = (centre + half).clip(first + 1, limit)
+    return np.concatenate([first, last], axis=1)
+
+
+def _build_image_tower() -> EfficientNet:
+    tower = timm.create_model("tf_efficientnet_lite2")
+    assert isinstance(tower, EfficientNet)
+    loaded = torch.load(locate("efficientnet-lite2"), map_location="cpu", weights_only=True)
+    # the file's names are another package's; both list the same layers in the same order
+    tower.load_state_dict(dict(zip(tower.state_dict(), loaded.values(), strict=True)))
+    return tower.eval().requires_grad_(False)
+
+
+def _build_text_tower() -> torch.nn.Module:
+    from transformers import BertConfig, BertModel  # takes seconds to import
+
+    config = BertConfig(
+        hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
+    )
+    tower: torch.nn.Module = BertModel(config, add_pooling_layer=False)
+    loaded = load_file(locate("minilm-weights"))
+    used = {
+        name: tensor
+        for name, tensor in loaded.items()
+        if not name.startswith("pooler.") and name != "embeddings.position_ids"
+    }
+    tower.load_state_dict(used)
+    return tower.eval().requires_grad_(False)

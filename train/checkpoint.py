@@ -1,0 +1,126 @@
+"""What a training that was stopped goes on from, in one file that is always whole.
+
+All random numbers of a step derive from the recipe's seed and the step, so weights, their average,
+the optimizer's moments and the number of steps are everything.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from regionspot.errors import InputError
+from regionspot.head import RegionHead
+from train.config import Recipe, as_json, difference
+from train.sampler import TrainingSet
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+STATE = "state.safetensors"
+
+
+def fingerprint(sets: Sequence[TrainingSet]) -> str:
+    """A digest of what is trained on: data sets, ratios, images in order and their words."""
+    digest = hashlib.sha256()
+    for data in sets:
+        broader = {word: sorted(others) for word, others in data.broader.items()}
+        told = [data.name, data.ratio, sorted(data.words), broader, list(data.names)]
+        digest.update(json.dumps(told, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def save_state(
+    path: Path,
+    step: int,
+    head: RegionHead,
+    average: RegionHead,
+    optimizer: torch.optim.AdamW,
+    recipe: Recipe,
+    data: str,
+) -> None:
+    """Write the state after so many steps, through a rename.
+
+    Args:
+        average: the head of averaged weights; the head itself where there is none.
+        data: the `fingerprint` of what was trained on.
+    """
+    tensors = {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
+    if average is not head:
+        tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
+    for name, parameter in head.named_parameters():
+        for moment, tensor in optimizer.state[parameter].items():
+            if moment in MOMENTS:
+                tensors[f"{moment}.{name}"] = tensor
+    metadata = {
+        "step": str(step),
+        "recipe": json.dumps(as_json(recipe), sort_keys=True),
+        "data": data,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, temporary, metadata)
+    temporary.replace(path)
+
+
+def load_state(
+    path: Path,
+    head: RegionHead,
+    average: RegionHead,
+    optimizer: torch.optim.AdamW,
+    recipe: Recipe,
+    data: str,
+) -> int:
+    """Put a written state into the head, the average and the optimizer.
+
+    Returns:
+        How many steps were done; 0 where there is no file, and nothing was changed.
+
+    Raises:
+        InputError: not a state, or one of another recipe or of other data.
+    """
+    if not path.exists():
+        return 0
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            step = int(metadata["step"])
+            _check_same(path, json.loads(metadata["recipe"]), metadata["data"], recipe, data)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        head.load_state_dict(_part(tensors, "head"))
+        if average is not head:
+            average.load_state_dict(_part(tensors, "average"))
+        _load_moments(head, optimizer, tensors, step)
+    except InputError:
+        raise
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"{path} is not a state of this training: {error!r}") from error
+    return step
+
+
+def _check_same(path: Path, was: dict[str, object], old: str, recipe: Recipe, data: str) -> None:
+    mend = "give another --run-folder, or --fresh to start anew in this one"
+    if told := difference(recipe, was):
+        raise InputError(f"{path} was trained with other settings ({told}); {mend}")
+    if old != data:
+        raise InputError(f"{path} was trained on other data, or on other shares of it; {mend}")
+
+
+def _part(tensors: dict[str, torch.Tensor], part: str) -> dict[str, torch.Tensor]:
+    prefix = f"{part}."
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def _load_moments(
+    head: RegionHead, optimizer: torch.optim.AdamW, tensors: dict[str, torch.Tensor], step: int
+) -> None:
+    kept = {moment: _part(tensors, moment) for moment in MOMENTS}
+    for name, parameter in head.named_parameters():
+        if name in kept[MOMENTS[0]]:  # a parameter that no loss reaches has none
+            optimizer.state[parameter] = {
+                "step": torch.tensor(float(step)),
+                **{moment: kept[moment][name].to(parameter.device) for moment in MOMENTS},
+            }

@@ -1,0 +1,242 @@
+"""All boxes of a data set in flat arrays, and its images put together from them one by one.
+
+Some 60 bytes an image and 20 a box: the 27 million boxes of Objects365 take half a gigabyte.
+Readers fill a `TableBuilder` in whatever order their files are in.
+
+Axes: M images, A boxes of all images, N boxes of one image.
+"""
+
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from integrations.images import UnreadableImage, image_size
+from integrations.paths import check_relative, path_inside
+from regionspot.boxes import FloatArray, area, clip, xywh_to_xyxy
+from regionspot.errors import InputError
+from train.data.lazy import Lazy
+from train.data.types import AnnotatedImage
+
+CHUNK = 1 << 20  # boxes that are looked at together
+Ints = npt.NDArray[np.int64]
+Verified = Callable[[int], frozenset[str] | None]
+
+
+@dataclass
+class TableBuilder:
+    """Collects images and boxes, in any order.
+
+    Attributes:
+        source: the file they come from, for messages.
+        folder: of the images.
+        relative: boxes are in shares of the image's sides, not in pixels.
+    """
+
+    source: Path
+    folder: Path
+    relative: bool = False
+    ids: "array[int]" = field(default_factory=lambda: array("Q"))
+    sizes: "array[int]" = field(default_factory=lambda: array("i"))
+    names: bytearray = field(default_factory=bytearray)
+    name_ends: "array[int]" = field(default_factory=lambda: array("Q"))
+    box_image: "array[int]" = field(default_factory=lambda: array("Q"))
+    box_word: "array[int]" = field(default_factory=lambda: array("i"))
+    corners: "array[float]" = field(default_factory=lambda: array("f"))
+
+    def add_image(self, id: int, file_name: str, width: int = 0, height: int = 0) -> None:
+        """Add an image; its sides in pixels are 0 where the annotations do not say them."""
+        self.ids.append(id)
+        self.sizes.extend((width, height))
+        self.names += file_name.encode("utf-8")
+        self.name_ends.append(len(self.names))
+
+    def add_box(self, image_id: int, word: int, xywh: Sequence[float]) -> None:
+        """Add a box: left, top, width, height.
+
+        Args:
+            word: its index in the words that `finish` is given.
+        """
+        self.box_image.append(image_id)
+        self.box_word.append(word)
+        self.corners.extend(xywh)
+
+    def finish(self, words: Sequence[str]) -> "Table":
+        """The table; boxes that are empty once they are clipped, and images without any, go.
+
+        Raises:
+            InputError: two images have the same id, or a box is on an image that is not listed.
+        """
+        ids = np.array(self.ids, np.uint64)
+        by_id = np.argsort(ids, kind="stable")
+        row = self._rows_of_boxes(ids, by_id)
+        sizes = np.array(self.sizes, np.int32).reshape(-1, 2)
+        boxes = np.array(self.corners, np.float32).reshape(-1, 4)
+        kept = self._not_empty(boxes, sizes, row)
+        order = kept[np.argsort(row[kept], kind="stable")]
+        counts = np.bincount(row[order], minlength=len(ids))
+        used = np.flatnonzero(counts)
+        ends = np.array(self.name_ends, np.int64)
+        return Table(
+            folder=self.folder,
+            relative=self.relative,
+            words=tuple(words),
+            ids=ids[used],
+            sizes=sizes[used],
+            names=bytes(self.names),
+            name_spans=np.stack([np.append(0, ends)[:-1], ends], axis=1)[used],
+            starts=np.concatenate([[0], np.cumsum(counts[used])]),
+            xywh=boxes[order],
+            word=np.array(self.box_word, np.int32)[order],
+        )
+
+    def _rows_of_boxes(self, ids: npt.NDArray[np.uint64], by_id: npt.NDArray[np.intp]) -> Ints:
+        ordered = ids[by_id]
+        if (twice := np.flatnonzero(ordered[1:] == ordered[:-1])).size:
+            raise InputError(
+                f"{self.source}: the image id {ordered[twice[0]]} is there twice; "
+                "give each image its own"
+            )
+        wanted = np.array(self.box_image, np.uint64)
+        place = np.searchsorted(ordered, wanted)
+        known = place < len(ordered)
+        known[known] = ordered[place[known]] == wanted[known]
+        if not known.all():
+            raise InputError(
+                f"{self.source}: a box is on the image {wanted[~known][0]}, which is not among "
+                "the images; add the image or leave its boxes out"
+            )
+        return by_id[place].astype(np.int64)
+
+    def _not_empty(self, boxes: FloatArray, sizes: npt.NDArray[np.int32], row: Ints) -> Ints:
+        found = [np.zeros(0, np.int64)]
+        for start in range(0, len(boxes), CHUNK):
+            corners = xywh_to_xyxy(boxes[start : start + CHUNK])
+            sides = sizes[row[start : start + CHUNK]].astype(np.float32)
+            limit = np.tile(np.ones_like(sides) if self.relative else sides, 2)
+            clipped = np.clip(corners, np.float32(0), limit)
+            found.append(start + np.flatnonzero(area(clipped) > 0))
+        return np.concatenate(found)
+
+
+def _no_limit(id: int) -> frozenset[str] | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Images with their boxes, each in one place of these arrays.
+
+    Attributes:
+        words: that `word` counts in.
+        ids: (M,).
+        sizes: (M, 2) width and height in pixels; 0 where they have to be read off the image.
+        names: all file names, one after the other, as UTF-8.
+        name_spans: (M, 2) where in them each image's begins and ends.
+        starts: (M + 1,) where the boxes of each image begin.
+        xywh: (A, 4) left, top, width, height; in pixels, or shares of the sides if `relative`.
+        word: (A,).
+    """
+
+    folder: Path
+    relative: bool
+    words: tuple[str, ...]
+    ids: npt.NDArray[np.uint64]
+    sizes: npt.NDArray[np.int32]
+    names: bytes
+    name_spans: Ints
+    starts: Ints
+    xywh: FloatArray
+    word: npt.NDArray[np.int32]
+
+    def image(self, row: int, path_of: Callable[[str], Path], verified: Verified) -> AnnotatedImage:
+        """Put an image together.
+
+        Raises:
+            InputError: its name leaves the folder.
+        """
+        first, last = self.name_spans[row]
+        path = path_of(self.names[first:last].decode("utf-8"))
+        width, height = self.sizes[row].tolist()
+        if not width or not height:
+            width, height = _size_or_unit(path)
+        xywh = self.xywh[self.starts[row] : self.starts[row + 1]]
+        if self.relative:
+            xywh = xywh * np.array([width, height] * 2, np.float32)
+        id = int(self.ids[row])
+        return AnnotatedImage(
+            id=id,
+            path=path,
+            width=width,
+            height=height,
+            boxes=clip(xywh_to_xyxy(xywh), width, height),
+            names=tuple(
+                self.words[i] for i in self.word[self.starts[row] : self.starts[row + 1]].tolist()
+            ),
+            verified=verified(id),
+        )
+
+
+def _size_or_unit(path: Path) -> tuple[int, int]:
+    """Sides in pixels; 1 where the file cannot be read, which extraction finds and lists."""
+    try:
+        return image_size(path)
+    except UnreadableImage:
+        return 1, 1
+
+
+class TableImages(Lazy[AnnotatedImage]):
+    """The images of a table, put together when they are asked for.
+
+    Args:
+        verified: what was checked in the image of an id.
+        path_of: an image's path by its name in the annotations; None: inside of the table's
+            folder, as `PathsInside` finds it.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        verified: Verified = _no_limit,
+        path_of: Callable[[str], Path] | None = None,
+    ) -> None:
+        self._table, self._verified = table, verified
+        self._path_of = path_of or PathsInside(table.folder)
+
+    def __len__(self) -> int:
+        return len(self._table.ids)
+
+    def _at(self, row: int) -> AnnotatedImage:
+        return self._table.image(row, self._path_of, self._verified)
+
+
+class PathsInside:
+    """Finds images below a folder, as the annotations name them or with fewer folders in front.
+
+    Objects365 names `images/v1/patch8/x.jpg` what its archives unpack as `patch8/x.jpg`, and LVIS
+    v1 gives addresses that end in `train2017/x.jpg`. Each folder is looked for once.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._found: dict[str, str] = {}  # the folder to use, with its slash, of each named one
+
+    def __call__(self, name: str) -> Path:
+        """The path of an image.
+
+        Raises:
+            InputError: it leaves the folder.
+        """
+        parent, _, last = name.rpartition("/")
+        if parent not in self._found:
+            check_relative(name)
+            parts = parent.split("/") if parent else []
+            options = ["/".join(parts[start:]) for start in range(len(parts))]
+            found = next((each for each in options if (self._root / each).is_dir()), parent)
+            if (self._root / last).exists() and not (self._root / found).is_dir():
+                found = ""
+            self._found[parent] = f"{found}/" if found else ""
+        return path_inside(self._root, self._found[parent] + last)

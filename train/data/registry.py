@@ -1,0 +1,174 @@
+"""Data sets by what a person writes on the command line: `KIND:PATH[,KEY=VALUE ...]`.
+
+| what is written | what is read |
+|---|---|
+| `FOLDER`, `coco:FOLDER` | `FOLDER/instances.json` and `FOLDER/images` |
+| `coco:FILE.json,images=FOLDER` | a JSON elsewhere; also with `lvis`, `objects365`, `v3det` |
+| `v3det:FOLDER` | V3Det's files in FOLDER or in its `annotations`; `tree=FILE` |
+| `openimages:FOLDER,split=train` | the CSV files of a split; `boxes=`, `labels=`, `classes=`, |
+| | `hierarchy=` and `images=` where they lie elsewhere |
+| `fiftyone:NAME,field=ground_truth` | a FiftyOne dataset |
+| `KIND:PATH,words=FILE` | of any kind, the boxes of the words in a file, one a line |
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from integrations.vocabulary_file import read_words
+from regionspot.errors import InputError
+from train.data import coco
+from train.data.fiftyone import read_fiftyone
+from train.data.lvis import read_lvis
+from train.data.open_images import OpenImagesFiles, read_open_images
+from train.data.types import Dataset
+
+Options = Mapping[str, str]
+Reader = Callable[[str, Options], Dataset]
+WORDS = "words"
+
+
+def open_dataset(spec: str) -> Dataset:
+    """Open the data set that a person named.
+
+    Args:
+        spec: as the table above says; without a kind it is a folder in COCO's form.
+
+    Raises:
+        InputError: an unknown kind or option, or files that are not there or cannot be used.
+    """
+    kind, colon, rest = spec.partition(":")
+    if not colon:
+        kind, rest = "coco", spec
+    if kind not in READERS:
+        raise InputError(
+            f"unknown kind of data {kind!r} in {spec!r}: expected a folder, or KIND:PATH with one "
+            f"of {', '.join(READERS)}"
+        )
+    read, known = READERS[kind][0], (*READERS[kind][1], WORDS)
+    place, *pairs = rest.split(",")
+    options: dict[str, str] = {}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        if key not in known or not value or key in options:
+            raise InputError(
+                f"{spec!r}: expected each of {', '.join(known)} at most once, as KEY=VALUE, "
+                f"got {pair!r}"
+            )
+        options[key] = value
+    if not place:
+        raise InputError(f"{spec!r} does not say where the data is: write {kind}:PATH")
+    words = options.pop(WORDS, None)
+    dataset = replace(read(place, options), name=spec)
+    return limited(dataset, Path(words)) if words else dataset
+
+
+def limited(dataset: Dataset, path: Path) -> Dataset:
+    """The boxes of a data set that bear the words of a file; synonyms in it are not looked at.
+
+    Raises:
+        InputError: the file cannot be read, or names a word that the data set has not.
+    """
+    words = known_words(path, dataset.words)
+    return replace(
+        dataset,
+        words={word: strings for word, strings in dataset.words.items() if word in words},
+        broader={word: others & words for word, others in dataset.broader.items() if word in words},
+        is_limited=True,
+    )
+
+
+def known_words(path: Path, known: Collection[str]) -> frozenset[str]:
+    """The words of a file, each of which is known.
+
+    Raises:
+        InputError: the file cannot be read, or names another word.
+    """
+    words = read_words(path).names
+    if unknown := [word for word in words if word not in known]:
+        raise InputError(
+            f"{path}: expected words of the data, which has {len(known)}, such as "
+            f"{', '.join(list(known)[:3])}; got {', '.join(map(repr, unknown[:5]))}: write them "
+            "as the data does, or take them out"
+        )
+    return frozenset(words)
+
+
+def _json_of(place: str, options: Options, default: str) -> tuple[Path, Path]:
+    """The JSON and the folder of images."""
+    path = Path(place)
+    is_file = path.suffix == ".json" and not path.is_dir()
+    folder = path.parent if is_file else path
+    json = path if is_file else _first(folder, default, f"annotations/{default}")
+    return json, Path(options.get("images", folder / coco.IMAGES))
+
+
+def _coco(place: str, options: Options) -> Dataset:
+    return coco.read_coco(*_json_of(place, options, coco.INSTANCES))
+
+
+def _objects365(place: str, options: Options) -> Dataset:
+    return coco.read_objects365(*_json_of(place, options, coco.INSTANCES))
+
+
+def _lvis(place: str, options: Options) -> Dataset:
+    return read_lvis(*_json_of(place, options, coco.INSTANCES))
+
+
+def _v3det(place: str, options: Options) -> Dataset:
+    json, images = _json_of(place, options, coco.V3DET_TRAIN)
+    # V3Det's names of images begin with "images" themselves; a missing folder is left away.
+    root = json.parent.parent if json.parent.name == "annotations" else json.parent
+    images = Path(options["images"]) if "images" in options else root / coco.IMAGES
+    tree = Path(options.get("tree", json.parent / coco.V3DET_TREE))
+    return coco.read_v3det(json, images, tree)
+
+
+def _open_images(place: str, options: Options) -> Dataset:
+    folder, split = Path(place), options.get("split", "train")
+
+    def file(key: str, *names: str) -> Path:
+        return Path(options[key]) if key in options else _first(folder, *names)
+
+    labels = f"{split}-annotations-human-imagelabels"
+    return read_open_images(
+        OpenImagesFiles(
+            boxes=file(
+                "boxes", f"oidv6-{split}-annotations-bbox.csv", f"{split}-annotations-bbox.csv"
+            ),
+            labels=(
+                file("labels", f"{labels}-boxable.csv", f"{labels}.csv", f"oidv6-{labels}.csv"),
+            ),
+            classes=file(
+                "classes",
+                "class-descriptions-boxable.csv",
+                "oidv7-class-descriptions-boxable.csv",
+                "oidv6-class-descriptions.csv",
+            ),
+            hierarchy=file("hierarchy", "bbox_labels_600_hierarchy.json"),
+            images=file("images", split, coco.IMAGES),
+        )
+    )
+
+
+def _fiftyone(place: str, options: Options) -> Dataset:
+    return read_fiftyone(place, **options)
+
+
+def _first(folder: Path, *names: str) -> Path:
+    """The first of these that is there; the first of all where none is, for the message."""
+    return next((folder / name for name in names if (folder / name).exists()), folder / names[0])
+
+
+# What the command line calls each kind, and the options it takes.
+READERS: dict[str, tuple[Reader, tuple[str, ...]]] = {
+    "coco": (_coco, ("images",)),
+    "lvis": (_lvis, ("images",)),
+    "objects365": (_objects365, ("images",)),
+    "v3det": (_v3det, ("images", "tree")),
+    "openimages": (
+        _open_images,
+        ("split", "boxes", "labels", "classes", "hierarchy", "images"),
+    ),
+    "fiftyone": (_fiftyone, ("field",)),
+}

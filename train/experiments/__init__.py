@@ -1,0 +1,1 @@
+"""Experiments behind the figures of the paper and of the model card."""

@@ -1,0 +1,1 @@
+"""Fine-tuning a trained head on the corrections of a review."""
