@@ -3,20 +3,21 @@
 Axes: N regions, K words, h w rows and columns of the encoder's map.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from autolabel.draw.explanation import Explanation, draw_page
 from integrations.detectors import build_detector
-from integrations.images import ImageArray, read_image
+from integrations.images import read_image
 from integrations.vocabulary_file import read_words
 from regionspot.attention import attended
 from regionspot.boxes import FloatArray, as_boxes, check_boxes
 from regionspot.errors import InputError
+from regionspot.files import atomic_write_bytes
 from regionspot.model import RegionSpot, load_model
 from regionspot.scoring import cosines, word_shares
 from regionspot.scoring import presence as presence_of
+from regionspot.types import ImageArray
 
 BEST_WORDS = 5
 PROPOSED_BOXES = 6
@@ -52,10 +53,8 @@ def explain(
     explained = explain_regions(loaded, image, chosen, words)
     title = f"{image_path.name}  ·  {model}, {len(words)} words"
     page = draw_page(image, explained, title, (POOLED,) if loaded.config.head.pooled_width else ())
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f"{out.name}.{os.getpid()}.part")
-    page.save(temporary, "PNG")
-    temporary.replace(out)
+    with atomic_write_bytes(out) as file:
+        page.save(file, "PNG")
     return explained
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from integrations.fiftyone.review import SeenLabel
-from regionspot.boxes import FloatArray, area, clip
+from regionspot.boxes import FloatArray, box_area, clip_boxes
 
 # A label's box went through FiftyOne's shares of the image and back.
 SAME_BOX_PIXELS = 0.05
@@ -72,7 +72,7 @@ def reviewed_image(
             that a model gave stand for them, and none of these counts as moved.
     """
     width, height = size
-    labels = [e for e in labels if e.word and area(_pixels([e], width, height))[0] > 0]
+    labels = [e for e in labels if e.word and box_area(_pixels([e], width, height))[0] > 0]
     if proposals is None:
         proposals = _pixels([each for each in labels if each.predicted], width, height)
     words, predicted = [""] * len(proposals), [""] * len(proposals)
@@ -101,7 +101,7 @@ def _pixels(labels: Sequence[SeenLabel], width: int, height: int) -> FloatArray:
     """(N, 4) xyxy pixels, inside the image."""
     shares = np.array([each.box for each in labels], np.float64).reshape(-1, 4)
     scaled = (shares * [width, height, width, height]).astype(np.float32)
-    return clip(scaled, width, height)
+    return clip_boxes(scaled, width, height)
 
 
 def _same_box(box: FloatArray, proposals: FloatArray, taken: Sequence[str]) -> int | None:

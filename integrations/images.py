@@ -16,8 +16,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from integrations.paths import is_utf8
 from regionspot.errors import InputError
-
-ImageArray = npt.NDArray[np.uint8]
+from regionspot.types import ImageArray
 
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm"}

@@ -1,31 +1,9 @@
-"""Files that land whole or not at all, and names that stay inside their folder."""
+"""File names that stay inside their folder."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TextIO
 
 from regionspot.errors import InputError
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[TextIO]:
-    """Open a text file (UTF-8, `\\n`) that takes its name only once it is complete.
-
-    Until then it lies beside `path` under a temporary name; where the block raises, it is removed
-    and an older file of that name stays.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def path_inside(folder: Path, name: str) -> Path:

@@ -5,11 +5,11 @@ One word a line. `#` starts a comment. `name: synonym, synonym` labels all of th
 
 import hashlib
 import json
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
 from regionspot.errors import InputError
+from regionspot.names import clean_name
 
 
 @dataclass(frozen=True)
@@ -86,19 +86,14 @@ def _lines(path: Path) -> list[str]:
 def _parse(text: str, where: str) -> tuple[str, ...]:
     """The name and synonyms of a line that is not empty."""
     name, colon, rest = text.partition(":")
-    strings = [_tidy(name)]
+    strings = [clean_name(name)]
     if colon:
-        strings += [_tidy(part) for part in rest.split(",")]
+        strings += [clean_name(part) for part in rest.split(",")]
     if not all(strings):
         raise InputError(f"{where}: expected `name` or `name: synonym, synonym`, got {text!r}")
     if unprintable := [string for string in strings if not string.isprintable()]:
         raise InputError(f"{where}: {unprintable[0]!r} holds a character that cannot be printed")
     return tuple(strings)
-
-
-def _tidy(string: str) -> str:
-    """One blank between words, and one way of writing an accented letter."""
-    return " ".join(unicodedata.normalize("NFC", string).split())
 
 
 def _key(string: str) -> str:

@@ -15,9 +15,8 @@ from regionspot.boxes import FloatArray
 from regionspot.classifier import checked_input
 from regionspot.errors import InputError
 from regionspot.head import RegionHead
-from regionspot.localizers.sam import ImageArray
 from regionspot.model import RegionSpot
-from regionspot.types import Regions
+from regionspot.types import ImageArray, Regions
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def check_boxes(boxes: FloatArray, width: int, height: int) -> None:
         ),
         (
             (boxes[:, 0] < 0) | (boxes[:, 1] < 0) | (boxes[:, 2] > width) | (boxes[:, 3] > height),
-            f"must lie inside the image of {width} x {height} pixels; clip them with boxes.clip",
+            f"must lie inside the image of {width} x {height} pixels; clip them with clip_boxes",
         ),
     )
     for bad, expected in tests:
@@ -56,13 +56,13 @@ def check_boxes(boxes: FloatArray, width: int, height: int) -> None:
             raise InputError(f"boxes {expected}, got {boxes[row].tolist()} in row {row}")
 
 
-def clip(boxes: FloatArray, width: int, height: int) -> FloatArray:
+def clip_boxes(boxes: FloatArray, width: int, height: int) -> FloatArray:
     """Clip xyxy boxes (N, 4) to the image. A box outside of it becomes empty."""
     limit = np.array([width, height, width, height], np.float32)
     return np.clip(boxes, np.float32(0), limit)
 
 
-def area(boxes: FloatArray) -> FloatArray:
+def box_area(boxes: FloatArray) -> FloatArray:
     """Areas (N,) of xyxy boxes in square pixels; reversed boxes count as empty."""
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
     return np.asarray(sides[:, 0] * sides[:, 1], np.float32)
@@ -89,11 +89,11 @@ def relative_xywh_to_xyxy(boxes: FloatArray, width: int, height: int) -> FloatAr
     return xywh_to_xyxy(boxes * np.array([width, height, width, height], np.float32))
 
 
-def iou(a: FloatArray, b: FloatArray) -> FloatArray:
+def box_iou(a: FloatArray, b: FloatArray) -> FloatArray:
     """Intersection over union (N, M) of two sets of xyxy boxes (N, 4) and (M, 4)."""
     left_top = np.maximum(a[:, None, :2], b[None, :, :2])
     right_bottom = np.minimum(a[:, None, 2:], b[None, :, 2:])
     sides = np.maximum(right_bottom - left_top, 0)
     overlap = sides[..., 0] * sides[..., 1]
-    union = area(a)[:, None] + area(b)[None, :] - overlap
+    union = box_area(a)[:, None] + box_area(b)[None, :] - overlap
     return np.asarray(overlap / np.maximum(union, np.float32(1e-9)), np.float32)

@@ -5,7 +5,6 @@ read with `weights_only` and strictly.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors.torch import save
 
 from regionspot.config import EncoderConfig, ModelConfig, preset
 from regionspot.errors import InputError
+from regionspot.files import atomic_write_bytes
 from regionspot.head import TOKEN_WIDTH, HeadConfig, RegionHead
 from regionspot.scoring import Scoring
 from regionspot.weights import cache_folder
@@ -68,7 +68,7 @@ def save_head(
     dtype: torch.dtype = torch.float16,
     training: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a head with the configuration it was trained in, through a rename.
+    """Write a head with the configuration it was trained in, atomically.
 
     Args:
         training: how it was trained, in JSON's types; kept in the file's metadata.
@@ -85,10 +85,8 @@ def save_head(
     }
     if training:
         metadata["training"] = json.dumps(training, sort_keys=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    temporary.write_bytes(_in_one_order(save(tensors, metadata)))
-    temporary.replace(path)
+    with atomic_write_bytes(path) as file:
+        file.write(_in_one_order(save(tensors, metadata)))
 
 
 def _in_one_order(content: bytes) -> bytes:

@@ -11,9 +11,8 @@ import torch
 
 from regionspot.boxes import FloatArray, as_boxes, check_boxes
 from regionspot.errors import InputError
-from regionspot.localizers.sam import ImageArray
 from regionspot.scoring import Scoring, cosines, presence, word_shares
-from regionspot.types import Labels, Regions, Vocabulary
+from regionspot.types import ImageArray, Labels, Regions, Vocabulary
 from regionspot.vocabulary import Words
 
 

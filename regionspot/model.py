@@ -18,15 +18,17 @@ from regionspot.encoders import VisionLanguageEncoder
 from regionspot.encoders.mini import ImagenetMiniLm
 from regionspot.errors import InputError
 from regionspot.head import RegionHead
-from regionspot.localizers.sam import (
+from regionspot.localizers.sam import SamLocalizer, build_sam, run_length_masks
+from regionspot.scoring import Scoring
+from regionspot.types import (
     ImageArray,
     ImageEmbedding,
-    SamLocalizer,
-    build_sam,
-    run_length_masks,
+    ImageTokens,
+    Labels,
+    Regions,
+    RegionTokens,
+    Vocabulary,
 )
-from regionspot.scoring import Scoring
-from regionspot.types import ImageTokens, Labels, Regions, RegionTokens, Vocabulary
 from regionspot.vocabulary import Words, build_vocabulary
 from regionspot.weights import cache_folder, sha256_by_preset, sha256_of
 from regionspot.zero_shot import UnseenWords, looks_of, widened

@@ -5,9 +5,8 @@ import numpy as np
 from regionspot.boxes import FloatArray
 from regionspot.classifier import checked_input
 from regionspot.errors import InputError
-from regionspot.localizers.sam import ImageArray, ImageEmbedding
 from regionspot.model import RegionSpot
-from regionspot.types import ImageTokens, Labels, Vocabulary
+from regionspot.types import ImageArray, ImageEmbedding, ImageTokens, Labels, Vocabulary
 
 
 class Predictor:

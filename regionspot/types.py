@@ -3,7 +3,7 @@
 Axes: B images, N regions, L map tokens, K words, C map width, D text width.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypedDict
 
 import numpy as np
@@ -15,6 +15,7 @@ from regionspot.boxes import FloatArray, as_boxes
 from regionspot.errors import InputError
 
 IntArray = npt.NDArray[np.int64]
+ImageArray = npt.NDArray[np.uint8]  # (H, W, 3) RGB
 
 
 class Rle(TypedDict):
@@ -61,6 +62,23 @@ class Proposals:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+
+@dataclass(frozen=True)
+class ImageEmbedding:
+    """The localizer's features of one image.
+
+    Attributes:
+        features: (256, 64, 64).
+        width, height: of the original image, in pixels.
+        input_width, input_height: of the resized image inside the padded square, in pixels.
+    """
+
+    features: torch.Tensor
+    width: int
+    height: int
+    input_width: int
+    input_height: int
 
 
 @dataclass(frozen=True)
@@ -187,6 +205,21 @@ class Labels:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def __getitem__(self, rows: npt.ArrayLike) -> "Labels":
+        """Some rows, in the order of the indices (M,) or where a boolean mask (N,) is true."""
+        index = np.arange(len(self))[np.asarray(rows)]
+        return replace(
+            self,
+            boxes=self.boxes[index],
+            class_id=self.class_id[index],
+            score=self.score[index],
+            runner_up=self.runner_up[index],
+            margin=self.margin[index],
+            presence=self.presence[index],
+            masks=tuple(self.masks[row] for row in index.tolist()) if self.masks else (),
+            mask_iou=self.mask_iou[index] if len(self.mask_iou) else self.mask_iou,
+        )
 
     def name(self, row: int) -> str:
         """The best word of a row."""

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 
 from regionspot.encoders import VisionLanguageEncoder
 from regionspot.errors import InputError
+from regionspot.files import atomic_path
 from regionspot.templates import templates
 from regionspot.types import Vocabulary
 from regionspot.weights import cache_folder
@@ -101,7 +101,5 @@ def _cache_path(text_key: str, ensemble: str, strings: Sequence[str]) -> Path:
 
 
 def _store(path: Path, features: torch.Tensor) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    save_file({"features": features.contiguous()}, temporary)
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        save_file({"features": features.contiguous()}, temporary)

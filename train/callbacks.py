@@ -17,12 +17,12 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from integrations.images import ImageArray, read_image
+from integrations.images import read_image
 from regionspot.attention import recorded_cross_attention
 from regionspot.boxes import FloatArray
 from regionspot.errors import InputError
 from regionspot.head import RegionHead
-from regionspot.types import Vocabulary
+from regionspot.types import ImageArray, Vocabulary
 from train.batch import collate
 from train.features.cache import ImageFeatures
 from train.metrics import region_cosines, top_k

@@ -6,7 +6,6 @@ the optimizer's moments and the number of steps are everything.
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from regionspot.errors import InputError
+from regionspot.files import atomic_path
 from regionspot.head import RegionHead
 from train.config import Recipe, as_json, difference
 from train.sampler import TrainingSet
@@ -42,7 +42,7 @@ def save_state(
     recipe: Recipe,
     data: str,
 ) -> None:
-    """Write the state after so many steps, through a rename.
+    """Write the state after so many steps, atomically.
 
     Args:
         average: the head of averaged weights; the head itself where there is none.
@@ -60,10 +60,9 @@ def save_state(
         "recipe": json.dumps(as_json(recipe), sort_keys=True),
         "data": data,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, temporary, metadata)
-    temporary.replace(path)
+    contiguous = {n: t.detach().cpu().contiguous() for n, t in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(contiguous, temporary, metadata)
 
 
 def load_state(

@@ -13,6 +13,7 @@ from rich.progress import Progress
 from regionspot.checkpoint import TrainedHead, save_head
 from regionspot.config import ModelConfig
 from regionspot.errors import InputError
+from regionspot.files import atomic_write
 from regionspot.head import RegionHead
 from regionspot.model import build_encoder
 from regionspot.scoring import Scoring
@@ -270,8 +271,8 @@ def prepare_run(places: Places, settings: dict[str, Any]) -> None:
         state.unlink(missing_ok=True)
     if state.exists():
         return
-    places.run.mkdir(parents=True, exist_ok=True)
-    (places.run / "recipe.json").write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
+    with atomic_write(places.run / "recipe.json") as file:
+        file.write(json.dumps(settings, indent=2) + "\n")
 
 
 def calibrated(

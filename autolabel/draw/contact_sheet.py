@@ -19,6 +19,7 @@ from autolabel.options import CONTACT_SHEET_IMAGES
 from autolabel.run.outputs import Outputs
 from integrations.annotations import Annotation, LabelledImage, as_rle
 from integrations.images import UnreadableImage, read_image
+from regionspot.files import atomic_write_bytes
 from regionspot.types import decode_mask
 
 WIDTH, MARGIN, GAP = 1680, 24, 16
@@ -74,9 +75,8 @@ def draw_contact_sheet(path: Path, outputs: Outputs) -> None:
             draw.text((left, top + cell.height + 5), caption, FAINT, _font(15))
             left += cell.width + GAP
         top += row[0].height + CAPTION_HEIGHT + GAP
-    temporary = path.with_suffix(".part")
-    sheet.save(temporary, "PNG")
-    temporary.replace(path)
+    with atomic_write_bytes(path) as out:
+        sheet.save(out, "PNG")
 
 
 def lay_out(images: Sequence[tuple[LabelledImage, Path]]) -> list[list[Cell]]:

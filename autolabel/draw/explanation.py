@@ -8,8 +8,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from integrations.images import ImageArray
 from regionspot.boxes import FloatArray
+from regionspot.types import ImageArray
 
 PANEL_WIDTH, PANEL_HEIGHT = 560, 340
 WORDS_WIDTH, WORD_HEIGHT = 380, 44

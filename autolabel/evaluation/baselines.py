@@ -15,10 +15,10 @@ from regionspot.classifier import checked_batch, label_regions
 from regionspot.config import ModelConfig, preset
 from regionspot.device import fast_dtype, resolve_device
 from regionspot.encoders import VisionLanguageEncoder
-from regionspot.localizers.sam import ImageArray, SamLocalizer, build_sam, run_length_masks
+from regionspot.localizers.sam import SamLocalizer, build_sam, run_length_masks
 from regionspot.model import build_encoder
 from regionspot.scoring import Scoring
-from regionspot.types import Labels, Regions, Rle, Vocabulary, decode_mask
+from regionspot.types import ImageArray, Labels, Regions, Rle, Vocabulary, decode_mask
 from regionspot.vocabulary import Words, build_vocabulary
 
 CropKind = Literal["box", "mask"]

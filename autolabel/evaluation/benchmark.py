@@ -30,13 +30,13 @@ from autolabel.evaluation.table import TRUE_WORDS, boxes_in, labels_of, row_of, 
 from integrations.annotations import LabelledImage, LabelledSet
 from integrations.detectors import build_detector
 from integrations.formats.coco import read_coco
-from integrations.images import ImageArray, image_size, read_image
+from integrations.images import image_size, read_image
 from integrations.paths import path_inside
 from regionspot import load_model
 from regionspot.config import preset
 from regionspot.errors import InputError
 from regionspot.model import find_checkpoint
-from regionspot.types import Proposals, Vocabulary
+from regionspot.types import ImageArray, Proposals, Vocabulary
 from regionspot.weights import sha256_by_preset, sha256_of
 
 BOXES = (GIVEN, PROPOSALS)

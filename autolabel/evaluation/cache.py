@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from integrations.paths import written_whole
+from regionspot.files import atomic_write
 
 
 class Reporter(Protocol):
@@ -56,7 +56,7 @@ class WorkFile:
         whole = lines[:-1]  # what follows the last line break was not written whole
         if not whole or whole[0] != key:
             whole = [key]
-        with written_whole(path) as file:
+        with atomic_write(path) as file:
             file.writelines(f"{line}\n" for line in whole)
         for line in whole[1:]:
             record = Record(**json.loads(line))

@@ -1,13 +1,10 @@
 """Which word of the predictions stands for which word of the truth."""
 
-import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from integrations.annotations import Category
-
-_IN_BRACKETS = re.compile(r"\([^)]*\)")
+from regionspot.names import clean_name, name_key, without_brackets
 
 
 @dataclass(frozen=True)
@@ -30,18 +27,18 @@ class ClassMatch:
 def match_classes(truth: Sequence[Category], predicted: Sequence[Category]) -> ClassMatch:
     """Bring together by name, then by a synonym that only one word has.
 
-    Case, accents' way of writing, and `_` and `-` for a blank make no difference; what LVIS adds in
-    brackets is left off a synonym ("bus" is "bus_(vehicle)"). Ids do not count: two files number
-    their words as they like.
+    A name is compared as it is written, then by `name_key`; what LVIS adds in brackets is left off
+    a synonym ("bus" is "bus_(vehicle)"). Ids do not count: two files number their words as they
+    like.
     """
-    by_name: dict[str, Category] = {}
-    for category in truth:
-        by_name.setdefault(tidy(category.name), category)
-    by_synonym = _unique((tidy(text), each) for each in truth for text in _strings(each))
+    by_name = {clean_name(each.name).casefold(): each for each in reversed(truth)}
+    by_key = _unique((name_key(each.name), each) for each in truth)
+    by_synonym = _unique((text, each) for each in truth for text in _strings(each))
     ids: dict[int, int] = {}
     synonyms, unmatched = [], []
     for category in predicted:
-        found = by_name.get(tidy(category.name))
+        name = clean_name(category.name).casefold()
+        found = by_name.get(name) or by_key.get(name_key(name))
         if found is None:
             candidates = {
                 match.id: match for text in _strings(category) if (match := by_synonym.get(text))
@@ -58,15 +55,10 @@ def match_classes(truth: Sequence[Category], predicted: Sequence[Category]) -> C
     return ClassMatch(ids, tuple(synonyms), tuple(unmatched), missing)
 
 
-def tidy(name: str) -> str:
-    """A name as it is compared."""
-    text = unicodedata.normalize("NFC", name).casefold().replace("_", " ").replace("-", " ")
-    return " ".join(text.split())
-
-
 def _strings(category: Category) -> set[str]:
-    texts = {tidy(text) for text in (category.name, *category.synonyms)}
-    return texts | {tidy(_IN_BRACKETS.sub(" ", text)) for text in texts} - {""}
+    strings = (category.name, *category.synonyms)
+    bare = {without_brackets(text) for text in strings} - {""}
+    return {name_key(text) for text in (*strings, *bare)}
 
 
 def _unique(pairs: Iterable[tuple[str, Category]]) -> dict[str, Category]:

@@ -14,7 +14,7 @@ from autolabel.evaluation.matching import Matches
 from autolabel.evaluation.metrics import AREAS, SIZES, Floats
 from autolabel.evaluation.pairing import Paired, score_of
 from integrations.annotations import area
-from regionspot.boxes import as_boxes, iou
+from regionspot.boxes import as_boxes, box_iou
 
 BINS = 10
 RECALL_IOUS = (0.5, 0.75)
@@ -140,7 +140,7 @@ def _pairs(paired: Paired, threshold: float) -> list[list[tuple[int, int]]]:
     for image, predicted in zip(paired.images, paired.predicted, strict=True):
         truth = as_boxes([each.box for each in image.annotations if not each.is_crowd])
         order = sorted(range(len(predicted)), key=lambda row: -score_of(predicted[row]))
-        overlaps = iou(as_boxes([predicted[row].box for row in order]), truth)
+        overlaps = box_iou(as_boxes([predicted[row].box for row in order]), truth)
         taken = np.full(len(truth), -1)
         for rank in np.flatnonzero((overlaps >= threshold).any(axis=1)) if len(truth) else ():
             free = np.where(taken < 0, overlaps[rank], -1)

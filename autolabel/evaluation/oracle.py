@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from autolabel.evaluation.pairing import same_images, score_of
 from integrations.annotations import Annotation, LabelledSet
-from regionspot.boxes import as_boxes, iou
+from regionspot.boxes import as_boxes, box_iou
 
 MATCHED = 0.5  # IoU
 
@@ -50,7 +50,9 @@ def _true_words(
     if not single or not best:
         return ()
     boxes = list(best.values())
-    overlaps = iou(as_boxes([each.box for each in boxes]), as_boxes([each.box for each in single]))
+    overlaps = box_iou(
+        as_boxes([each.box for each in boxes]), as_boxes([each.box for each in single])
+    )
     return tuple(
         dataclasses.replace(each, category_id=single[int(row.argmax())].category_id)
         for each, row in zip(boxes, overlaps, strict=True)

@@ -3,7 +3,6 @@
 Axes: N boxes of one image, K words.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -14,16 +13,15 @@ import torch
 from autolabel.evaluation.cache import Record
 from autolabel.evaluation.pairing import LVIS_MAX_DETECTIONS, read_predictions, score_of
 from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
-from integrations.images import ImageArray
-from regionspot.boxes import as_boxes, clip
+from regionspot.boxes import as_boxes, clip_boxes
 from regionspot.classifier import RegionClassifier
 from regionspot.errors import InputError
 from regionspot.localizers.sam import SamLocalizer
+from regionspot.names import display_name
 from regionspot.scoring import Scoring, cosines, word_shares
-from regionspot.types import Proposals, Vocabulary
+from regionspot.types import ImageArray, Proposals, Vocabulary
 
 GIVEN, PROPOSALS = "gt", "proposals"
-_IN_BRACKETS = re.compile(r"_?\([^)]*\)")
 
 
 class Classifier(RegionClassifier, Protocol):
@@ -70,7 +68,7 @@ def judged(image: LabelledImage) -> tuple[Annotation, ...]:
 
 def _as_proposals(annotations: Sequence[Annotation], image: LabelledImage) -> Proposals:
     """Boxes clipped to the image. One that is empty there gets a pixel, so that rows stay."""
-    boxes = clip(as_boxes([each.box for each in annotations]), image.width, image.height)
+    boxes = clip_boxes(as_boxes([each.box for each in annotations]), image.width, image.height)
     sides = np.array([image.width, image.height], np.float32)
     boxes[:, :2] = np.minimum(boxes[:, :2], sides - 1)
     thin = boxes[:, 2:] - boxes[:, :2] < 0.01
@@ -82,13 +80,9 @@ def _as_proposals(annotations: Sequence[Annotation], image: LabelledImage) -> Pr
 def words_of(categories: Sequence[Category]) -> dict[str, list[str]]:
     """Names with the strings that stand for them, as a person would write them."""
     return {
-        each.name: list(dict.fromkeys(_written(text) for text in (each.name, *each.synonyms)))
+        each.name: list(dict.fromkeys(display_name(text) for text in (each.name, *each.synonyms)))
         for each in categories
     }
-
-
-def _written(text: str) -> str:
-    return " ".join(_IN_BRACKETS.sub(" ", text).replace("_", " ").split()) or text
 
 
 def classify(

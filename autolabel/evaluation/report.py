@@ -19,8 +19,7 @@ from markupsafe import Markup
 
 from autolabel.evaluation import plots
 from autolabel.evaluation.evaluate import Figure, Judgement
-from integrations.atomic_folder import folder_written_whole
-from integrations.paths import written_whole
+from regionspot.files import atomic_folder, atomic_write
 
 PAGE, FIGURES, WORDS, CONFUSIONS = "index.html", "figures.json", "words.csv", "confusions.csv"
 TEMPLATE = Path(__file__).parents[1] / "data" / "report.html"
@@ -63,15 +62,15 @@ def write_report(
         InputError: there is a report already.
     """
     entries = (FIGURES, WORDS, CONFUSIONS, PAGE)
-    with folder_written_whole(out, entries, overwrite) as folder:
-        with written_whole(folder / FIGURES) as file:
+    with atomic_folder(out, entries, overwrite) as folder:
+        with atomic_write(folder / FIGURES) as file:
             json.dump(_as_json(title, judgements, settings, facts or {}), file, indent=1)
             file.write("\n")
-        with written_whole(folder / WORDS) as file:
+        with atomic_write(folder / WORDS) as file:
             _write_words(file, judgements)
-        with written_whole(folder / CONFUSIONS) as file:
+        with atomic_write(folder / CONFUSIONS) as file:
             _write_confusions(file, judgements)
-        with written_whole(folder / PAGE) as file:
+        with atomic_write(folder / PAGE) as file:
             file.write(page(title, judgements[0], settings, facts or {}))
     return out / PAGE
 

@@ -13,11 +13,11 @@ import torch
 
 from autolabel.review.corrections import Review, find_review, reviewed_images
 from integrations.corrections import ReviewedImage
-from integrations.paths import written_whole
 from regionspot.checkpoint import TrainedHead, load_head, save_head
 from regionspot.config import ModelConfig, preset
 from regionspot.encoders import VisionLanguageEncoder
 from regionspot.errors import InputError
+from regionspot.files import atomic_write
 from regionspot.model import SHIPPED, build_encoder, find_checkpoint, unseen_words
 from regionspot.types import Vocabulary
 from regionspot.vocabulary import Words, build_vocabulary
@@ -282,6 +282,6 @@ def write_provenance(
         "before": dataclasses.asdict(outcome.before),
         "after": dataclasses.asdict(outcome.after),
     }
-    with written_whole(out.with_suffix(".json")) as file:
+    with atomic_write(out.with_suffix(".json")) as file:
         json.dump(content, file, indent=1, ensure_ascii=False)
         file.write("\n")

@@ -16,12 +16,12 @@ from autolabel.run.images import Dataset, ImageRef
 from autolabel.run.shards import ImageRegions, skipped_image
 from autolabel.run.timer import Clock
 from integrations.detectors.base import Detector
-from integrations.images import ImageArray, UnreadableImage, read_image
+from integrations.images import UnreadableImage, read_image
 from regionspot.boxes import FloatArray
 from regionspot.errors import InputError
 from regionspot.localizers.sam import run_length_masks
 from regionspot.model import RegionSpot
-from regionspot.types import Proposals, Regions
+from regionspot.types import ImageArray, Proposals, Regions
 
 READERS = 2
 

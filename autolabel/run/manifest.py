@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from autolabel.options import Options
-from integrations.paths import written_whole
 from regionspot.errors import InputError
+from regionspot.files import atomic_write
 
 MANIFEST = "run.json"
 COCO = "labels.coco.json"
@@ -122,7 +122,7 @@ class Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Replace `run.json` at once."""
-    with written_whole(folder / MANIFEST) as out:
+    with atomic_write(folder / MANIFEST) as out:
         json.dump(dataclasses.asdict(manifest), out, indent=1, ensure_ascii=False)
         out.write("\n")
 

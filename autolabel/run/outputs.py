@@ -17,7 +17,7 @@ from integrations.fiftyone import dataset as fiftyone_dataset
 from integrations.fiftyone.dataset import LabelField, Sample
 from integrations.formats.coco import write_coco
 from integrations.formats.lvis import write_lvis
-from integrations.paths import written_whole
+from regionspot.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Outputs:
     def write_skipped(self, omitted: Iterable[Omitted]) -> int:
         """Write the list of what was left out, and return how many that are."""
         count = 0
-        with written_whole(self.folder / SKIPPED) as out:
+        with atomic_write(self.folder / SKIPPED) as out:
             for each in omitted:
                 out.write(_line(dataclasses.asdict(each)))
                 count += 1

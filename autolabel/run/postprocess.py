@@ -3,7 +3,6 @@
 Axes: N regions of one image.
 """
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -36,11 +35,11 @@ class Labeller:
                 continue
             labels = self.model.label(each.proposals.boxes, each.regions, self.vocabulary)
             confidence = label_confidence(each.proposals, labels)
-            rows = choose(labels, confidence, self.options)
+            rows = select(labels, confidence, self.options)
             yield (
                 each.image,
                 labelled_image(
-                    take(labels, rows),
+                    labels[rows],
                     confidence[rows],
                     each.image.id,
                     each.image.file_name,
@@ -63,7 +62,7 @@ def is_present(labels: Labels, threshold: float) -> npt.NDArray[np.bool_]:
     return np.asarray(labels.presence >= threshold)
 
 
-def choose(labels: Labels, confidence: FloatArray, options: Options) -> npt.NDArray[np.int64]:
+def select(labels: Labels, confidence: FloatArray, options: Options) -> npt.NDArray[np.int64]:
     """Rows to keep, most confident first; no two boxes overlap by more than `options.iou`.
 
     The suppression does not look at the words, so that one object gets one label.
@@ -74,18 +73,3 @@ def choose(labels: Labels, confidence: FloatArray, options: Options) -> npt.NDAr
         torch.from_numpy(labels.boxes[rows]), torch.from_numpy(confidence[rows]), options.iou
     )
     return np.asarray(rows[best.numpy()], np.int64)
-
-
-def take(labels: Labels, rows: npt.NDArray[np.int64]) -> Labels:
-    """Some rows of labels, in the order of `rows`."""
-    return dataclasses.replace(
-        labels,
-        boxes=labels.boxes[rows],
-        class_id=labels.class_id[rows],
-        score=labels.score[rows],
-        runner_up=labels.runner_up[rows],
-        margin=labels.margin[rows],
-        presence=labels.presence[rows],
-        masks=tuple(labels.masks[row] for row in rows) if labels.masks else (),
-        mask_iou=labels.mask_iou[rows] if len(labels.mask_iou) else labels.mask_iou,
-    )

@@ -15,7 +15,6 @@ height, regions (how many rows are its own) and skipped (why it was left out, or
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from safetensors.numpy import save
 from autolabel.run.images import ImageRef
 from autolabel.run.manifest import REGIONS, Shard
 from regionspot.errors import InputError
+from regionspot.files import atomic_write_bytes
 from regionspot.types import Proposals, Regions, Rle
 
 
@@ -73,16 +73,8 @@ def write_shard(folder: Path, index: int, images: Sequence[ImageRegions]) -> Sha
     # One key: safetensors writes several in no fixed order.
     content = save(tensors, {"images": json.dumps([_describe(each) for each in images])})
     path = folder / shard_file(index)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_write_bytes(path) as out:
+        out.write(content)
     return Shard(
         file=shard_file(index),
         images=len(images),

@@ -5,10 +5,9 @@ from typing import Protocol
 import torch
 from torchvision.ops import nms
 
-from integrations.images import ImageArray
-from regionspot.boxes import FloatArray, clip
+from regionspot.boxes import FloatArray, clip_boxes
 from regionspot.errors import InputError
-from regionspot.types import Proposals
+from regionspot.types import ImageArray, Proposals
 
 NMS_IOU = 0.65
 MAX_BOXES = 100
@@ -76,7 +75,7 @@ def select(
         The boxes kept, by descending score.
     """
     height, width = image_size
-    boxes = clip(boxes, width, height)
+    boxes = clip_boxes(boxes, width, height)
     inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     boxes, score = boxes[inside], score[inside]
     kept = nms(torch.from_numpy(boxes), torch.from_numpy(score), nms_iou)[:max_boxes].numpy()

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from integrations.detectors.base import MAX_BOXES, NMS_IOU, Detector, check_image, select
-from integrations.images import ImageArray
-from regionspot.types import Proposals
+from regionspot.types import ImageArray, Proposals
 
 
 class Merged:

@@ -11,9 +11,8 @@ import torch.nn.functional as F
 
 from integrations.detectors.base import MAX_BOXES, NMS_IOU, check_image, fit_longest, select
 from integrations.detectors.nanodet_network import BINS, STRIDES, build_network
-from integrations.images import ImageArray
 from regionspot.boxes import FloatArray
-from regionspot.types import Proposals
+from regionspot.types import ImageArray, Proposals
 
 PUBLISHED_SIDE = 416
 _MEAN_BGR = (103.53, 116.28, 123.675)

@@ -7,9 +7,8 @@ from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
 
 from integrations.detectors.base import MAX_BOXES, NMS_IOU, check_image, fit_longest, select
-from integrations.images import ImageArray
 from regionspot.boxes import as_boxes, xywh_to_xyxy
-from regionspot.types import Proposals
+from regionspot.types import ImageArray, Proposals
 
 # The generator's own limits, 0.88 and 0.95, suit SAM ViT-H. With MobileSAM they leave 35% of the
 # boxes of training photos at IoU 0.5, these 66%.

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from integrations.annotations import Annotation, Category, LabelledImage, area
-from integrations.paths import check_relative, written_whole
+from integrations.paths import check_relative
 from regionspot.errors import InputError
+from regionspot.files import atomic_write
 
 Json = dict[str, Any]
 
@@ -68,7 +69,7 @@ def write_json(
     known = {category.id for category in categories}
     tally = Tally()
     with (
-        written_whole(path) as out,
+        atomic_write(path) as out,
         tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", dir=path.parent) as waiting,
     ):
         out.write(f'{{"info":{_dump(dict(info))},"licenses":[],"images":[')

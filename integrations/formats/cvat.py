@@ -18,8 +18,8 @@ from integrations.formats.cvat_reader import IS_CROWD, SCORE
 from integrations.formats.cvat_runs import mask_to_runs
 from integrations.formats.validation import checked_images, names_by_id
 from integrations.formats.xml import attribute_text, leaf, start
-from integrations.paths import written_whole
 from regionspot.errors import InputError
+from regionspot.files import atomic_write
 from regionspot.types import decode_mask
 
 FILE, IMAGES = "annotations.xml", "images"
@@ -46,7 +46,7 @@ def write_cvat(
     folder.mkdir(parents=True, exist_ok=True)
     # The list of attributes stands before the images and is known after them, so these wait.
     with (
-        written_whole(folder / FILE) as out,
+        atomic_write(folder / FILE) as out,
         tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", dir=folder) as waiting,
     ):
         for image in checked_images(folder, categories, images, tally):

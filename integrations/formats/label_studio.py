@@ -19,8 +19,8 @@ from integrations.formats.coco_writer import Tally
 from integrations.formats.label_studio_runs import pack
 from integrations.formats.validation import checked_images, names_by_id
 from integrations.formats.xml import start
-from integrations.paths import written_whole
 from regionspot.errors import InputError
+from regionspot.files import atomic_write
 from regionspot.types import decode_mask
 
 TASKS, CONFIG, IMAGES = "tasks.json", "label_config.xml", "images"
@@ -45,9 +45,9 @@ def write_label_studio(
     tally = Tally()
     names = names_by_id(folder, categories)
     version = str((info or {}).get("model", "autolabel"))
-    with written_whole(folder / CONFIG) as out:
+    with atomic_write(folder / CONFIG) as out:
         out.writelines(f"{line}\n" for line in _config(names.values()))
-    with written_whole(folder / TASKS) as out:
+    with atomic_write(folder / TASKS) as out:
         out.write("[")
         for index, image in enumerate(checked_images(folder, categories, images, tally)):
             out.write(",\n" if index else "\n")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Protocol
 
 from integrations.annotations import Category, LabelledImage, LabelledSet
-from integrations.atomic_folder import folder_written_whole
 from integrations.formats import cvat, fiftyone_dataset, label_studio, voc, yolo
 from integrations.formats.coco import read_coco, write_coco
 from integrations.formats.coco_writer import Tally
@@ -15,6 +14,7 @@ from integrations.formats.cvat_reader import read_cvat
 from integrations.formats.label_studio_reader import read_label_studio
 from integrations.formats.lvis import read_lvis, write_lvis
 from regionspot.errors import InputError
+from regionspot.files import atomic_folder
 
 
 class Writer(Protocol):
@@ -122,7 +122,7 @@ def write_folder(
     entries = (*format.entries[1:], format.entries[0])
     if place is not None:
         entries = (format.images, *entries)
-    with folder_written_whole(out, entries, overwrite) as folder:
+    with atomic_folder(out, entries, overwrite) as folder:
         path = folder / format.entries[0] if format.is_file else folder
         if place is not None:
             (folder / format.images).mkdir()

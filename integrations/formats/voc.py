@@ -22,8 +22,9 @@ from integrations.formats.validation import (
     without_crowds,
 )
 from integrations.formats.xml import attribute_text, leaf, parse_attribute, read_xml, start
-from integrations.paths import check_relative, path_inside, written_whole
+from integrations.paths import check_relative, path_inside
 from regionspot.errors import InputError
+from regionspot.files import atomic_write
 
 ANNOTATIONS, LISTS, IMAGES = "Annotations", "ImageSets", "JPEGImages"
 # What VOC says of an object beside its box.
@@ -49,11 +50,11 @@ def write_voc(
     names = names_by_id(folder, categories)
     source = str((info or {}).get("description", ""))
     kept = (without_crowds(image) for image in images)
-    with written_whole(folder / LISTS / "Main" / "all.txt") as listed:
+    with atomic_write(folder / LISTS / "Main" / "all.txt") as listed:
         for image in checked_images(folder, categories, kept, tally):
             file = files.name(image.file_name)
             listed.write(str(PurePosixPath(file).with_suffix("")) + "\n")
-            with written_whole(folder / ANNOTATIONS / file) as out:
+            with atomic_write(folder / ANNOTATIONS / file) as out:
                 out.write("\n".join(_lines(image, names, source)) + "\n")
     return tally
 

@@ -24,8 +24,9 @@ from integrations.formats.validation import (
     without_crowds,
 )
 from integrations.images import find_images, image_size
-from integrations.paths import path_inside, written_whole
+from integrations.paths import path_inside
 from regionspot.errors import InputError
+from regionspot.files import atomic_write
 
 DATA, IMAGES, LABELS = "data.yaml", "images", "labels"
 _BOX_NUMBERS, _SCORED_NUMBERS = 5, 6
@@ -54,10 +55,10 @@ def write_yolo(
     names_by_id(folder, categories)
     kept = (without_crowds(image) for image in images)
     for image in checked_images(folder, categories, kept, tally):
-        with written_whole(folder / label_name(files.name(image.file_name))) as out:
+        with atomic_write(folder / label_name(files.name(image.file_name))) as out:
             for annotation in image.annotations:
                 out.write(_line(annotation, image, classes, scores))
-    with written_whole(folder / DATA) as out:
+    with atomic_write(folder / DATA) as out:
         # Trainers want both keys. Without "path" they look beside this file.
         top = {"train": IMAGES, "val": IMAGES}
         names = {index: category.name for index, category in enumerate(categories)}

@@ -6,8 +6,7 @@ from typing import Protocol
 import torch
 
 from regionspot.boxes import FloatArray
-from regionspot.localizers.sam import ImageArray
-from regionspot.types import ImageTokens, PooledRegions
+from regionspot.types import ImageArray, ImageTokens, PooledRegions
 from regionspot.zero_shot import Adaptation, UnseenWords
 
 

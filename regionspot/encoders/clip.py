@@ -10,9 +10,8 @@ from PIL import Image
 
 from regionspot.boxes import FloatArray
 from regionspot.errors import InputError
-from regionspot.localizers.sam import ImageArray
 from regionspot.sources import OpenClip
-from regionspot.types import ImageTokens
+from regionspot.types import ImageArray, ImageTokens
 from regionspot.weights import WEIGHTS, locate
 from regionspot.zero_shot import Adaptation
 

@@ -18,9 +18,8 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from regionspot.boxes import FloatArray
-from regionspot.localizers.sam import ImageArray
 from regionspot.templates import BARE_NAME
-from regionspot.types import ImageTokens, PooledRegions
+from regionspot.types import ImageArray, ImageTokens, PooledRegions
 from regionspot.vocabulary import cached_features
 from regionspot.weights import WEIGHTS, locate
 from regionspot.zero_shot import Adaptation, UnseenWords

@@ -3,8 +3,7 @@
 from typing import Protocol
 
 from regionspot.boxes import FloatArray
-from regionspot.localizers.sam import ImageArray, ImageEmbedding
-from regionspot.types import RegionTokens
+from regionspot.types import ImageArray, ImageEmbedding, RegionTokens
 
 
 class Localizer(Protocol):
@@ -19,4 +18,4 @@ class Localizer(Protocol):
         """One token, and if asked one mask, for each xyxy pixel box (N, 4) of that image."""
 
 
-__all__ = ["ImageEmbedding", "Localizer"]
+__all__ = ["Localizer"]

@@ -1,9 +1,6 @@
 """Any model of segment-anything's shape as a localizer."""
 
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from segment_anything import sam_model_registry
@@ -15,27 +12,8 @@ from regionspot.config import TokenSource
 from regionspot.errors import InputError
 from regionspot.localizers.fast_decoder import RegionDecoder
 from regionspot.localizers.mobile_sam import build_mobile_sam
-from regionspot.types import RegionTokens, Rle, encode_mask
+from regionspot.types import ImageArray, ImageEmbedding, RegionTokens, Rle, encode_mask
 from regionspot.weights import locate
-
-ImageArray = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class ImageEmbedding:
-    """One encoded image.
-
-    Attributes:
-        features: (256, 64, 64).
-        width, height: of the original image, in pixels.
-        input_width, input_height: of the resized image inside the padded square, in pixels.
-    """
-
-    features: torch.Tensor
-    width: int
-    height: int
-    input_width: int
-    input_height: int
 
 
 class SamLocalizer:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from autolabel.options import Options
-from autolabel.run.postprocess import choose, is_present, label_confidence, take
+from autolabel.run.postprocess import is_present, label_confidence, select
 from regionspot.types import Labels, Proposals
 
 NAMES = ("cat", "dog")
@@ -29,7 +29,7 @@ def make_labels(
 
 
 def kept(labels: Labels, confidence: list[float], **options: float) -> list[int]:
-    return choose(labels, np.array(confidence, np.float32), Options(**options)).tolist()
+    return select(labels, np.array(confidence, np.float32), Options(**options)).tolist()
 
 
 LEFT, NEARLY_LEFT, RIGHT = [0, 0, 10, 10], [0, 0, 10, 9], [50, 0, 60, 10]
@@ -70,7 +70,7 @@ def test_no_boxes_no_labels() -> None:
 
 def test_rows_are_taken_in_the_order_asked() -> None:
     labels = make_labels([LEFT, NEARLY_LEFT, RIGHT], score=[0.1, 0.2, 0.3])
-    taken = take(labels, np.array([2, 0]))
+    taken = labels[np.array([2, 0])]
     assert taken.boxes.tolist() == [RIGHT, LEFT]
     np.testing.assert_allclose(taken.score, [0.3, 0.1])
     assert taken.names == NAMES

@@ -16,7 +16,7 @@ from integrations.detectors import DETECTORS, Detector, build_detector
 from integrations.detectors.ensemble import Merged
 from integrations.detectors.nanodet import PUBLISHED_SIDE, NanoDet
 from integrations.detectors.sam_grid import SamGrid
-from regionspot.boxes import iou
+from regionspot.boxes import box_iou
 from regionspot.errors import InputError
 from regionspot.localizers.mobile_sam import build_mobile_sam
 from regionspot.types import Proposals
@@ -62,7 +62,7 @@ def check(proposals: Proposals, width: int, height: int, nms_iou: float = 0.65) 
     assert (y1 < y2).all()
     assert (np.diff(proposals.score) <= 0).all()
     assert ((proposals.score > 0) & (proposals.score <= 1)).all()
-    overlaps = iou(proposals.boxes, proposals.boxes) - np.eye(len(proposals))
+    overlaps = box_iou(proposals.boxes, proposals.boxes) - np.eye(len(proposals))
     assert (overlaps <= nms_iou + 1e-5).all()
 
 
@@ -72,7 +72,7 @@ def test_every_detector_keeps_the_protocol(detector: Detector, photo: Photo) -> 
     check(found, image.width, image.height)
     assert 3 < len(found) <= 100
     saucer = np.array([(77, 19, 478, 393)], np.float32)  # COCO has no name for it
-    assert iou(found.boxes, saucer).max() > 0.8
+    assert box_iou(found.boxes, saucer).max() > 0.8
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (30_000, 40), (1, 3_000), (64, 64)])
@@ -95,7 +95,7 @@ def test_nanodet_finds_the_thing_in_the_photo(
     name: str, box: tuple[int, ...], nanodet: Detector, photo: Photo
 ) -> None:
     found = nanodet.detect(np.asarray(photo(name)))
-    hits = iou(found.boxes[:5], np.array([box], np.float32))
+    hits = box_iou(found.boxes[:5], np.array([box], np.float32))
     assert hits.max() > 0.8
 
 
@@ -104,7 +104,7 @@ def test_a_mirrored_photo_gives_mirrored_boxes(nanodet: Detector, photo: Photo) 
     found, mirrored = nanodet.detect(image), nanodet.detect(image[:, ::-1])
     boxes = mirrored.boxes.copy()
     boxes[:, [0, 2]] = image.shape[1] - mirrored.boxes[:, [2, 0]]
-    best = iou(found.boxes[:5], boxes).max(axis=1)
+    best = box_iou(found.boxes[:5], boxes).max(axis=1)
     assert best[0] > 0.9
     assert best.mean() > 0.75
 
@@ -120,7 +120,7 @@ def test_more_pixels_give_the_same_boxes(nanodet: Detector, photo: Photo) -> Non
     image = photo("motorcycle_left")
     large = image.resize((image.width * 3, image.height * 3))
     found, enlarged = nanodet.detect(np.asarray(image)), nanodet.detect(np.asarray(large))
-    assert iou(found.boxes[:3], enlarged.boxes / 3).max(axis=1).min() > 0.9
+    assert box_iou(found.boxes[:3], enlarged.boxes / 3).max(axis=1).min() > 0.9
 
 
 def test_the_rebuilt_network_agrees_with_the_published_graph(photo: Photo) -> None:

@@ -17,10 +17,10 @@ from regionspot.boxes import FloatArray
 from regionspot.config import EncoderConfig, ModelConfig
 from regionspot.encoders.clip import ClipEncoder
 from regionspot.head import HeadConfig, RegionHead
-from regionspot.localizers.sam import ImageArray, SamLocalizer
+from regionspot.localizers.sam import SamLocalizer
 from regionspot.model import RegionSpot
 from regionspot.scoring import Scoring
-from regionspot.types import Vocabulary
+from regionspot.types import ImageArray, Vocabulary
 
 CPU = torch.device("cpu")
 SIDE = 256  # of the small SAM's square, in pixels

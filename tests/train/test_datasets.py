@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from regionspot.errors import InputError
+from regionspot.names import name_key
 from tests.train.written import HEIGHT, WIDTH, annotation, coco, image, write_json
 from train.data import load_coco, merge_words, open_dataset, read_coco
-from train.data.label_space import word_key
 
 
 def two_photos() -> dict[str, Any]:
@@ -182,12 +182,12 @@ def test_label_spaces_merge_by_name(tmp_path: Path) -> None:
     ],
 )
 def test_one_word_in_two_spellings(one: str, other: str) -> None:
-    assert word_key(one) == word_key(other)
+    assert name_key(one) == name_key(other)
 
 
 @pytest.mark.parametrize(("one", "other"), [("glass", "glasses"), ("bus", "bu"), ("cat", "car")])
 def test_two_words_stay_two(one: str, other: str) -> None:
-    assert word_key(one) != word_key(other)
+    assert name_key(one) != name_key(other)
 
 
 @pytest.mark.parametrize(

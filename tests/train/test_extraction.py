@@ -16,10 +16,11 @@ import torch
 from rich.console import Console
 
 from integrations.corrections import ReviewedImage
-from integrations.images import ImageArray, read_image
+from integrations.images import read_image
 from regionspot.config import ModelConfig, preset
 from regionspot.encoders.mini import POOLING
 from regionspot.errors import InputError
+from regionspot.types import ImageArray
 from tests.train.written import HEIGHT, WIDTH, annotation, coco, image, write_image, write_json
 from train.data import AnnotatedImage, open_dataset
 from train.features import cache as features

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from integrations.images import ImageArray
-from regionspot.boxes import FloatArray, area
+from regionspot.boxes import FloatArray, box_area
 from regionspot.errors import InputError
+from regionspot.types import ImageArray
 from train.features.augment import AS_IT_IS, KEPT_SHARE, View, parse_view
 
 RED = (255, 0, 0)
@@ -73,7 +73,7 @@ def test_a_cut_drops_what_it_leaves_too_little_of() -> None:
     seen, kept = View(scale=2).boxes(boxes, 100, 100)
     assert kept == [1, 2]
     assert seen.tolist() == [[0, 30, 30, 70], [10, 10, 90, 90]]
-    assert area(seen)[0] / 4 >= KEPT_SHARE * area(boxes[1:2])[0]
+    assert box_area(seen)[0] / 4 >= KEPT_SHARE * box_area(boxes[1:2])[0]
 
 
 def test_no_boxes() -> None:

@@ -8,7 +8,7 @@ from train.data.coco import (
     read_v3det,
 )
 from train.data.fiftyone import read_fiftyone
-from train.data.label_space import merge_words, readable
+from train.data.label_space import merge_words
 from train.data.lvis import read_lvis
 from train.data.open_images import OpenImagesFiles, read_open_images
 from train.data.registry import known_words, open_dataset
@@ -30,5 +30,4 @@ __all__ = [
     "read_objects365",
     "read_open_images",
     "read_v3det",
-    "readable",
 ]

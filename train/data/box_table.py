@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from integrations.images import UnreadableImage, image_size
 from integrations.paths import check_relative, path_inside
-from regionspot.boxes import FloatArray, area, clip, xywh_to_xyxy
+from regionspot.boxes import FloatArray, box_area, clip_boxes, xywh_to_xyxy
 from regionspot.errors import InputError
 from train.data.lazy import Lazy
 from train.data.types import AnnotatedImage
@@ -118,7 +118,7 @@ class TableBuilder:
             sides = sizes[row[start : start + CHUNK]].astype(np.float32)
             limit = np.tile(np.ones_like(sides) if self.relative else sides, 2)
             clipped = np.clip(corners, np.float32(0), limit)
-            found.append(start + np.flatnonzero(area(clipped) > 0))
+            found.append(start + np.flatnonzero(box_area(clipped) > 0))
         return np.concatenate(found)
 
 
@@ -172,7 +172,7 @@ class Table:
             path=path,
             width=width,
             height=height,
-            boxes=clip(xywh_to_xyxy(xywh), width, height),
+            boxes=clip_boxes(xywh_to_xyxy(xywh), width, height),
             names=tuple(
                 self.words[i] for i in self.word[self.starts[row] : self.starts[row + 1]].tolist()
             ),

@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from regionspot.errors import InputError
+from regionspot.names import display_name
 from train.data.box_table import TableImages
 from train.data.coco_json import CROWDS, CocoFile, read_coco_json
 from train.data.json_stream import load_json, stream_records
-from train.data.label_space import readable, with_synonyms
+from train.data.label_space import with_synonyms
 from train.data.types import AnnotatedImage, Dataset, Words
 
 INSTANCES, IMAGES = "instances.json", "images"
@@ -29,7 +30,7 @@ def read_coco(path: Path, images: Path, name: str = "") -> Dataset:
     Raises:
         InputError: the file cannot be read or does not hold together.
     """
-    return _dataset(name or f"coco:{path}", read_coco_json(path, images, readable))
+    return _dataset(name or f"coco:{path}", read_coco_json(path, images, display_name))
 
 
 def read_objects365(path: Path, images: Path, name: str = "") -> Dataset:
@@ -59,8 +60,8 @@ def read_v3det(path: Path, images: Path, tree: Path, name: str = "") -> Dataset:
     Raises:
         InputError: a file cannot be read or does not hold together.
     """
-    file = read_coco_json(path, images, readable)
-    word_of = {str(each.id): readable(each.name) for each in file.categories}
+    file = read_coco_json(path, images, display_name)
+    word_of = {str(each.id): display_name(each.name) for each in file.categories}
     dataset = _dataset(name or f"v3det:{path}", file)
     return replace(dataset, broader=_ancestors(tree, word_of))
 
@@ -81,7 +82,10 @@ def listed_words(folder: Path) -> dict[str, list[str]]:
         InputError: the file is not there or does not hold together.
     """
     pairs = (
-        (readable(record.text("name")), [readable(text) for text in record.texts("synonyms")])
+        (
+            display_name(record.text("name")),
+            [display_name(text) for text in record.texts("synonyms")],
+        )
         for record in stream_records(folder / INSTANCES, frozenset({"categories"}))
     )
     return {word: list(strings) for word, strings in with_synonyms(pairs).items()}
@@ -90,7 +94,7 @@ def listed_words(folder: Path) -> dict[str, list[str]]:
 def category_words(file: CocoFile) -> Words:
     """The words of all categories of a file, each with its synonyms."""
     return with_synonyms(
-        (readable(each.name), [readable(text) for text in each.synonyms])
+        (display_name(each.name), [display_name(text) for text in each.synonyms])
         for each in file.categories
     )
 
@@ -100,7 +104,7 @@ def _dataset(name: str, file: CocoFile) -> Dataset:
 
 
 def _alternatives(name: str) -> list[str]:
-    parts = [readable(part) for part in name.split("/")]
+    parts = [display_name(part) for part in name.split("/")]
     return [part for part in parts if part] or [name]
 
 

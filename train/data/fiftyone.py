@@ -7,8 +7,9 @@ import numpy as np
 
 from integrations.fiftyone.session import connect, load_dataset
 from regionspot.errors import InputError
+from regionspot.names import display_name
 from train.data.box_table import TableBuilder, TableImages
-from train.data.label_space import readable, with_synonyms
+from train.data.label_space import with_synonyms
 from train.data.types import Dataset
 
 # Attributes of a detection that say it is no single, real object: those of COCO's and of Open
@@ -47,7 +48,8 @@ def read_fiftyone(name: str, field: str = "ground_truth") -> Dataset:
         _add(builder, row, sample, sample[field], place)
         paths.append(sample.filepath)
     listed = dataset.classes.get(field) or dataset.default_classes or []
-    words = with_synonyms((word, ()) for word in dict.fromkeys([*map(readable, listed), *place]))
+    names = dict.fromkeys([*map(display_name, listed), *place])
+    words = with_synonyms((name, ()) for name in names)
     return Dataset(str(source), words, TableImages(builder.finish(tuple(place)), path_of=Path))
 
 
@@ -66,4 +68,4 @@ def _add(
                 f"{builder.source}: {sample.filepath}: a detection must have a label and a "
                 f"bounding_box of four numbers, got {each.label!r} and {box!r:.60}"
             )
-        builder.add_box(row, place.setdefault(readable(each.label), len(place)), box)
+        builder.add_box(row, place.setdefault(display_name(each.label), len(place)), box)

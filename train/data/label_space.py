@@ -4,30 +4,12 @@ A word is the same as another if they agree after case, spaces and a plain plura
 Ids say nothing: 1 is a person in COCO and an acorn in LVIS.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from regionspot.names import name_key
 from train.data.lazy import Lazy
 from train.data.types import AnnotatedImage, Dataset, Words
-
-_NO_PLURAL = ("ss", "us", "is")  # glass, bus, tennis
-_PLURAL_ES = ("ches", "shes", "xes")  # watches, brushes, boxes; glasses are not several glass
-
-
-def readable(name: str) -> str:
-    """A category's name as a word: LVIS writes `bus_(vehicle)` for bus."""
-    return re.sub(r"\s*\(.*?\)", "", name.replace("_", " ")).strip()
-
-
-def word_key(word: str) -> str:
-    """What two spellings of one word have in common; only the last part loses its plural."""
-    key = " ".join(re.split(r"[\s\-]+", word.casefold().strip()))
-    if key.endswith(_PLURAL_ES):
-        return key[:-2]
-    if key.endswith("s") and len(key) > 3 and not key.endswith(_NO_PLURAL):
-        key = key[:-1]
-    return key[:-2] + "y" if key.endswith("ie") else key  # cherries, cookies
 
 
 def with_synonyms(pairs: Iterable[tuple[str, Sequence[str]]]) -> dict[str, tuple[str, ...]]:
@@ -52,9 +34,9 @@ def merge_words(datasets: Sequence[Dataset]) -> tuple[dict[str, tuple[str, ...]]
     spelling: dict[str, str] = {}
     for dataset in datasets:
         for word in dataset.words:
-            spelling.setdefault(word_key(word), word)
+            spelling.setdefault(name_key(word), word)
     respelt = [
-        _renamed(dataset, {word: spelling[word_key(word)] for word in dataset.words})
+        _renamed(dataset, {word: spelling[name_key(word)] for word in dataset.words})
         for dataset in datasets
     ]
     pairs = (pair for dataset in respelt for pair in dataset.words.items())

@@ -8,10 +8,10 @@ import numpy as np
 
 from integrations.formats.record import Record
 from regionspot.errors import InputError
+from regionspot.names import display_name
 from train.data.box_table import TableImages
 from train.data.coco import category_words
 from train.data.coco_json import CROWDS, Category, identifier, read_coco_json
-from train.data.label_space import readable
 from train.data.types import Dataset
 
 _POSITIVE, _NEGATIVE, _OPEN = range(3)
@@ -36,7 +36,7 @@ def read_lvis(path: Path, images: Path, name: str = "") -> Dataset:
     """
     checked = _Checked()
     file = read_coco_json(
-        path, images, readable, on_image=checked.add_image, on_annotation=checked.add_annotation
+        path, images, display_name, on_image=checked.add_image, on_annotation=checked.add_annotation
     )
     verified = _VerifiedWords(checked, file.categories, path)
     return Dataset(name or f"lvis:{path}", category_words(file), TableImages(file.table, verified))
@@ -85,7 +85,7 @@ class _VerifiedWords:
         self._image = image[order]
         self._category = np.array(checked.category, np.int64)[order]
         self._kind = np.array(checked.kind, np.int8)[order]
-        self._word = {each.id: readable(each.name) for each in categories}
+        self._word = {each.id: display_name(each.name) for each in categories}
         known = np.isin(self._category, np.array(list(self._word), np.int64))
         if not known.all():
             raise InputError(
@@ -94,7 +94,7 @@ class _VerifiedWords:
             )
         ids: dict[str, set[int]] = {}
         for each in categories:
-            ids.setdefault(readable(each.name), set()).add(each.id)
+            ids.setdefault(display_name(each.name), set()).add(each.id)
         self._ids_of_shared = {word: group for word, group in ids.items() if len(group) > 1}
 
     def __call__(self, image_id: int) -> frozenset[str]:

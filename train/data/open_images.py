@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from regionspot.errors import InputError
+from regionspot.names import display_name
 from train.data.box_table import TableBuilder, TableImages
 from train.data.json_stream import load_json
-from train.data.label_space import readable, with_synonyms
+from train.data.label_space import with_synonyms
 from train.data.types import Dataset
 
 BOX_COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax", "IsGroupOf", "IsDepiction")
@@ -126,7 +127,7 @@ def _read_classes(path: Path, hierarchy: dict[str, frozenset[str]]) -> dict[str,
                         "columns; give the class descriptions of Open Images"
                     )
                 if row[0] in hierarchy:
-                    classes[row[0]] = readable(row[1]).lower()
+                    classes[row[0]] = display_name(row[1]).lower()
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as class descriptions: {error}") from error
     if not classes:

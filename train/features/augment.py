@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from integrations.images import ImageArray
-from regionspot.boxes import FloatArray, area, clip
+from regionspot.boxes import FloatArray, box_area, clip_boxes
 from regionspot.errors import InputError
+from regionspot.types import ImageArray
 
 # A box of which a crop leaves less than this share shows too little of its object.
 KEPT_SHARE = 0.4
@@ -75,8 +75,10 @@ class View:
                 moved = moved * ratio + offset
             else:
                 moved = (moved - offset) / ratio
-                rest = clip(moved, width, height)
-                kept = np.flatnonzero((area(rest) >= KEPT_SHARE * area(moved)) & (area(rest) > 0))
+                rest = clip_boxes(moved, width, height)
+                kept = np.flatnonzero(
+                    (box_area(rest) >= KEPT_SHARE * box_area(moved)) & (box_area(rest) > 0)
+                )
                 moved = rest
         return np.ascontiguousarray(moved[kept], np.float32), kept.tolist()
 

@@ -22,8 +22,10 @@ from integrations.images import UnreadableImage, read_image
 from regionspot.config import EncoderConfig, ModelConfig
 from regionspot.device import fast_dtype
 from regionspot.errors import InputError
-from regionspot.localizers.sam import ImageArray, SamLocalizer, build_sam
+from regionspot.files import atomic_path
+from regionspot.localizers.sam import SamLocalizer, build_sam
 from regionspot.model import build_encoder
+from regionspot.types import ImageArray
 from train.data import AnnotatedImage
 from train.features.augment import AS_IT_IS, View
 from train.features.cache import SHARD, TOWERS, FeatureSet, Tower, feature_set
@@ -268,6 +270,5 @@ def _extract_shard(images: Sequence[AnnotatedImage], path: Path, view: View) -> 
     # In this order, so that whenever it is killed no shard lacks what is not said to be skipped.
     path.unlink(missing_ok=True)
     write_skipped(path, skipped)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    save_file(tensors, temporary)
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary)

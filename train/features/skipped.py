@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from integrations.paths import written_whole
+from regionspot.files import atomic_write
 
 SUFFIX = ".skipped.jsonl"  # of 00012.skipped.jsonl, beside 00012.safetensors
 
@@ -40,7 +40,7 @@ def write_skipped(shard: Path, skipped: Sequence[Skipped]) -> None:
     if not skipped:
         path.unlink(missing_ok=True)
         return
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.writelines(f"{json.dumps(asdict(each), ensure_ascii=False)}\n" for each in skipped)
 
 

@@ -2,32 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from integrations.paths import check_relative, is_utf8, path_inside, written_whole
+from integrations.paths import check_relative, is_utf8, path_inside
 from regionspot.errors import InputError
-
-
-def test_file_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "ä.json"
-    with written_whole(path) as file:
-        file.write("ä\n")
-        assert not path.exists()
-    assert path.read_bytes() == "ä\n".encode()
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_failure_keeps_the_older_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    path.write_text("old")
-
-    def fail() -> None:
-        with written_whole(path) as file:
-            file.write("new")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a b/ñ.jpg", "...", "a..b/c", ".hidden", "a\\b.jpg"])

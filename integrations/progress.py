@@ -1,0 +1,94 @@
+"""How a long task reports its progress, and the reporter that draws it with rich."""
+
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+
+class Reporter(Protocol):
+    """What library functions report to; one task at a time."""
+
+    def message(self, text: str) -> None:
+        """Report one line."""
+
+    def start(self, task: str, total: int, completed: int = 0) -> None:
+        """Begin a task of `total` steps, of which an earlier run completed some."""
+
+    def advance(self, steps: int = 1) -> None:
+        """Report steps of the current task."""
+
+
+class NullReporter:
+    """Reports nothing."""
+
+    def message(self, text: str) -> None:
+        """See `Reporter`."""
+
+    def start(self, task: str, total: int, completed: int = 0) -> None:
+        """See `Reporter`."""
+
+    def advance(self, steps: int = 1) -> None:
+        """See `Reporter`."""
+
+
+class Throughput(ProgressColumn):
+    """Mean steps a second; of a resumed task, of its present part."""
+
+    def render(self, task: Task) -> Text:
+        """Rich calls this at every refresh."""
+        steps = task.completed - task.fields["resumed_at"]
+        speed = f"{steps / task.elapsed:.2f}" if steps and task.elapsed else "?"
+        return Text(f"{speed:>6}/s", style="cyan")
+
+
+class RichReporter:
+    """Draws messages and the current task's bar on a console; a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            Throughput(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> "RichReporter":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def message(self, text: str) -> None:
+        """See `Reporter`."""
+        self._console.print(text, style="dim", highlight=False, markup=False)
+
+    def start(self, task: str, total: int, completed: int = 0) -> None:
+        """See `Reporter`; the bar of the task before goes."""
+        if completed:
+            self.message(f"{task}: resuming after {completed} of {total}")
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(
+            task, total=total, completed=completed, resumed_at=completed
+        )
+
+    def advance(self, steps: int = 1) -> None:
+        """See `Reporter`."""
+        assert self._task is not None, "start comes before advance"
+        self._progress.advance(self._task, steps)

@@ -1,0 +1,78 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from regionspot.errors import InputError
+from regionspot.files import atomic_folder, atomic_path, atomic_write, atomic_write_bytes
+
+
+def test_file_takes_its_name_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "ä.json"
+    with atomic_write(path) as file:
+        file.write("ä\n")
+        assert not path.exists()
+    assert path.read_bytes() == "ä\n".encode()
+    assert list(path.parent.iterdir()) == [path]
+
+
+def fail(path: Path) -> None:
+    with atomic_write_bytes(path) as file:
+        file.write(b"new")
+        raise RuntimeError
+
+
+def test_failure_keeps_the_older_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with pytest.raises(RuntimeError):
+        fail(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_file_and_folder_are_synced_before_and_after_the_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, synced = tmp_path / "a.json", []
+
+    def fsync(descriptor: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{descriptor}").readlink(), path.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with atomic_write(path) as file:
+        file.write("whole")
+    (file_synced, named), (folder_synced, named_then) = synced
+    assert file_synced.name.endswith(".part")
+    assert not named
+    assert (folder_synced, named_then) == (tmp_path, True)
+
+
+def test_nothing_written_leaves_the_target_alone(tmp_path: Path) -> None:
+    path = tmp_path / "weights.bin"
+    with atomic_path(path):
+        pass
+    assert not path.exists()
+
+
+def test_folder_lands_with_all_its_entries(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "out", ["labels", "data.yaml"]) as folder:
+        (folder / "labels").mkdir()
+        (folder / "labels/a.txt").write_text("0")
+        (folder / "data.yaml").write_text("names: [a]")
+        assert not (tmp_path / "out").exists()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["data.yaml", "labels"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_folder_replaces_its_entries_and_nothing_else(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "labels").mkdir(parents=True)
+    (out / "labels/old.txt").write_text("0")
+    (out / "mine.txt").write_text("kept")
+    with pytest.raises(InputError, match="--overwrite"), atomic_folder(out, ["labels"]):
+        pass
+    with atomic_folder(out, ["labels"], overwrite=True) as folder:
+        (folder / "labels").mkdir()
+    assert not list((out / "labels").iterdir())
+    assert (out / "mine.txt").read_text() == "kept"
