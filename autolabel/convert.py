@@ -1,4 +1,4 @@
-"""`autolabel convert`: a label set from one format to another, and images that go with labels."""
+"""`autolabel convert`: labels from one format to another, with or without their images."""
 
 import dataclasses
 import os
@@ -15,15 +15,17 @@ from integrations.images import image_size
 from integrations.paths import path_inside
 from regionspot.errors import InputError
 
-Images = Literal["leave", "copy", "link"]
+ImageMode = Literal["leave", "copy", "link"]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """A label set that was written.
 
     Attributes:
         path: of the file or folder.
+        images: number of images.
+        annotations: number of labels.
     """
 
     path: Path
@@ -34,10 +36,11 @@ class Exported:
 def convert(
     source: Path,
     out: Path,
+    *,
     from_format: str,
     to_format: str,
     folder: Path | None = None,
-    images: Images = "leave",
+    images: ImageMode = "leave",
     overwrite: bool = False,
 ) -> Exported:
     """Read a label set and write it in another format.
@@ -46,7 +49,8 @@ def convert(
         source: the file or folder of labels; of an export, its folder.
         out: a folder, or for COCO and LVIS a name that ends with .json.
         folder: of the images; None: where the format has them beside its labels, if they are there.
-        images: what becomes of them.
+        images: whether the images stay, or are copied or linked beside the new labels.
+        overwrite: whether an earlier output is replaced.
 
     Raises:
         InputError: the set cannot be read or written, an image is missing, or `out` is there.
@@ -56,7 +60,7 @@ def convert(
     beside = (source if source.is_dir() else source.parent) / reader.images
     where = folder or (beside if beside.is_dir() else None)
     data = reader.read(labels, where)
-    place = placing(images, where)
+    place = image_placer(images, where)
     if writer.is_file and out.suffix == ".json" and place is None:
         if out.exists() and not overwrite:
             raise InputError(f"{out} is there already; choose another OUT, or say --overwrite")
@@ -68,17 +72,18 @@ def convert(
 
 
 def exported(out: Path, format: Format, tally: Tally) -> Exported:
-    """What to tell of a set that was written."""
+    """Where a set was written, and its counts."""
     single = format.is_file and out.is_dir()
     return Exported(out / format.entries[0] if single else out, tally.images, tally.annotations)
 
 
-def placing(images: Images, folder: Path | None) -> Callable[[LabelledImage, Path], None] | None:
-    """A function that puts an image of a folder at a path, or None where images stay.
+def image_placer(
+    images: ImageMode, folder: Path | None
+) -> Callable[[LabelledImage, Path], None] | None:
+    """A function that copies or links an image of a folder to a path; None where images stay.
 
     Raises:
-        InputError: they are to be copied or linked, and nobody knows from where; the function
-            itself raises it where an image is missing.
+        InputError: the folder is not known; the function itself raises it for a missing image.
     """
     if images == "leave":
         return None
@@ -98,7 +103,7 @@ def placing(images: Images, folder: Path | None) -> Callable[[LabelledImage, Pat
 
 
 def _with_sizes(images: Iterable[LabelledImage], folder: Path | None) -> Iterator[LabelledImage]:
-    """Sizes that a file does not say, from the images."""
+    """Fill in sizes that the labels lack, from the image files."""
     for image in images:
         if (image.width < 1 or image.height < 1) and folder is not None:
             width, height = image_size(path_inside(folder, image.file_name))

@@ -1,6 +1,6 @@
-"""`make demo`: labels photos that installed packages carry, and says where the sheet lies.
+"""`make demo`: label photos that installed packages contain, and print the sheet's path.
 
-Everything lands below `.work/demo`, FiftyOne's database too.
+All output is below `.work/demo`, FiftyOne's database included.
 """
 
 import importlib.util
@@ -10,11 +10,11 @@ from pathlib import Path
 from PIL import Image
 from rich.console import Console
 
-from autolabel.options import Options
-from autolabel.progress import ConsoleReporter, print_result
+from autolabel.cli.tables import print_run
 from autolabel.run.manifest import CONTACT_SHEET
 from autolabel.run.pipeline import run
-from autolabel.run.plan import Request, make_plan
+from autolabel.run.plan import RunRequest
+from integrations.progress import RichReporter
 from regionspot.errors import InputError
 
 FOLDER = Path(".work") / "demo"
@@ -70,28 +70,28 @@ temple: pagoda
 
 
 def main() -> None:
-    """Write photos and words, label them, and print where the contact sheet lies."""
+    """Write photos and words, label them, and print the counts and the contact sheet's path."""
     photos = write_photos(FOLDER / "photos")
     words = FOLDER / "words.txt"
     words.write_text(WORDS, encoding="utf-8")
-    request = Request(
+    request = RunRequest(
         source=str(photos),
-        vocab=words,
+        words=words,
         out=FOLDER / "demo-run",
-        options=Options(),
         database=FOLDER / "fiftyone",
         overwrite=True,
     )
-    result = run(make_plan(request), ConsoleReporter(Console(stderr=True)))
-    print_result(Console(), result.folder, result.manifest)
-    assert (result.folder / CONTACT_SHEET).exists()
+    with RichReporter(Console(stderr=True)) as reporter:
+        done = run(request, reporter)
+    print_run(done)
+    assert (done.folder / CONTACT_SHEET).exists()
 
 
 def write_photos(folder: Path, names: Iterable[str] = PHOTOS) -> Path:
-    """Some of the photos as JPEG files, each by its name.
+    """Write some of PHOTOS as JPEG files.
 
     Raises:
-        InputError: a package that carries one is not installed.
+        InputError: a package that contains one is not installed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:

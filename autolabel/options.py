@@ -1,9 +1,16 @@
-"""Every choice of a run and its default, in one place.
+"""The options that decide a run's labels, with their ranges and defaults.
 
-The command line reads its defaults here, so this imports nothing that takes long.
+The command line reads its defaults here, so nothing slow is imported.
 """
 
-from dataclasses import dataclass
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Annotated, TypeVar, get_type_hints
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+T = TypeVar("T")
 
 LABEL_FIELD = "predictions"
 RUNS_FOLDER = "runs"
@@ -12,62 +19,74 @@ RUNS_FOLDER = "runs"
 REVIEW_CONFIDENCE = 0.5
 REVIEW_MARGIN = 0.2
 
-CONTACT_SHEET_IMAGES = 12
+Probability = Annotated[float, Field(ge=0, le=1, description="from 0 to 1")]
+Count = Annotated[int, Field(ge=1, description="1 or more")]
+DeviceName = Annotated[
+    str, Field(pattern="^(auto|cpu|cuda)$", description="one of auto, cpu, cuda")
+]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
-    """What decides the content of a run folder, besides the dataset and the words.
+    """What decides the content of a run folder, besides the images and the words.
 
     Attributes:
-        model: a preset's name.
-        detector: a detector's name; empty for the preset's own.
-        conf_threshold: labels of a lower confidence (detector's score times the word's share) are
-            dropped; in [0, 1].
-        presence_threshold: labels whose word is less likely present, judged without regard to the
-            other words, are dropped; in [0, 1].
-        iou: of two labels whose boxes overlap by more, whatever their words, the less confident
-            is dropped; in [0, 1].
-        max_boxes: boxes an image that are given to the model, best first.
+        model: name of a preset.
+        detector: name of a detector; empty: the preset's own.
+        conf_threshold: minimum confidence of a label (detector score times class probability).
+        presence_threshold: minimum presence of a label's word, a score that does not depend on the
+            other words.
+        iou: threshold of the class-agnostic non-maximum suppression.
+        max_boxes: maximum number of proposals per image, highest scores first.
         masks: whether each label gets a mask.
-        batch_size: images that the model works on at once.
-        shard_size: images to a file of regions; a killed run loses this many at most.
+        batch_size: images per forward pass.
+        shard_size: images per file of regions; a killed run repeats at most this many.
         device: `auto`, `cpu` or `cuda`.
-        checkpoint: absolute path of a head; empty for the model's own.
+        checkpoint: absolute path of a trained head; empty: the preset's own.
     """
 
     model: str = "mini"
     detector: str = ""
-    conf_threshold: float = 0.3
-    presence_threshold: float = 0.1
-    iou: float = 0.5
-    max_boxes: int = 100
+    conf_threshold: Probability = 0.3
+    presence_threshold: Probability = 0.1
+    iou: Probability = 0.5
+    max_boxes: Count = 100
     masks: bool = True
-    batch_size: int = 4
-    shard_size: int = 32
-    device: str = "auto"
+    batch_size: Count = 4
+    shard_size: Count = 32
+    device: DeviceName = "auto"
     checkpoint: str = ""
 
     def check(self) -> None:
-        """Refuse values that make no sense.
+        """Refuse a value of another type or outside of its range.
 
         Raises:
             InputError: the message names the option as the command line does.
         """
-        from regionspot.device import DEVICES
-        from regionspot.errors import InputError
-
-        for name in ("conf_threshold", "presence_threshold", "iou"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise InputError(f"{_flag(name)} must be from 0 to 1, got {value}")
-        for name in ("max_boxes", "batch_size", "shard_size"):
-            value = getattr(self, name)
-            if value < 1:
-                raise InputError(f"{_flag(name)} must be 1 or more, got {value}")
-        if self.device not in DEVICES:
-            raise InputError(f"--device must be one of {', '.join(DEVICES)}, got {self.device!r}")
+        validated(Options, json.dumps(asdict(self)), lambda name: "--" + name.replace("_", "-"))
 
 
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+def validated(kind: type[T], text: str, name_of: Callable[[str], str]) -> T:
+    """Parse JSON as a dataclass; other types, values out of range and unknown keys are refused.
+
+    Args:
+        name_of: what a message calls a field, from its dotted path.
+
+    Raises:
+        InputError: names the first field that is wrong, what was expected and what came.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(text, strict=True, extra="forbid")
+    except ValidationError as error:
+        from regionspot.errors import InputError  # brings torch, which takes seconds
+
+        first = error.errors(include_url=False)[0]
+        name = name_of(".".join(str(part) for part in first["loc"]))
+        if first["type"] in ("missing", "unexpected_keyword_argument", "extra_forbidden"):
+            what = "is missing" if first["type"] == "missing" else "is unknown"
+            raise InputError(f"{name} {what}") from error
+        expected = first["msg"].removeprefix("Input should be ")
+        option = get_type_hints(Options, include_extras=True).get(str(first["loc"][-1]))
+        if option and not first["type"].endswith("_type"):
+            expected = option.__metadata__[0].description
+        raise InputError(f"{name} must be {expected}, got {first['input']!r}") from error

@@ -1,9 +1,31 @@
-"""The command line. A command parses, calls one function and shows what it returns.
+"""The command line: a command parses, calls one function and prints what that returns.
 
 Whatever takes long to import is imported inside the commands, so that `--help` answers at once.
 """
 
-from autolabel.cli import evaluate, explain, label, models, results, train
+from autolabel.cli import (
+    convert,
+    evaluate,
+    explain,
+    export,
+    models,
+    relabel,
+    review,
+    run,
+    train,
+)
 from autolabel.cli.app import app, main
 
-__all__ = ["app", "evaluate", "explain", "label", "main", "models", "results", "train"]
+__all__ = [
+    "app",
+    "convert",
+    "evaluate",
+    "explain",
+    "export",
+    "main",
+    "models",
+    "relabel",
+    "review",
+    "run",
+    "train",
+]

@@ -1,4 +1,4 @@
-"""The root of all commands, and what becomes of an InputError."""
+"""The root of all commands: exit codes, consoles, and an InputError as one line."""
 
 import sys
 from typing import Any
@@ -14,13 +14,13 @@ HELP = """
 Label a folder of images with your own words: boxes, masks and scores in FiftyOne, COCO and LVIS.
 
     autolabel run photos --vocab words.txt     label
-    autolabel review runs/photos               look at what is unsure
-    autolabel export runs/photos --out coco    take it to training
+    autolabel review runs/photos               review labels of low confidence
+    autolabel export runs/photos --out coco    write them for training
 """
 
 
 class Commands(TyperGroup):
-    """A group of commands that answers to unusable input with one line and exit code 1."""
+    """A group of commands that reports unusable input in one line, with exit code 1."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
@@ -35,7 +35,7 @@ class Commands(TyperGroup):
             sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
             raise typer.Exit(EXIT_NOT_STARTED) from error
         except KeyboardInterrupt:
-            sys.stderr.write("stopped; `autolabel run` goes on with the same command\n")
+            sys.stderr.write("stopped; the same command resumes `autolabel run`\n")
             raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
@@ -65,10 +65,15 @@ def main() -> None:
 
 
 def out_console() -> Console:
-    """Where results go."""
+    """The console of results."""
     return Console()
 
 
 def progress_console() -> Console:
-    """Where progress goes: beside the results, not among them."""
+    """The console of progress, which is not that of the results."""
     return Console(stderr=True)
+
+
+def print_line(text: str) -> None:
+    """Print a result as it is, in one line whatever the console's width."""
+    out_console().print(text, soft_wrap=True, highlight=False, markup=False)

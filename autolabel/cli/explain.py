@@ -5,14 +5,15 @@ from typing import Annotated
 
 import typer
 
-from autolabel.cli.app import app, out_console
+from autolabel.cli import options as shared
+from autolabel.cli.app import app, print_line
 from autolabel.options import Options
 
 
 @app.command()
 def explain(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", show_default=False)],
-    vocab: Annotated[Path, typer.Option(help="File of words, as of `run`.", show_default=False)],
+    vocab: shared.Vocab,
     out: Annotated[Path, typer.Option(help="The PNG to write.", show_default=False)],
     box: Annotated[
         list[str] | None,
@@ -21,14 +22,11 @@ def explain(
             show_default="the detector's best boxes",
         ),
     ] = None,
-    model: Annotated[str, typer.Option(help="mini, bb, bl or bl-336.")] = Options.model,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(help="The head to use, as `train` writes it.", show_default="the model's own"),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = Options.device,
+    model: shared.Model = Options.model,
+    checkpoint: shared.Checkpoint = None,
+    device: shared.Device = Options.device,
 ) -> None:
-    """Draw where the model looked for each box, and its five best words.
+    """Draw the attention of the head for each box, and its five best words.
 
     Attention is a diagnostic, not a proof.
     """
@@ -36,6 +34,6 @@ def explain(
 
     for region in explain_image(image, vocab, out, box or (), model, device, checkpoint):
         corners = ",".join(f"{side:.0f}" for side in region.box)
-        words = ", ".join(f"{word} {share:.2f}" for word, share in region.words)
-        out_console().print(f"{corners}: {words}", soft_wrap=True, highlight=False, markup=False)
-    out_console().print(f"wrote {out}", soft_wrap=True, highlight=False, markup=False)
+        words = ", ".join(f"{word} {probability:.2f}" for word, probability in region.words)
+        print_line(f"{corners}: {words}")
+    print_line(f"wrote {out}")

@@ -1,4 +1,4 @@
-"""`autolabel models`: the frozen weights that presets stand on."""
+"""`autolabel models`: the frozen weights of the presets."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from autolabel.cli.app import Commands, app, out_console
+from autolabel.cli.app import Commands, app, out_console, print_line
 
 models = typer.Typer(
     cls=Commands, no_args_is_help=True, help="List, fetch and check the frozen weights."
@@ -16,12 +16,12 @@ app.add_typer(models, name="models")
 Names = Annotated[
     list[str] | None, typer.Argument(metavar="[NAME]...", help="Names that `list` shows.")
 ]
-Preset = Annotated[str, typer.Option(help="All that this preset needs.")]
+Preset = Annotated[str, typer.Option(help="Preset whose files are pulled, where no NAME is given.")]
 
 
 @models.command("list")
 def list_weights() -> None:
-    """Show every file: what it is for, its size, its licence, and whether it is here."""
+    """Show every file: its presets, size and licence, and whether it is in the cache."""
     from regionspot.weights import WEIGHTS, cache_folder, cached_path
 
     table = Table("name", "used by", "MB", "licence", "here", box=None, padding=(0, 2, 0, 0))
@@ -29,9 +29,8 @@ def list_weights() -> None:
         here = "yes" if cached_path(file).exists() else "no"
         used_by = ", ".join(file.used_by) or "by configuration"
         table.add_row(file.name, used_by, str(file.megabytes), file.licence, here)
-    console = out_console()
-    console.print(table)
-    console.print(f"folder: {cache_folder()}", soft_wrap=True, highlight=False)
+    out_console().print(table)
+    print_line(f"folder: {cache_folder()}")
 
 
 @models.command()
@@ -40,7 +39,7 @@ def pull(names: Names = None, preset: Preset = "mini") -> None:
     from regionspot.weights import pull as pull_file
 
     for name in names or needed(preset):
-        out_console().print(f"{name}: {pull_file(name)}", soft_wrap=True, highlight=False)
+        print_line(f"{name}: {pull_file(name)}")
 
 
 @models.command()
@@ -59,7 +58,7 @@ def verify(names: Names = None) -> None:
         except InputError as error:
             state = "not what it should be"
             wrong.append(str(error))
-        out_console().print(f"{name}: {state}", highlight=False)
+        print_line(f"{name}: {state}")
     if wrong:
         raise InputError("; ".join(wrong))
 
@@ -70,14 +69,14 @@ def import_head(
         Path, typer.Argument(metavar="FILE", help="A released checkpoint.", show_default=False)
     ],
     preset: Annotated[
-        str, typer.Option(help="bb, bl or bl-336: what the head belongs to.", show_default=False)
+        str, typer.Option(help="bb, bl or bl-336: the preset of the head.", show_default=False)
     ],
 ) -> None:
-    """Take the head out of a released RegionSpot checkpoint, so that its preset can run."""
+    """Extract the head of a released RegionSpot checkpoint, so that its preset can run."""
     from regionspot.checkpoint import import_official
 
     written = import_official(file, preset)
-    out_console().print(f"wrote {written}", soft_wrap=True, highlight=False, markup=False)
+    print_line(f"wrote {written}")
 
 
 def needed(preset: str) -> list[str]:

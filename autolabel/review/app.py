@@ -1,4 +1,4 @@
-"""`autolabel review`: the App at what a run is unsure of."""
+"""`autolabel review`: FiftyOne's App at the labels of low confidence."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +14,15 @@ from regionspot.errors import InputError
 
 
 @dataclass(frozen=True)
-class Review:
-    """An open App."""
+class OpenReview:
+    """A running App.
+
+    Attributes:
+        dataset: name of the dataset.
+        view: name of the saved view.
+        address: URL of the App.
+        session: FiftyOne's session.
+    """
 
     dataset: str
     view: str
@@ -23,7 +30,7 @@ class Review:
     session: Any
 
     def wait(self) -> None:
-        """Return when the App's last window was closed."""
+        """Block until the App's last window is closed."""
         # A negative number of seconds: the App also waits for its first window.
         self.session.wait(-1)
 
@@ -36,7 +43,7 @@ def complete_run(folder: Path) -> Manifest:
     """
     manifest = read_manifest(folder)
     if manifest.status != COMPLETE:
-        raise InputError(f"{folder} is not complete; give its command again and it goes on")
+        raise InputError(f"{folder} is not complete; give its command again to resume it")
     if manifest.fiftyone is None:
         raise InputError(f"{folder} has no labels in FiftyOne; run it again without --no-fiftyone")
     database = manifest.fiftyone.database
@@ -45,7 +52,7 @@ def complete_run(folder: Path) -> Manifest:
 
 
 @contextmanager
-def open_review(folder: Path, port: int, browser: bool = True) -> Iterator[Review]:
+def open_review(folder: Path, port: int, browser: bool = True) -> Iterator[OpenReview]:
     """Open the App at the view "needs review" of a run.
 
     It ends with the block, which Ctrl-C ends too.
@@ -65,7 +72,7 @@ def open_review(folder: Path, port: int, browser: bool = True) -> Iterator[Revie
         raise InputError(f"{folder} is not registered with FiftyOne's dataset any more")
     session = open_app(target.dataset, view, port, browser)
     try:
-        yield Review(target.dataset, view, f"http://{ADDRESS}:{port}", session)
+        yield OpenReview(target.dataset, view, f"http://{ADDRESS}:{port}", session)
     except KeyboardInterrupt:
         return
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from autolabel.options import LABEL_FIELD
 from autolabel.review.app import complete_run
-from autolabel.run.images import FIFTYONE_PREFIX, open_dataset
+from autolabel.run.images import FIFTYONE_PREFIX, open_source
 from autolabel.run.manifest import MANIFEST, Manifest
 from autolabel.run.outputs import as_sample, label_field
 from autolabel.run.shards import read_shards
@@ -58,9 +58,9 @@ class Review:
 
     def _without_labels(self) -> Iterator[tuple[Sample, Seen]]:
         if self.run is None or self.manifest is None:
-            dataset = open_dataset(f"{FIFTYONE_PREFIX}{self.target.dataset}")
-            for ref in dataset.images:
-                path = dataset.path(ref)
+            source = open_source(f"{FIFTYONE_PREFIX}{self.target.dataset}")
+            for ref in source.images:
+                path = source.path(ref)
                 yield Sample(path, ref.sample_id), Seen(ref.id, path, image_size(path), None)
             return
         for each in read_shards(self.run, self.manifest.shards):

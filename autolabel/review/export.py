@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from autolabel.convert import Exported, Images, exported, placing
+from autolabel.convert import Exported, ImageMode, exported, image_placer
 from autolabel.options import LABEL_FIELD
 from autolabel.review.app import complete_run
-from autolabel.run.images import FIFTYONE_PREFIX, open_dataset
+from autolabel.run.images import FIFTYONE_PREFIX, open_source
 from autolabel.run.manifest import COMPLETE, LVIS, Manifest, read_manifest
 from autolabel.run.outputs import as_sample, categories_of, file_info, label_field
 from autolabel.run.shards import read_shards
@@ -21,35 +21,35 @@ from integrations.images import image_size
 from regionspot.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExportRequest:
-    """What is to be exported, and how.
+    """The arguments of an export.
 
     Attributes:
         source: a run folder, or `fiftyone:NAME`.
-        format: a name of `integrations.formats.registry`.
-        out: a folder; what else lies in it stays.
-        min_confidence: labels of a lower confidence are left out; a person's have none and stay.
-        only_reviewed: only labels that a person drew, gave another word, or tagged `reviewed`, and
-            only images with such a label.
-        images: what becomes of the images.
-        field: of a FiftyOne dataset; a run knows its own.
-        overwrite: whether what is there of an earlier export is replaced.
+        out: folder of the labels; other files in it stay.
+        format: name of a format in `integrations.formats.registry`.
+        min_confidence: minimum confidence of a model's label; a person's has none and is kept.
+        only_reviewed: only labels that a person drew, renamed or tagged `reviewed`, and only
+            images with such a label.
+        images: whether the images stay, or are copied or linked beside the labels.
+        label_field: field of a FiftyOne dataset; a run has its own.
+        overwrite: whether an earlier export is replaced.
     """
 
     source: str
-    format: str
     out: Path
+    format: str = "coco"
     min_confidence: float = 0.0
     only_reviewed: bool = False
-    images: Images = "leave"
-    field: str = LABEL_FIELD
+    images: ImageMode = "leave"
+    label_field: str = LABEL_FIELD
     overwrite: bool = False
 
 
 @dataclass(frozen=True)
 class _Labels:
-    """Labels to write, taken once, and the folder that their images' names are relative to."""
+    """Labels to write, iterated once, and the folder that file names are relative to."""
 
     categories: tuple[Category, ...]
     images: Iterable[LabelledImage]
@@ -58,9 +58,10 @@ class _Labels:
 
 
 def export_labels(request: ExportRequest) -> Exported:
-    """Write labels after the review. Nobody's edits change a word's id; new words follow.
+    """Write the labels of a run or dataset as they stand.
 
-    The labels of a run without FiftyOne are those of its own files.
+    The ids of a run's words never change; words that only a person used get the ids after them.
+    Without FiftyOne, the labels are those of the run's own files.
 
     Raises:
         InputError: no such run, dataset or format, or the export is there already.
@@ -75,7 +76,7 @@ def export_labels(request: ExportRequest) -> Exported:
     images = (_confident(image, request.min_confidence) for image in labels.images)
     if request.only_reviewed:
         images = (image for image in images if image.annotations)
-    place = placing(request.images, labels.root)
+    place = image_placer(request.images, labels.root)
     tally = write_folder(
         request.out, format, labels.categories, images, labels.info, place, request.overwrite
     )
@@ -102,23 +103,23 @@ def _of_run(folder: Path, only_reviewed: bool) -> _Labels:
 
 
 def _of_dataset(request: ExportRequest) -> _Labels:
-    """All labels of a field of a FiftyOne dataset; the words get ids in alphabetical order."""
+    """All labels of a field of a FiftyOne dataset; category ids follow the words' alphabet."""
     connect()
-    dataset = open_dataset(request.source)
-    target = LabelField(dataset.name, request.field, "")
+    source = open_source(request.source)
+    target = LabelField(source.name, request.label_field, "")
     categories = with_new_words((), words_in_use(target))
     words = tuple(category.id for category in categories)
 
     def empty() -> Iterator[tuple[Sample, LabelledImage]]:
-        for ref in dataset.images:
-            width, height = image_size(dataset.path(ref))
+        for ref in source.images:
+            width, height = image_size(source.path(ref))
             image = LabelledImage(ref.id, ref.file_name, width, height, unverified=words)
-            yield Sample(dataset.path(ref), ref.sample_id), image
+            yield Sample(source.path(ref), ref.sample_id), image
 
     ids = {category.name: category.id for category in categories}
     images = read_labels(target, empty(), ids, request.only_reviewed)
-    info = {"description": f"FiftyOne dataset {dataset.name}, field {request.field}"}
-    return _Labels(categories, images, info, dataset.root)
+    info = {"description": f"FiftyOne dataset {source.name}, field {request.label_field}"}
+    return _Labels(categories, images, info, source.root)
 
 
 def with_new_words(categories: tuple[Category, ...], words: list[str]) -> tuple[Category, ...]:
@@ -133,8 +134,7 @@ def with_new_words(categories: tuple[Category, ...], words: list[str]) -> tuple[
 def empty_images(folder: Path, manifest: Manifest) -> Iterator[tuple[Sample, LabelledImage]]:
     """The images that the run labelled, without labels.
 
-    A person who reviewed an image looked at what was labelled, not for every word there is, so
-    all words stay unverified.
+    A review corrects labels and does not search for every word, so all words stay unverified.
     """
     words = tuple(range(1, len(manifest.vocabulary["words"]) + 1))
     for each in read_shards(folder, manifest.shards):

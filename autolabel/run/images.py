@@ -1,12 +1,14 @@
-"""What is to be labelled: a folder, a COCO JSON, or a dataset in FiftyOne."""
+"""The images of a run: a folder, a list of files, a COCO JSON or a FiftyOne dataset."""
 
 import hashlib
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from integrations.fiftyone.session import list_samples
 from integrations.formats.coco import read_coco
 from integrations.images import find_images
 from regionspot.errors import InputError
@@ -19,9 +21,9 @@ class ImageRef:
     """One image to label.
 
     Attributes:
-        id: kept from a COCO input; else counted from 1 in the dataset's order.
-        file_name: relative to the dataset's root, with forward slashes.
-        sample_id: FiftyOne's id of it, where the dataset lies there; else empty.
+        id: that of a COCO input, else counted from 1 in the source's order.
+        file_name: relative to the source's root, with forward slashes.
+        sample_id: FiftyOne's id of the sample; empty where the images are not in FiftyOne.
     """
 
     id: int
@@ -30,44 +32,43 @@ class ImageRef:
 
 
 @dataclass(frozen=True)
-class Omitted:
-    """Something of the dataset that is left out.
+class SkippedEntry:
+    """A line of `skipped.jsonl`.
 
     Attributes:
-        file_name: relative to the dataset's root; a folder's ends with a slash.
+        file_name: relative to the source's root; a folder's ends with a slash.
         reason: one line.
+        image_id: None for what was left out while the images were listed.
     """
 
     file_name: str
     reason: str
+    image_id: int | None = None
 
 
 @dataclass(frozen=True)
-class Dataset:
+class ImageSource:
     """Images in a fixed order.
 
     Attributes:
-        kind: `folder`, `coco` or `fiftyone`.
-        source: the folder, the JSON's path, or FiftyOne's name of the dataset.
-        name: what a run over it is called unless told otherwise.
+        kind: `folder`, `files`, `coco` or `fiftyone`.
+        name: the default name of a run over these images.
         root: absolute folder that file names are relative to.
-        images: all images that were found.
-        omitted: what was left out while looking.
+        skipped: what was left out while the images were listed.
     """
 
     kind: str
-    source: str
     name: str
     root: Path
     images: tuple[ImageRef, ...]
-    omitted: tuple[Omitted, ...] = ()
+    skipped: tuple[SkippedEntry, ...] = ()
 
     def path(self, image: ImageRef) -> Path:
-        """Where an image lies."""
+        """Absolute path of an image."""
         return self.root / image.file_name
 
     def sha256(self) -> str:
-        """Of all names, ids and file sizes: tells whether a run goes on over the same images."""
+        """Hash of all names, ids and file sizes; a resumed run must have the same."""
         digest = hashlib.sha256()
         for image in self.images:
             try:
@@ -78,64 +79,63 @@ class Dataset:
         return digest.hexdigest()
 
 
-def open_dataset(source: str, images: Path | None = None) -> Dataset:
-    """List the images of a dataset.
+def open_source(source: str | Sequence[Path], folder: Path | None = None) -> ImageSource:
+    """List the images of a source.
 
     Args:
-        source: a folder, a COCO JSON, or `fiftyone:NAME`.
-        images: the folder of the images that a COCO JSON names.
+        source: a folder, a COCO JSON, `fiftyone:NAME`, or paths of image files.
+        folder: of the images that a COCO JSON names.
 
     Raises:
-        InputError: there is no such dataset, it holds no image, or `images` does not go with it.
+        InputError: there is no such source, it holds no image, or `folder` does not go with it.
     """
-    is_coco = source.lower().endswith(".json")
-    if images is not None and not is_coco:
+    is_coco = isinstance(source, str) and source.lower().endswith(".json")
+    if folder is not None and not is_coco:
         raise InputError(f"--images goes with a COCO JSON, and {source} is none")
-    if source.startswith(FIFTYONE_PREFIX):
-        dataset = _open_fiftyone(source.removeprefix(FIFTYONE_PREFIX))
+    if not isinstance(source, str):
+        found = _open_files(source)
+    elif source.startswith(FIFTYONE_PREFIX):
+        found = _open_fiftyone(source.removeprefix(FIFTYONE_PREFIX))
     elif is_coco:
-        dataset = _open_coco(Path(source), images)
+        found = _open_coco(Path(source), folder)
     else:
-        dataset = _open_folder(Path(source))
-    if not dataset.images and not dataset.omitted:
+        found = _open_folder(Path(source))
+    if not found.images and not found.skipped:
         raise InputError(f"{source} holds no image")
-    return dataset
+    return found
 
 
-def _open_folder(folder: Path) -> Dataset:
+def _open_files(paths: Sequence[Path]) -> ImageSource:
+    if missing := [path for path in paths if not path.is_file()]:
+        raise InputError(f"{missing[0]} is not there; give paths of image files")
+    absolute = [path.absolute() for path in paths]
+    root = Path(os.path.commonpath([path.parent for path in absolute])) if paths else Path()
+    names = [path.relative_to(root).as_posix() for path in absolute]
+    _refuse_twice(names, "the list of images")
+    return ImageSource("files", root.name or "images", root, _counted(names))
+
+
+def _open_folder(folder: Path) -> ImageSource:
     if folder.is_file():
         raise InputError(f"{folder} is a file; give its folder, or a COCO JSON")
     listing = find_images(folder)
-    images = tuple(
-        ImageRef(number, path.relative_to(folder).as_posix())
-        for number, path in enumerate(listing.images, start=1)
-    )
-    omitted = tuple(Omitted(_printable(item.path, folder), item.reason) for item in listing.skipped)
+    images = _counted([path.relative_to(folder).as_posix() for path in listing.images])
+    skipped = tuple(SkippedEntry(_printable(e.path, folder), e.reason) for e in listing.skipped)
     root = Path(os.path.realpath(folder))
-    return Dataset("folder", str(folder), root.name or "images", root, images, omitted)
+    return ImageSource("folder", root.name or "images", root, images, skipped)
 
 
-def _printable(path: Path, folder: Path) -> str:
-    """A name that can be written as UTF-8, whatever bytes the file system holds."""
-    name = path.relative_to(folder).as_posix() + ("/" if path.is_dir() else "")
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _open_coco(path: Path, folder: Path | None) -> Dataset:
+def _open_coco(path: Path, folder: Path | None) -> ImageSource:
     if folder is None:
         raise InputError(f"{path} needs --images DIR, the folder of the images that it names")
     if not folder.is_dir():
         raise InputError(f"--images {folder} is not a folder")
     images = tuple(ImageRef(each.id, each.file_name) for each in read_coco(path, folder).images)
-    twice = [name for name, count in Counter(i.file_name for i in images).items() if count > 1]
-    if twice:
-        raise InputError(f"{path} lists {twice[0]!r} under more than one id; list each image once")
-    return Dataset("coco", str(path), path.stem, Path(os.path.realpath(folder)), images)
+    _refuse_twice([image.file_name for image in images], str(path))
+    return ImageSource("coco", path.stem, Path(os.path.realpath(folder)), images)
 
 
-def _open_fiftyone(name: str) -> Dataset:
-    from integrations.fiftyone.session import list_samples  # FiftyOne takes seconds to import
-
+def _open_fiftyone(name: str) -> ImageSource:
     samples = list_samples(name)
     folders = {str(Path(path).parent) for path, _ in samples}
     root = Path(os.path.commonpath(folders)) if folders else Path("/")
@@ -143,4 +143,19 @@ def _open_fiftyone(name: str) -> Dataset:
         ImageRef(number, Path(path).relative_to(root).as_posix(), sample_id)
         for number, (path, sample_id) in enumerate(samples, start=1)
     )
-    return Dataset("fiftyone", name, name, root, images)
+    return ImageSource("fiftyone", name, root, images)
+
+
+def _counted(names: Sequence[str]) -> tuple[ImageRef, ...]:
+    return tuple(ImageRef(number, name) for number, name in enumerate(names, start=1))
+
+
+def _refuse_twice(names: Sequence[str], where: str) -> None:
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"{where} lists {twice[0]!r} under more than one id; list each image once")
+
+
+def _printable(path: Path, folder: Path) -> str:
+    """A name that can be written as UTF-8, whatever bytes the file system holds."""
+    name = path.relative_to(folder).as_posix() + ("/" if path.is_dir() else "")
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")

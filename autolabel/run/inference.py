@@ -1,10 +1,13 @@
-"""From images to regions: reads ahead, proposes boxes, runs the model, shard by shard.
+"""From images to regions: prefetches images, proposes boxes, runs the model in batches.
 
 Axes: N regions of one image, D text width.
 """
 
-from collections.abc import Iterator, Sequence
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +15,8 @@ import numpy as np
 import torch
 
 from autolabel.options import Options
-from autolabel.run.images import Dataset, ImageRef
+from autolabel.run.images import ImageRef, ImageSource
 from autolabel.run.shards import ImageRegions, skipped_image
-from autolabel.run.timer import Clock
 from integrations.detectors.base import Detector
 from integrations.images import UnreadableImage, read_image
 from regionspot.boxes import FloatArray
@@ -24,15 +26,41 @@ from regionspot.model import RegionSpot
 from regionspot.types import ImageArray, Proposals, Regions
 
 READERS = 2
+STAGES = ("reading", "detector", "localizer", "encoder+head", "writing")
 
-# What a single image can cause: a part refuses it, or memory does not suffice for it (torch says
+# What a single image can cause: a part refuses it, or memory does not suffice for it (torch raises
 # RuntimeError). An image that fails alone is skipped; the run goes on.
 IMAGE_FAILURES = (InputError, RuntimeError, MemoryError)
 
 
+class StageTimer:
+    """Accumulates wall-clock seconds by stage.
+
+    Args:
+        before: seconds of an earlier part of the same run.
+    """
+
+    def __init__(self, before: Mapping[str, float] | None = None) -> None:
+        self._seconds: defaultdict[str, float] = defaultdict(float, before or {})
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time inside the block to one of STAGES."""
+        assert name in STAGES
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] += time.perf_counter() - start
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds by stage, rounded to a millisecond, in the order of STAGES."""
+        return {name: round(self._seconds[name], 3) for name in STAGES}
+
+
 @dataclass(frozen=True)
-class Loaded:
-    """An image that was read and its boxes."""
+class LoadedImage:
+    """An image that was read, uint8 (H, W, 3) RGB, and its proposals."""
 
     ref: ImageRef
     image: ImageArray
@@ -41,38 +69,38 @@ class Loaded:
 
 @dataclass(frozen=True)
 class RegionComputer:
-    """Detector, model and options, ready to work on any images of a dataset."""
+    """Detector, model and options, for any images of a source."""
 
-    dataset: Dataset
+    source: ImageSource
     detector: Detector
     model: RegionSpot
     options: Options
-    clock: Clock
+    timer: StageTimer
 
     def images(self, refs: Sequence[ImageRef]) -> Iterator[list[ImageRegions]]:
-        """Regions of some images, in batches and in order. No image raises: it is skipped.
+        """Regions of images, in batches and in order; an image that fails is skipped.
 
         Args:
-            refs: the images of one shard; batches never reach over a shard's end, so that a
-                shard's bytes do not depend on what was done before it.
+            refs: the images of one shard. No batch spans two shards, so a shard's bytes do not
+                depend on what was done before it.
         """
         size = self.options.batch_size
         batches = [refs[start : start + size] for start in range(0, len(refs), size)]
-        paths = [[self.dataset.path(ref) for ref in batch] for batch in batches]
-        for batch, files in zip(batches, read_ahead(paths, self.clock), strict=True):
+        paths = [[self.source.path(ref) for ref in batch] for batch in batches]
+        for batch, files in zip(batches, prefetch(paths, self.timer), strict=True):
             yield self._batch(batch, files)
 
     def _batch(
         self, refs: Sequence[ImageRef], files: Sequence[ImageArray | str]
     ) -> list[ImageRegions]:
         results: dict[ImageRef, ImageRegions] = {}
-        usable: list[Loaded] = []
+        usable: list[LoadedImage] = []
         for ref, image in zip(refs, files, strict=True):
             if isinstance(image, str):
                 results[ref] = self._skip(ref, image)
                 continue
             try:
-                usable.append(Loaded(ref, image, self._propose(image)))
+                usable.append(LoadedImage(ref, image, self._propose(image)))
             except IMAGE_FAILURES as error:
                 results[ref] = self._skip(ref, f"the detector failed: {_line(error)}")
         for done in self._recognise(usable):
@@ -83,17 +111,17 @@ class RegionComputer:
         return skipped_image(ref, reason, self.model.region_width)
 
     def _propose(self, image: ImageArray) -> Proposals:
-        with self.clock.stage("detector"):
+        with self.timer.stage("detector"):
             found = self.detector.detect(image)
-        # A label's confidence is at most its box's score, so what is below the threshold already
-        # would be dropped anyhow. Thousandths of a pixel survive every file format.
+        # A label's confidence is at most its proposal's score, so proposals below the threshold
+        # have no label. Thousandths of a pixel survive every file format.
         boxes = np.round(found.boxes, 3)
         kept = found.score >= self.options.conf_threshold
         kept &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         rows = np.flatnonzero(kept)[: self.options.max_boxes]
         return Proposals(boxes[rows], found.score[rows])
 
-    def _recognise(self, batch: Sequence[Loaded]) -> list[ImageRegions]:
+    def _recognise(self, batch: Sequence[LoadedImage]) -> list[ImageRegions]:
         try:
             return self._run_model(batch)
         except IMAGE_FAILURES as error:
@@ -101,24 +129,24 @@ class RegionComputer:
                 return [self._skip(batch[0].ref, f"the model failed: {_line(error)}")]
             return [done for each in batch for done in self._recognise([each])]
 
-    def _run_model(self, batch: Sequence[Loaded]) -> list[ImageRegions]:
+    def _run_model(self, batch: Sequence[LoadedImage]) -> list[ImageRegions]:
         """As `RegionSpot.regions`, but timed by stage and without work where there is no box."""
         width = self.model.region_width
         regions = {each.ref: Regions(torch.zeros(0, width)) for each in batch}
         busy = [each for each in batch if len(each.proposals)]
         boxes = [each.proposals.boxes for each in busy]
         if busy:
-            with self.clock.stage("localizer"):
+            with self.timer.stage("localizer"):
                 encoded = [self.model.localizer.encode(each.image) for each in busy]
                 tokens = [
                     self.model.localizer.tokens(e, b, self.options.masks)
                     for e, b in zip(encoded, boxes, strict=True)
                 ]
-            with self.clock.stage("encoder+head"):
+            with self.timer.stage("encoder+head"):
                 images = [each.image for each in busy]
                 maps = self.model.encoder.image_tokens(images)
                 embeddings = self.model.embed(images, tokens, maps, boxes)
-            with self.clock.stage("localizer"):
+            with self.timer.stage("localizer"):
                 for each, embedding, token, code in zip(
                     busy, embeddings, tokens, encoded, strict=True
                 ):
@@ -138,8 +166,13 @@ class RegionComputer:
         ]
 
 
-def read_ahead(batches: Sequence[Sequence[Path]], clock: Clock) -> Iterator[list[ImageArray | str]]:
-    """Images of each batch, or why one cannot be read; the next batch is read meanwhile."""
+def prefetch(
+    batches: Sequence[Sequence[Path]], timer: StageTimer
+) -> Iterator[list[ImageArray | str]]:
+    """Images of each batch, or the reason for one that cannot be read.
+
+    The next batch is read while the caller works on the present one.
+    """
     with ThreadPoolExecutor(READERS) as pool:
 
         def submit(batch: Sequence[Path]) -> list[Future[ImageArray | str]]:
@@ -148,7 +181,7 @@ def read_ahead(batches: Sequence[Sequence[Path]], clock: Clock) -> Iterator[list
         waiting = submit(batches[0]) if batches else []
         for following in [*batches[1:], ()]:
             current, waiting = waiting, submit(following)
-            with clock.stage("reading"):
+            with timer.stage("reading"):
                 files = [future.result() for future in current]
             yield files
 

@@ -1,4 +1,4 @@
-"""The run folder: what lies where, and its manifest `run.json`.
+"""The run folder: its files, and its manifest `run.json`, which is the only state that lasts.
 
 Of the manifest only `seconds` and `started` differ between two runs of one command; everything
 else in the folder is the same, byte for byte.
@@ -14,10 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autolabel.options import Options
+from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
+
+from autolabel.options import Options, validated
 from regionspot.errors import InputError
 from regionspot.files import atomic_write
 
+SCHEMA_VERSION = 1
 MANIFEST = "run.json"
 COCO = "labels.coco.json"
 LVIS = "labels.lvis.json"
@@ -27,15 +30,46 @@ REGIONS = "regions"
 RUNNING, COMPLETE = "running", "complete"
 
 
-@dataclass(frozen=True)
+class UnusableManifest(InputError):  # noqa: N818  (a state of a folder, which can be overwritten)
+    """A run's manifest of another schema version, or with a field that is wrong."""
+
+
+class DatasetInfo(TypedDict):
+    """The images of a run; see `ImageSource`. `images` counts those that were skipped, too."""
+
+    kind: str
+    root: str
+    images: int
+    sha256: str
+
+
+class VocabularyInfo(TypedDict):
+    """The words of a run, each with its synonyms, itself first."""
+
+    words: list[str]
+    synonyms: list[list[str]]
+    sha256: str
+
+
+class Counts(TypedDict, total=False):
+    """Numbers of images and labels; `by_word` counts the labels of each word."""
+
+    images: int
+    labelled: int
+    labels: int
+    by_word: dict[str, int]
+    skipped: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Shard:
     """One finished file of regions.
 
     Attributes:
         file: relative to the run folder.
-        images: how many it answers for, those skipped among them.
-        skipped: how many of these could not be read.
-        regions: how many boxes it holds.
+        images: number of images, the skipped ones included.
+        skipped: number of images that could not be read.
+        regions: number of boxes.
     """
 
     file: str
@@ -45,15 +79,15 @@ class Shard:
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FiftyOneTarget:
     """Where in FiftyOne the labels are.
 
     Attributes:
-        dataset: its name.
-        label_field: of the samples.
-        run_key: under which the run is registered with the dataset.
-        database: folder of a private database; None for the user's own.
+        dataset: name of the dataset.
+        label_field: field of the samples.
+        run_key: key under which the run is registered with the dataset.
+        database: folder of a private database; None: the user's own.
     """
 
     dataset: str
@@ -62,33 +96,33 @@ class FiftyOneTarget:
     database: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """All that is known of a run.
+    """The content of `run.json`.
 
     Attributes:
+        schema_version: of this layout and of the run folder's.
         name: of the run.
         status: `running` or `complete`.
-        dataset: kind, source, root, number of images and their sha256.
-        vocabulary: words, synonyms and their sha256.
-        options: what decides the content.
-        model: versions, and sha256 of every file of weights.
-        shards: what is done.
-        counts: images, labelled, skipped, labels, and labels by word; empty until complete.
+        options: the options that decide the labels.
+        model: versions of packages, and sha256 of every file of weights.
+        shards: the files of regions that are finished.
+        counts: empty until the run is complete.
         fiftyone: None where the labels are in files only.
-        regions_of: the run whose regions were labelled again; empty for a run of its own.
-        seconds: by stage.
+        regions_of: folder of the run whose regions were labelled again; empty for other runs.
+        seconds: wall-clock seconds by stage.
         started: date and time, UTC.
     """
 
+    schema_version: int = SCHEMA_VERSION
     name: str
     status: str
-    dataset: Mapping[str, Any]
-    vocabulary: Mapping[str, Any]
+    dataset: DatasetInfo
+    vocabulary: VocabularyInfo
     options: Options
     model: Mapping[str, str] = field(default_factory=dict)
     shards: tuple[Shard, ...] = ()
-    counts: Mapping[str, Any] = field(default_factory=dict)
+    counts: Counts = field(default_factory=Counts)
     fiftyone: FiftyOneTarget | None = None
     regions_of: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -100,55 +134,67 @@ class Manifest:
         return self.dataset["kind"] != "fiftyone" and not self.regions_of
 
     def differences(self, other: "Manifest") -> list[str]:
-        """What is asked for in another way than in `other`, in words for a person."""
-        found = []
-        for what, mine, its in (
-            ("dataset", self.dataset["root"], other.dataset["root"]),
-            ("kind of dataset", self.dataset["kind"], other.dataset["kind"]),
-            ("words", self.vocabulary["sha256"], other.vocabulary["sha256"]),
-            ("regions", self.regions_of, other.regions_of),
-        ):
-            if mine != its:
-                found.append(what)
-        if self.dataset["root"] == other.dataset["root"] and (
-            self.dataset["sha256"] != other.dataset["sha256"]
-        ):
-            found.append("images in the dataset")
-        for option in dataclasses.fields(Options):
-            if getattr(self.options, option.name) != getattr(other.options, option.name):
-                found.append("--" + option.name.replace("_", "-"))
-        return found
+        """Names of the inputs and options in which two runs differ, as a message lists them."""
+        here, there = self.dataset, other.dataset
+        pairs: dict[str, tuple[object, object]] = {
+            "dataset": (here["root"], there["root"]),
+            "kind of dataset": (here["kind"], there["kind"]),
+            "words": (self.vocabulary["sha256"], other.vocabulary["sha256"]),
+            "regions": (self.regions_of, other.regions_of),
+        }
+        if here["root"] == there["root"]:
+            pairs["images in the dataset"] = here["sha256"], there["sha256"]
+        for name, value in vars(self.options).items():
+            pairs["--" + name.replace("_", "-")] = value, getattr(other.options, name)
+        return [name for name, (mine, its) in pairs.items() if mine != its]
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Replace `run.json` at once."""
-    with atomic_write(folder / MANIFEST) as out:
-        json.dump(dataclasses.asdict(manifest), out, indent=1, ensure_ascii=False)
-        out.write("\n")
+@dataclass
+class RunFolder:
+    """A run folder and its manifest as `run.json` holds it."""
+
+    folder: Path
+    manifest: Manifest
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of the manifest, and replace `run.json` at once."""
+        self.manifest = dataclasses.replace(self.manifest, **changes)
+        with atomic_write(self.folder / MANIFEST) as out:
+            json.dump(dataclasses.asdict(self.manifest), out, indent=1, ensure_ascii=False)
+            out.write("\n")
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Read a run folder's manifest.
 
     Raises:
-        InputError: it is missing or not one of ours.
+        InputError: the manifest is missing, or is no run's.
+        UnusableManifest: it is of another schema version, or one of its fields is wrong.
     """
     path = folder / MANIFEST
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        target = content["fiftyone"]
-        content["options"] = Options(**content["options"])
-        content["shards"] = tuple(Shard(**shard) for shard in content["shards"])
-        content["fiftyone"] = FiftyOneTarget(**target) if target else None
-        return Manifest(**content)
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
     except OSError as error:
         raise InputError(f"{folder} is no run folder: {path} cannot be read") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise InputError(f"{path} is not a run's manifest: {error}") from error
+    if not isinstance(content, dict) or not content.keys() >= {"options", "shards"}:
+        raise InputError(f"{path} is not a run's manifest: it has no options and no shards")
+    if content.get("schema_version") != SCHEMA_VERSION:
+        raise UnusableManifest(
+            f"{path}: schema_version must be {SCHEMA_VERSION}, got "
+            f"{content.get('schema_version', 'none')}; run again with --overwrite, or use the "
+            "autolabel that wrote it"
+        )
+    try:
+        return validated(Manifest, text, lambda name: f"{path}: {name}")
+    except InputError as error:
+        raise UnusableManifest(f"{error}; mend it, or run again with --overwrite") from error
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Keep other processes from writing to the run folder, which is made if it is not there.
 
     The lock goes with the process, however that ends, and leaves no file behind.

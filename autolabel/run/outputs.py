@@ -1,15 +1,15 @@
-"""What a run leaves behind once its regions are there: label files, skipped list, FiftyOne."""
+"""The outputs of a run whose regions are complete: label files, skipped list, FiftyOne."""
 
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from autolabel.options import REVIEW_CONFIDENCE, REVIEW_MARGIN
-from autolabel.run.images import ImageRef, Omitted
-from autolabel.run.manifest import COCO, LVIS, SKIPPED, Manifest
+from autolabel.run.images import ImageRef, SkippedEntry
+from autolabel.run.manifest import COCO, LVIS, SKIPPED, Counts, Manifest, RunFolder
 from autolabel.run.postprocess import Labeller
 from autolabel.run.shards import ImageRegions, read_shards
 from integrations.annotations import Category, LabelledImage, vocabulary_categories
@@ -22,67 +22,60 @@ from regionspot.files import atomic_write
 
 @dataclass(frozen=True)
 class Outputs:
-    """Writes the labels of a run whose regions are complete. Each pass reads the shards anew."""
+    """Writes the labels of a run whose regions are complete; each pass reads the shards again."""
 
-    folder: Path
-    manifest: Manifest
+    run: RunFolder
     labeller: Labeller
 
     def labelled(self) -> Iterator[tuple[ImageRef, LabelledImage]]:
-        """Every image that was not skipped, with its labels, in the dataset's order."""
+        """Every image that was not skipped, with its labels, in the source's order."""
         return self.labeller.label(self._regions())
 
     def _regions(self) -> Iterator[ImageRegions]:
-        return read_shards(self.folder, self.manifest.shards)
+        return read_shards(self.run.folder, self.run.manifest.shards)
 
-    def write_label_files(self) -> dict[str, Any]:
+    def write_label_files(self) -> Counts:
         """Write the COCO and the LVIS file.
 
         Returns:
-            The manifest's counts, but for `skipped`.
+            The manifest's counts, without `skipped`.
         """
-        vocabulary = self.labeller.vocabulary
-        categories = vocabulary_categories(vocabulary.names, vocabulary.synonyms)
-        info = file_info(self.manifest)
-        images = (image for _, image in self.labelled())
-        tally = write_coco(self.folder / COCO, categories, images, info)
-        write_lvis(self.folder / LVIS, categories, (image for _, image in self.labelled()), info)
+        folder, manifest = self.run.folder, self.run.manifest
+        categories, info = categories_of(manifest), file_info(manifest)
+        tally = write_coco(folder / COCO, categories, (each for _, each in self.labelled()), info)
+        write_lvis(folder / LVIS, categories, (each for _, each in self.labelled()), info)
         return {
-            "images": self.manifest.dataset["images"],
+            "images": manifest.dataset["images"],
             "labelled": tally.images,
             "labels": tally.annotations,
             "by_word": {each.name: tally.instances_of[each.id] for each in categories},
         }
 
-    def write_skipped(self, omitted: Iterable[Omitted]) -> int:
-        """Write the list of what was left out, and return how many that are."""
+    def write_skipped(self, entries: Iterable[SkippedEntry]) -> int:
+        """Write `skipped.jsonl`: the given entries, and the images that failed.
+
+        Returns:
+            The number of lines.
+        """
+        failed = (
+            SkippedEntry(each.image.file_name, each.skipped, each.image.id)
+            for each in self._regions()
+            if each.skipped
+        )
         count = 0
-        with atomic_write(self.folder / SKIPPED) as out:
-            for each in omitted:
-                out.write(_line(dataclasses.asdict(each)))
+        with atomic_write(self.run.folder / SKIPPED) as out:
+            for entry in chain(entries, failed):
                 count += 1
-            for image in self._regions():
-                if image.skipped:
-                    ref = image.image
-                    out.write(
-                        _line(
-                            {
-                                "file_name": ref.file_name,
-                                "reason": image.skipped,
-                                "image_id": ref.id,
-                            }
-                        )
-                    )
-                    count += 1
+                record = {k: v for k, v in dataclasses.asdict(entry).items() if v is not None}
+                out.write(json.dumps(record, ensure_ascii=False) + "\n")
         return count
 
     def write_fiftyone(self, new_samples: bool) -> None:
         """Write the labels into the run's field, save its views and register it."""
-        manifest = self.manifest
-        assert manifest.fiftyone is not None
+        manifest, folder = self.run.manifest, self.run.folder.resolve()
         target = label_field(manifest)
         if new_samples:
-            fiftyone_dataset.make_dataset(target.dataset, self.folder.resolve())
+            fiftyone_dataset.make_dataset(target.dataset, folder)
         fiftyone_dataset.add_labels(
             target,
             ((as_sample(manifest, ref), image) for ref, image in self.labelled()),
@@ -90,7 +83,7 @@ class Outputs:
             {
                 "run": target.run_key,
                 "model": manifest.options.model,
-                "vocabulary": str(manifest.vocabulary["sha256"]),
+                "vocabulary": manifest.vocabulary["sha256"],
             },
             new_samples,
         )
@@ -98,7 +91,7 @@ class Outputs:
         fiftyone_dataset.register_run(
             target,
             {
-                "run_folder": str(self.folder.resolve()),
+                "run_folder": str(folder),
                 "model": manifest.options.model,
                 "provenance": dict(manifest.model),
                 "vocabulary": dict(manifest.vocabulary),
@@ -129,14 +122,10 @@ def file_info(manifest: Manifest) -> dict[str, str]:
         "version": manifest.model["regionspot-autolabel"],
         "model": manifest.options.model,
         "head_sha256": manifest.model.get("head", ""),
-        "vocabulary_sha256": str(manifest.vocabulary["sha256"]),
+        "vocabulary_sha256": manifest.vocabulary["sha256"],
     }
 
 
 def categories_of(manifest: Manifest) -> tuple[Category, ...]:
     """The categories of a run's label files."""
     return vocabulary_categories(manifest.vocabulary["words"], manifest.vocabulary["synonyms"])
-
-
-def _line(record: dict[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=False) + "\n"

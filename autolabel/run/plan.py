@@ -1,15 +1,25 @@
-"""What a run is going to do, said before anything is written."""
+"""What a run is going to do, checked before anything is written."""
 
 import dataclasses
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from autolabel.options import LABEL_FIELD, RUNS_FOLDER, Options
-from autolabel.run.images import FIFTYONE_PREFIX, Dataset, open_dataset
-from autolabel.run.manifest import COMPLETE, MANIFEST, RUNNING, Manifest, read_manifest
+from autolabel.run.images import FIFTYONE_PREFIX, ImageSource, open_source
+from autolabel.run.manifest import (
+    COMPLETE,
+    MANIFEST,
+    RUNNING,
+    FiftyOneTarget,
+    Manifest,
+    UnusableManifest,
+    VocabularyInfo,
+    read_manifest,
+)
 from integrations.detectors import DETECTORS
+from integrations.fiftyone import dataset as fiftyone_dataset
+from integrations.fiftyone.session import connect
 from integrations.vocabulary_file import WordList, read_words
 from regionspot.checkpoint import load_head
 from regionspot.config import preset
@@ -17,28 +27,27 @@ from regionspot.errors import InputError
 from regionspot.model import find_checkpoint
 from regionspot.weights import WEIGHTS, WeightFile, cached_path
 
-# Measured on photos of 640 x 480: an image's share of the shard, of both label files and of
-# FiftyOne's database.
-KILOBYTES_AN_IMAGE = 40
+# Measured on photos of 640 x 480: the shard, both label files and FiftyOne's database.
+KILOBYTES_PER_IMAGE = 40
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a person asks of a run.
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """The arguments of a run.
 
     Attributes:
-        source: a folder, a COCO JSON, or `fiftyone:NAME`.
-        vocab: the file of words.
-        images: the folder of the images that a COCO JSON names.
-        out: the run folder; None: below `runs`, named after the dataset.
-        label_field: of FiftyOne's samples.
-        fiftyone: whether labels go there, too.
-        database: a folder for a FiftyOne of its own; None for the user's.
-        overwrite: whether to start anew where there is a run, a label field or both.
+        source: a folder, a COCO JSON, `fiftyone:NAME`, or paths of image files.
+        words: a vocabulary file, or its content.
+        images: folder of the images that a COCO JSON names.
+        out: run folder; None: `runs/NAME` of the source.
+        label_field: field of FiftyOne's samples.
+        fiftyone: whether the labels are written to FiftyOne, too.
+        database: folder of a private FiftyOne database; None: the user's own.
+        overwrite: whether an earlier run in the folder, or a label field, is replaced.
     """
 
-    source: str
-    vocab: Path
+    source: str | tuple[Path, ...]
+    words: Path | WordList
     images: Path | None = None
     out: Path | None = None
     label_field: str = LABEL_FIELD
@@ -49,43 +58,58 @@ class Request:
 
     @property
     def is_in_fiftyone(self) -> bool:
-        """Whether the images lie in a dataset of FiftyOne's."""
-        return self.source.startswith(FIFTYONE_PREFIX)
+        """Whether the images are those of a FiftyOne dataset."""
+        return isinstance(self.source, str) and self.source.startswith(FIFTYONE_PREFIX)
+
+    @property
+    def database_path(self) -> str | None:
+        """Absolute path of the private database."""
+        return str(self.database.resolve()) if self.database else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A request that was found sound.
+    """A request that was checked.
 
     Attributes:
         folder: the run folder.
-        wanted: the manifest that the run begins with.
-        before: the one that lies in the folder; None where there is none.
+        wanted: the manifest that a new run begins with.
+        before: the manifest that is in the folder; None where the folder is free.
     """
 
-    request: Request
+    request: RunRequest
     folder: Path
     words: WordList
-    dataset: Dataset
+    source: ImageSource
     wanted: Manifest
     before: Manifest | None
 
     @property
-    def goes_on(self) -> bool:
-        """Whether an earlier run of the same command is taken up."""
+    def resumes(self) -> bool:
+        """Whether an earlier run of the same command is continued."""
         return self.before is not None and not self.request.overwrite
 
     @property
     def state(self) -> str:
-        """What lies in the run folder and what becomes of it, in words."""
+        """What is in the run folder and what becomes of it, as a message."""
+        if self.request.overwrite and (self.folder / MANIFEST).exists():
+            return "holds a run, which is overwritten"
         if self.before is None:
             return "new"
-        if self.request.overwrite:
-            return "holds a run, which is overwritten"
         if self.before.status == COMPLETE:
             return "holds this very run, complete"
         done = sum(shard.images for shard in self.before.shards)
-        return f"holds this very run, which goes on after {done} images"
+        return f"holds this very run, which is resumed after {done} images"
+
+    def check_head(self) -> None:
+        """Load the trained head as the run would.
+
+        Raises:
+            InputError: the head cannot be read, or does not fit the model.
+        """
+        options = self.request.options
+        path = Path(options.checkpoint) if options.checkpoint else find_checkpoint(options.model)
+        load_head(path, preset(options.model))
 
     def missing_weights(self) -> list[WeightFile]:
         """Files of weights that are fetched first."""
@@ -95,50 +119,49 @@ class Plan:
 
     def megabytes(self) -> float:
         """A rough estimate of what is written."""
-        return len(self.dataset.images) * KILOBYTES_AN_IMAGE / 1000
+        return len(self.source.images) * KILOBYTES_PER_IMAGE / 1000
 
 
-def make_plan(request: Request) -> Plan:
-    """Read words and dataset and look at the run folder.
+def make_plan(request: RunRequest) -> Plan:
+    """Read the words and list the images, and look into the run folder.
 
     Raises:
-        InputError: something of it cannot be used.
+        InputError: a part of the request cannot be used.
     """
     options = request.options
     options.check()
-    config = preset(options.model)
-    load_head(
-        Path(options.checkpoint) if options.checkpoint else find_checkpoint(config.name), config
-    )
+    name = preset(options.model).name
+    if not options.checkpoint:
+        find_checkpoint(name)
     if options.detector and options.detector not in DETECTORS:
         raise InputError(f"--detector must be one of {', '.join(DETECTORS)}")
-    words = read_words(request.vocab)
+    words = read_words(request.words) if isinstance(request.words, Path) else request.words
     if request.is_in_fiftyone:
-        from integrations.fiftyone.session import connect  # FiftyOne takes seconds to import
-
         connect(request.database)
-    dataset = open_dataset(request.source, request.images)
-    folder = request.out or Path(RUNS_FOLDER) / dataset.name
+    source = open_source(request.source, request.images)
+    folder = request.out or Path(RUNS_FOLDER) / source.name
     wanted = Manifest(
         name=folder.resolve().name,
         status=RUNNING,
         dataset={
-            "kind": dataset.kind,
-            "root": str(dataset.root),
-            "images": len(dataset.images) + len(dataset.omitted),
-            "sha256": dataset.sha256(),
+            "kind": source.kind,
+            "root": str(source.root),
+            "images": len(source.images) + len(source.skipped),
+            "sha256": source.sha256(),
         },
         vocabulary=describe(words),
         options=options,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    before = look_for_run(folder, wanted, request.overwrite)
+    before = find_run(folder, wanted, request.overwrite)
     if before is not None and not request.overwrite:
-        check_same_target(request, before, folder)
-    return Plan(request, folder, words, dataset, wanted, before)
+        _check_same_target(request, before, folder)
+    return Plan(
+        request=request, folder=folder, words=words, source=source, wanted=wanted, before=before
+    )
 
 
-def describe(words: WordList) -> dict[str, Any]:
+def describe(words: WordList) -> VocabularyInfo:
     """Words as a manifest holds them."""
     return {
         "words": list(words.names),
@@ -147,11 +170,13 @@ def describe(words: WordList) -> dict[str, Any]:
     }
 
 
-def look_for_run(folder: Path, wanted: Manifest, overwrite: bool) -> Manifest | None:
-    """The manifest of the run that lies in a folder; None where it is free.
+def find_run(folder: Path, wanted: Manifest, overwrite: bool) -> Manifest | None:
+    """The manifest of the run that is in a folder; None where the folder is free.
+
+    A manifest that cannot be used counts as free where it is going to be overwritten.
 
     Raises:
-        InputError: the folder is something else, or the run is another one than is wanted.
+        InputError: the folder is no run's, or the run is another one than is wanted.
     """
     if not folder.exists():
         return None
@@ -161,27 +186,63 @@ def look_for_run(folder: Path, wanted: Manifest, overwrite: bool) -> Manifest | 
         if any(folder.iterdir()):
             raise InputError(f"{folder} is no run folder and not empty; choose another --out")
         return None
-    before = read_manifest(folder)
+    try:
+        before = read_manifest(folder)
+    except UnusableManifest:
+        if overwrite:
+            return None
+        raise
     different = wanted.differences(before)
     if different and not overwrite:
         raise _other_run(folder, different)
     return before
 
 
-def check_same_target(request: Request, before: Manifest, folder: Path) -> None:
-    """Refuse to send labels elsewhere than before. Adding FiftyOne to a run is no difference.
+def choose_target(
+    name: str,
+    label_field: str,
+    dataset: str | None,
+    database: str | None,
+    before: Manifest | None,
+    overwrite: bool,
+) -> FiftyOneTarget:
+    """Where in FiftyOne the labels of a run go; FiftyOne is connected to.
+
+    A run that had the same place before keeps it.
+
+    Args:
+        name: of the run.
+        dataset: whose samples get a field; None: a dataset of the run's own.
+        database: absolute folder of a private database.
+        before: the manifest of the run that is in the run folder.
 
     Raises:
-        InputError: label field or database differ, or labels should not go to FiftyOne any more.
+        InputError: the field's name is none, or the dataset has such a field already.
     """
+    fiftyone_dataset.check_field_name(label_field)
+    last = before.fiftyone if before else None
+    own = last if before and before.makes_dataset else None
+    into = dataset or (own.dataset if own else fiftyone_dataset.free_dataset_name(name))
+    if last and (last.dataset, last.label_field, last.database) == (into, label_field, database):
+        return last
+    if dataset and not overwrite and fiftyone_dataset.has_field(dataset, label_field):
+        raise InputError(
+            f"FiftyOne's dataset {dataset!r} has a field {label_field!r} already; "
+            "choose another --label-field, or say --overwrite"
+        )
+    key = fiftyone_dataset.free_run_key(into, name)
+    return FiftyOneTarget(dataset=into, label_field=label_field, run_key=key, database=database)
+
+
+def _check_same_target(request: RunRequest, before: Manifest, folder: Path) -> None:
+    """Refuse to write labels elsewhere than before. Adding FiftyOne to a run is no difference."""
     target = before.fiftyone
     if target is None:
         return
-    database = str(request.database.resolve()) if request.database else None
     differs = {
         "--no-fiftyone": not request.fiftyone,
         "--label-field": request.label_field != target.label_field,
-        "--database": database != target.database,
+        "--database": request.database_path != target.database,
     }
     if any(differs.values()):
         raise _other_run(folder, [flag for flag, different in differs.items() if different])

@@ -1,4 +1,4 @@
-"""From regions and words to labels: which box gets which word, and which are kept.
+"""From regions and words to labels: scores, thresholds and non-maximum suppression.
 
 Axes: N regions of one image.
 """
@@ -22,7 +22,7 @@ from regionspot.types import Labels, Proposals, Vocabulary
 
 @dataclass(frozen=True)
 class Labeller:
-    """A model, words and thresholds: one matrix product an image."""
+    """A model, a vocabulary and thresholds; labelling an image is one matrix product."""
 
     model: RegionSpot
     vocabulary: Vocabulary
@@ -50,24 +50,23 @@ class Labeller:
 
 
 def label_confidence(proposals: Proposals, labels: Labels) -> FloatArray:
-    """(N,) in [0, 1]: the detector's score times the word's share of the vocabulary."""
+    """(N,) in [0, 1]: the proposal's score times the probability of its word."""
     return np.asarray(proposals.score * labels.score, np.float32)
 
 
-def is_present(labels: Labels, threshold: float) -> npt.NDArray[np.bool_]:
-    """(N,) whether the best word is likely there, judged without regard to the other words.
-
-    A softmax gives every box some word; this is what turns a box down that shows none of them.
-    """
-    return np.asarray(labels.presence >= threshold)
-
-
 def select(labels: Labels, confidence: FloatArray, options: Options) -> npt.NDArray[np.int64]:
-    """Rows to keep, most confident first; no two boxes overlap by more than `options.iou`.
+    """Rows of the labels to keep, most confident first.
 
-    The suppression does not look at the words, so that one object gets one label.
+    A softmax gives every box some word; the presence, which does not depend on the other words,
+    rejects a box that shows none of them. The non-maximum suppression is class-agnostic, so that
+    one object gets one label.
+
+    Args:
+        labels: N rows.
+        confidence: (N,) of `label_confidence`.
     """
-    kept = (confidence >= options.conf_threshold) & is_present(labels, options.presence_threshold)
+    kept = confidence >= options.conf_threshold
+    kept &= labels.presence >= options.presence_threshold
     rows = np.flatnonzero(kept)
     best = nms(
         torch.from_numpy(labels.boxes[rows]), torch.from_numpy(confidence[rows]), options.iou

@@ -1,4 +1,4 @@
-"""Region shards: what the model made of the boxes of some images, before any word is asked for.
+"""Region shards: boxes, embeddings and masks of some images, independent of the vocabulary.
 
 A shard is a safetensors file. Axes: R regions of all its images one after another, D text width.
 

@@ -1,5 +1,6 @@
-"""The command line, and a finished run that many tests look at."""
+"""The command line, and a finished run that many tests read."""
 
+import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -39,7 +40,7 @@ def autolabel_cli() -> Autolabel:
 
 @pytest.fixture(scope="session")
 def finished(autolabel_cli: Autolabel, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    """One run for all tests that only look."""
+    """One run for all tests that do not change it."""
     folder = tmp_path_factory.mktemp("finished")
     words = folder / "words.txt"
     words.write_text(WORDS, encoding="utf-8")
@@ -56,3 +57,17 @@ def words(tmp_path: Path) -> Path:
     path = tmp_path / "words.txt"
     path.write_text(WORDS, encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def coarse(autolabel_cli: Autolabel, finished: FinishedRun, tmp_path: Path) -> Path:
+    """The finished run with other words: a run that a test may change."""
+    words = tmp_path / "coarse.txt"
+    words.write_text("animal: cat, horse\nvehicle: motorcycle, rocket\n")
+    out = tmp_path / "coarse run"
+    result = autolabel_cli(
+        *("relabel", finished.folder, "--vocab", words, "--out", out),
+        *("--label-field", f"coarse_{os.urandom(4).hex()}"),
+    )
+    assert result.exit_code == 0, result.output
+    return out

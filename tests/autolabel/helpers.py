@@ -1,11 +1,13 @@
 """What the tests of the tool share."""
 
+import json
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from typer.testing import Result
 
@@ -49,7 +51,11 @@ def start_review(arguments: Sequence[str]) -> subprocess.Popen[str]:
     )
 
 
-def said_first(process: subprocess.Popen[str]) -> str:
-    """The line that says where the App is; FiftyOne may have something to say before it."""
+def app_address_line(process: subprocess.Popen[str]) -> str:
+    """The line with the App's address; FiftyOne may print others before it."""
     assert process.stdout is not None
     return next((line for line in process.stdout if "FiftyOne at" in line), "")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The page that shows where the head looked, on a small model."""
+"""The page of the head's attention, on a small model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageFont
+from PIL import Image
 from typer.testing import CliRunner
 
 from autolabel import explain as explaining
 from autolabel.cli import app
-from autolabel.draw.explanation import FONT, attention_over, shortened
 from regionspot.config import PRESETS
 from regionspot.errors import InputError
 from regionspot.model import load_model
@@ -38,9 +37,9 @@ def test_page_shows_each_region_with_its_five_best_words(files: Path) -> None:
     first, second = explained(files, "10,20,90.5,110", "0,0,200,120")
     assert first.box.tolist() == [10, 20, 90.5, 110]
     assert len(first.words) == 5
-    shares = [share for _, share in first.words]
-    assert shares == sorted(shares, reverse=True)
-    assert 0 < sum(shares) <= 1.0001
+    probabilities = [probability for _, probability in first.words]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert 0 < sum(probabilities) <= 1.0001
     assert 0 <= second.presence <= 1
     assert second.attention.shape == (4, 4)
     assert second.attention.sum() + second.class_token == pytest.approx(1, abs=1e-5)
@@ -118,21 +117,8 @@ def test_command_imports_a_released_head(files: Path, monkeypatch: pytest.Monkey
     assert "lacks keys of the head" in refused.stderr
 
 
-def test_bright_where_attention_lies() -> None:
-    attention = np.zeros((4, 4), np.float32)
-    attention[1, 2] = 0.3
-    drawn = np.asarray(attention_over(Image.new("RGB", (80, 80), "grey"), attention), np.float32)
-    assert drawn[20:40, 40:60].mean() > 1.5 * drawn[60:, :20].mean()
-
-
-def test_long_words_are_cut_at_their_end() -> None:
-    font = ImageFont.truetype(FONT, 17)
-    assert shortened("cat", 100, font) == "cat"
-    assert shortened("a" * 99, 100, font).endswith("a…")
-
-
 def test_the_head_that_is_asked_for_is_loaded(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explaining, "load_model", load_model)
     image, words, page = files / "image.png", files / "words.txt", files / "page.png"
-    with pytest.raises(InputError, match=r"taught\.safetensors"):
-        explaining.explain(image, words, page, checkpoint=files / "taught.safetensors")
+    with pytest.raises(InputError, match=r"mine\.safetensors"):
+        explaining.explain(image, words, page, checkpoint=files / "mine.safetensors")

@@ -16,7 +16,7 @@ import pytest
 
 from autolabel import options as defaults
 from autolabel.demo import write_photos
-from tests.autolabel.helpers import Autolabel, said_first, start_review
+from tests.autolabel.helpers import Autolabel, app_address_line, start_review
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -103,7 +103,7 @@ def review_starts(words: list[str]) -> None:
             return
     process = start_review(words[2:])
     try:
-        assert f"http://127.0.0.1:{APP_PORT}" in said_first(process)
+        assert f"http://127.0.0.1:{APP_PORT}" in app_address_line(process)
         process.send_signal(signal.SIGINT)
         assert process.wait(120) == 0
     finally:

@@ -8,7 +8,7 @@ import torch
 
 from autolabel.options import Options
 from autolabel.run.images import ImageRef
-from autolabel.run.manifest import Manifest
+from autolabel.run.manifest import Manifest, RunFolder
 from autolabel.run.outputs import Outputs
 from autolabel.run.postprocess import Labeller
 from autolabel.run.shards import ImageRegions, write_shard
@@ -19,7 +19,7 @@ SHARD = 32
 
 
 def make_outputs(folder: Path, images: int) -> Outputs:
-    """A run over images that nobody took, its regions random."""
+    """A run over images that do not exist, with random regions."""
     model = load_model("mini")
     width = model.region_width
     random = np.random.default_rng(0)
@@ -42,15 +42,16 @@ def make_outputs(folder: Path, images: int) -> Outputs:
     )
     vocabulary = model.vocabulary(["cat", "dog"])
     manifest = Manifest(
-        "many",
-        "running",
-        {"kind": "folder", "root": str(folder), "images": images, "sha256": ""},
-        {"words": ["cat", "dog"], "synonyms": [["cat"], ["dog"]], "sha256": ""},
-        Options(),
-        model.provenance(),
-        shards,
+        name="many",
+        status="running",
+        dataset={"kind": "folder", "root": str(folder), "images": images, "sha256": ""},
+        vocabulary={"words": ["cat", "dog"], "synonyms": [["cat"], ["dog"]], "sha256": ""},
+        options=Options(),
+        model=model.provenance(),
+        shards=shards,
     )
-    return Outputs(folder, manifest, Labeller(model, vocabulary, Options(presence_threshold=0)))
+    labeller = Labeller(model, vocabulary, Options(presence_threshold=0))
+    return Outputs(RunFolder(folder, manifest), labeller)
 
 
 def peak_bytes(outputs: Outputs) -> int:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import fiftyone as fo
 import numpy as np
@@ -132,7 +133,10 @@ def test_from_every_format_to_every_other(tmp_path: Path, before: str) -> None:
     write_folder(source, format_named(before), data.categories, data.images, None, blank)
     for after in FORMATS:
         out, format = tmp_path / after, format_named(after)
-        assert convert(source, out, before, after, None, "copy").annotations == 3
+        assert (
+            convert(source, out, from_format=before, to_format=after, images="copy").annotations
+            == 3
+        )
         labels = out / format.entries[0] if format.is_file else out
         found = format.read(labels, out / format.images)
         words = {category.id: category.name for category in found.categories}
@@ -155,14 +159,15 @@ def test_convert_says_what_is_missing(tmp_path: Path) -> None:
     data = small_set()
     path = tmp_path / "in.json"
     FORMATS["coco"].write(path, data.categories, data.images, None)
+    to_yolo: dict[str, Any] = {"from_format": "coco", "to_format": "yolo", "images": "copy"}
     with pytest.raises(InputError, match="say where with --images DIR"):
-        convert(path, tmp_path / "out", "coco", "yolo", None, "copy")
+        convert(path, tmp_path / "out", **to_yolo)
     with pytest.raises(InputError, match="is not there; --images names the folder"):
-        convert(path, tmp_path / "out", "coco", "yolo", tmp_path, "copy")
+        convert(path, tmp_path / "out", **to_yolo, folder=tmp_path)
     assert not (tmp_path / "out").exists()
     path.rename(tmp_path / "out.json")
     with pytest.raises(InputError, match="is there already"):
-        convert(tmp_path / "out.json", tmp_path / "out.json", "coco", "lvis")
+        convert(tmp_path / "out.json", tmp_path / "out.json", from_format="coco", to_format="lvis")
 
 
 def test_a_detector_trains_on_an_export_alone(

@@ -1,4 +1,4 @@
-"""A run that is killed goes on with the same command and ends with the same bytes."""
+"""A run that is killed resumes with the same command and ends with the same bytes."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def test_killed_and_started_again_it_ends_as_if_never_stopped(
     first = (out / "regions" / "000000.safetensors").stat().st_mtime_ns
     _, stderr = (again := start(finished, out)).communicate(timeout=TIMEOUT_S)
     assert again.returncode == 0, stderr.decode()
-    assert f"going on after {2 * before} of 5 images" in stderr.decode()
+    assert f"labelling: resuming after {2 * before} of 5" in stderr.decode()
     assert (out / "regions" / "000000.safetensors").stat().st_mtime_ns == first
 
     expected, got = content(finished.folder), content(out)

@@ -1,10 +1,10 @@
-"""Which labels are kept: what a person sees, from scores and boxes alone."""
+"""Which labels are kept, from scores and boxes alone."""
 
 import numpy as np
 import pytest
 
 from autolabel.options import Options
-from autolabel.run.postprocess import is_present, label_confidence, select
+from autolabel.run.postprocess import label_confidence, select
 from regionspot.types import Labels, Proposals
 
 NAMES = ("cat", "dog")
@@ -61,7 +61,7 @@ def test_thresholds_keep_what_just_reaches_them() -> None:
     labels = make_labels([LEFT, RIGHT], presence=[0.5, 0.25])
     assert kept(labels, [0.5, 0.25], conf_threshold=0.25, presence_threshold=0.25) == [0, 1]
     assert kept(labels, [0.5, 0.25], conf_threshold=0.26, presence_threshold=0) == [0]
-    assert is_present(labels, 0.5).tolist() == [True, False]
+    assert kept(labels, [0.5, 0.25], conf_threshold=0, presence_threshold=0.5) == [0]
 
 
 def test_no_boxes_no_labels() -> None:

@@ -1,4 +1,4 @@
-"""Which images a dataset holds, and what is refused before any work."""
+"""The images of each kind of source, and what is refused before any work."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from autolabel.run.images import open_dataset
+from autolabel.run.images import open_source
 from regionspot.errors import InputError
 
 
@@ -29,18 +29,18 @@ def test_a_folder_is_searched_through_and_counted_from_1(tmp_path: Path) -> None
     for name in ("b.jpg", "a/ä ö.png", "a/notes.txt.webp", "c/d/e.JPEG"):
         write_image(tmp_path / "pets" / name)
     (tmp_path / "pets" / "readme.md").write_text("no image")
-    dataset = open_dataset(str(tmp_path / "pets"))
-    found = [(image.id, image.file_name) for image in dataset.images]
+    source = open_source(str(tmp_path / "pets"))
+    found = [(image.id, image.file_name) for image in source.images]
     assert found == [(1, "a/notes.txt.webp"), (2, "a/ä ö.png"), (3, "b.jpg"), (4, "c/d/e.JPEG")]
-    assert dataset.name == "pets"
-    assert all(dataset.path(image).is_file() for image in dataset.images)
+    assert source.name == "pets"
+    assert all(source.path(image).is_file() for image in source.images)
 
 
 def test_a_coco_file_keeps_its_ids(tmp_path: Path) -> None:
     write_image(tmp_path / "images" / "x.jpg")
     path = write_coco(tmp_path / "instances.json", "x.jpg", "gone.jpg")
-    dataset = open_dataset(str(path), tmp_path / "images")
-    assert [(image.id, image.file_name) for image in dataset.images] == [
+    source = open_source(str(path), tmp_path / "images")
+    assert [(image.id, image.file_name) for image in source.images] == [
         (10, "x.jpg"),
         (20, "gone.jpg"),
     ]
@@ -48,20 +48,20 @@ def test_a_coco_file_keeps_its_ids(tmp_path: Path) -> None:
 
 def test_the_hash_tells_other_images(tmp_path: Path) -> None:
     path = write_image(tmp_path / "a.png")
-    before = open_dataset(str(tmp_path)).sha256()
-    assert open_dataset(str(tmp_path)).sha256() == before
+    before = open_source(str(tmp_path)).sha256()
+    assert open_source(str(tmp_path)).sha256() == before
     write_image(path, (90, 90))
-    changed = open_dataset(str(tmp_path)).sha256()
+    changed = open_source(str(tmp_path)).sha256()
     write_image(tmp_path / "b.png")
-    assert len({before, changed, open_dataset(str(tmp_path)).sha256()}) == 3
+    assert len({before, changed, open_source(str(tmp_path)).sha256()}) == 3
 
 
-def test_what_is_no_dataset_is_refused_by_name(tmp_path: Path) -> None:
+def test_what_is_no_source_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     image = write_image(tmp_path / "images" / "x.jpg")
     twice = write_coco(tmp_path / "twice.json", "x.jpg", "x.jpg")
     outside = write_coco(tmp_path / "outside.json", "../x.jpg")
-    for source, images, said in (
+    for given, images, said in (
         (tmp_path / "none", None, "none is not a folder"),
         (tmp_path / "empty", None, "empty holds no image"),
         (image, None, "is a file; give its folder"),
@@ -74,6 +74,6 @@ def test_what_is_no_dataset_is_refused_by_name(tmp_path: Path) -> None:
         ("fiftyone:no such dataset", None, "no dataset 'no such dataset'"),
     ):
         with pytest.raises(InputError) as caught:
-            open_dataset(str(source), images)
+            open_source(str(given), images)
         assert said in str(caught.value)
         assert "\n" not in str(caught.value)

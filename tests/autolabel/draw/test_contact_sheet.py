@@ -1,24 +1,18 @@
-"""The layout of the contact sheet, and its colours."""
+"""The layout of the contact sheet, and which colour a word gets."""
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image, ImageFont
+from PIL import Image
 
 from autolabel.draw.contact_sheet import (
-    BOLD,
-    BRIGHTEST,
     GAP,
-    LUMINANCE,
     MARGIN,
     ROW_HEIGHT,
     WIDTH,
     Cell,
     annotate,
     lay_out,
-    palette,
-    shortened,
     word_colours,
 )
 from integrations.annotations import Annotation, LabelledImage
@@ -58,13 +52,6 @@ def test_no_image_is_no_row() -> None:
     assert lay_out([]) == []
 
 
-@pytest.mark.parametrize("size", [0, 1, 40])
-def test_white_letters_can_be_read_on_every_colour(size: int) -> None:
-    for colour in palette(size).colors:
-        brightness = np.array(colour.as_rgb()) / 255 @ LUMINANCE
-        assert brightness <= BRIGHTEST + 0.01
-
-
 def test_a_word_has_one_colour_on_the_whole_sheet() -> None:
     assert word_colours([make_image(4, 4, 7, 2), make_image(4, 4, 2, 5)]) == {7: 0, 2: 1, 5: 2}
 
@@ -77,12 +64,3 @@ def test_an_image_is_drawn_in_its_cell(tmp_path: Path) -> None:
     assert drawn.shape == (240, 320, 3)
     assert drawn[200, 300].tolist() == [0, 0, 0]
     assert drawn[:120, :160].any()
-
-
-def test_the_end_of_a_long_name_is_shown() -> None:
-    font = ImageFont.truetype(BOLD, 15)
-    assert shortened("cat.jpg", 500, font) == "cat.jpg"
-    short = shortened("a/very/long/name/of/a/folder/cat.jpg", 90, font)
-    assert short.startswith("…")
-    assert short.endswith("cat.jpg")
-    assert font.getlength(short) <= 90

@@ -1,9 +1,7 @@
 """`autolabel run` on real photos: the run folder, and what the same folder allows afterwards."""
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from lvis import LVIS
@@ -13,11 +11,7 @@ from pycocotools.coco import COCO
 from integrations.annotations import as_rle
 from integrations.vocabulary_file import read_words
 from regionspot.types import decode_mask
-from tests.autolabel.helpers import PHOTOS, Autolabel, FinishedRun
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+from tests.autolabel.helpers import PHOTOS, Autolabel, FinishedRun, read_json
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -230,10 +224,10 @@ def test_what_cannot_start_is_one_line_and_exit_code_1(
 def test_two_at_once_do_not_mix(
     autolabel_cli: Autolabel, finished: FinishedRun, tmp_path: Path
 ) -> None:
-    from autolabel.run.manifest import held
+    from autolabel.run.manifest import locked
 
     out = tmp_path / "run"
-    with held(out):
+    with locked(out):
         result = autolabel_cli(
             *("run", finished.photos, "--vocab", finished.words, "--out", out, "--no-fiftyone")
         )

@@ -1,0 +1,54 @@
+"""`autolabel convert`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autolabel.cli import options as shared
+from autolabel.cli.app import app
+from autolabel.cli.export import image_mode, show_exported
+from autolabel.cli.options import FORMATS, INPUT, OUTPUT
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="File or folder of labels.", show_default=False)
+    ],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", help="Folder, or NAME.json for coco and lvis.", show_default=False
+        ),
+    ],
+    from_format: Annotated[
+        str, typer.Option("--from", help=FORMATS, show_default=False, rich_help_panel=INPUT)
+    ],
+    to_format: Annotated[
+        str, typer.Option("--to", help="As --from.", show_default=False, rich_help_panel=OUTPUT)
+    ],
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the images, where they are not beside the labels.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    copy_images: shared.CopyImages = False,
+    link: shared.LinkImages = False,
+    overwrite: shared.Overwrite = False,
+) -> None:
+    """Write labels of one format in another."""
+    from autolabel.convert import convert as convert_labels
+
+    exported = convert_labels(
+        source,
+        out,
+        from_format=from_format,
+        to_format=to_format,
+        folder=images,
+        images=image_mode(copy_images, link),
+        overwrite=overwrite,
+    )
+    show_exported(exported)

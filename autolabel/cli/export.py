@@ -1,0 +1,84 @@
+"""`autolabel export`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autolabel.cli import options as shared
+from autolabel.cli.app import app, print_line
+from autolabel.cli.options import FORMATS, OUTPUT, SELECTION
+from autolabel.options import LABEL_FIELD
+
+if TYPE_CHECKING:
+    from autolabel.convert import Exported, ImageMode
+
+
+@app.command()
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_OR_DATASET", help="A run folder, or fiftyone:NAME.", show_default=False
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder of the labels.", show_default=False, rich_help_panel=OUTPUT),
+    ],
+    format: Annotated[str, typer.Option(help=FORMATS, rich_help_panel=OUTPUT)] = "coco",
+    min_confidence: Annotated[
+        float,
+        typer.Option(
+            help="Minimum confidence of a model's label; a person's has none and is kept.",
+            rich_help_panel=SELECTION,
+        ),
+    ] = 0.0,
+    only_reviewed: Annotated[
+        bool,
+        typer.Option(
+            "--only-reviewed",
+            help="Only labels that a person drew, renamed or tagged `reviewed`, and their images.",
+            rich_help_panel=SELECTION,
+        ),
+    ] = False,
+    copy_images: shared.CopyImages = False,
+    link: shared.LinkImages = False,
+    label_field: shared.LabelField[str] = LABEL_FIELD,
+    overwrite: shared.Overwrite = False,
+) -> None:
+    """Write the labels of a run, as they stand in FiftyOne after the review, in any format.
+
+    --label-field goes with a FiftyOne dataset; a run has its own.
+    """
+    from autolabel.review.export import ExportRequest, export_labels
+
+    request = ExportRequest(
+        source=source,
+        out=out,
+        format=format,
+        min_confidence=min_confidence,
+        only_reviewed=only_reviewed,
+        images=image_mode(copy_images, link),
+        label_field=label_field,
+        overwrite=overwrite,
+    )
+    show_exported(export_labels(request))
+
+
+def image_mode(copy: bool, link: bool) -> "ImageMode":
+    """What the two flags ask for.
+
+    Raises:
+        InputError: both are given.
+    """
+    from regionspot.errors import InputError
+
+    if copy and link:
+        raise InputError("--copy-images and --link exclude each other")
+    return "copy" if copy else "link" if link else "leave"
+
+
+def show_exported(exported: "Exported") -> None:
+    """Print what was written."""
+    print_line(f"{exported.annotations} labels of {exported.images} images: {exported.path}")

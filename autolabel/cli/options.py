@@ -1,0 +1,88 @@
+"""The options that several commands share, each documented once.
+
+`T` stands for the parameter's type: `Checkpoint[Path | None]`, `ConfThreshold[float]`.
+"""
+
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+T = TypeVar("T")
+
+INPUT, OUTPUT = "Input", "Output"
+SELECTION, MODEL = "Labels that are kept", "Model"
+FORMATS = "coco, lvis, yolo, yolo-scores, voc, cvat, label-studio or fiftyone."
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
+Vocab = Annotated[
+    Path,
+    typer.Option(
+        help="Vocabulary file: one word a line, `#` comments, `name: synonym, synonym`.",
+        rich_help_panel=INPUT,
+        show_default=False,
+    ),
+]
+RunOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Run folder.",
+        show_default="runs/NAME of the dataset, or RUN-NAME of the words",
+        rich_help_panel=OUTPUT,
+    ),
+]
+LabelField = Annotated[
+    T, typer.Option("--label-field", help="FiftyOne's field of the labels.", rich_help_panel=OUTPUT)
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace what an earlier command wrote there; of a run, its label field, too.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Launch = Annotated[
+    bool, typer.Option("--launch", help="Open the review when done.", rich_help_panel=OUTPUT)
+]
+CopyImages = Annotated[
+    bool,
+    typer.Option(
+        "--copy-images", help="Copy the images beside the labels.", rich_help_panel=OUTPUT
+    ),
+]
+LinkImages = Annotated[
+    bool, typer.Option("--link", help="Link to the images instead.", rich_help_panel=OUTPUT)
+]
+ConfThreshold = Annotated[
+    T,
+    typer.Option(
+        help="Minimum confidence of a label: detector score times class probability.",
+        rich_help_panel=SELECTION,
+    ),
+]
+PresenceThreshold = Annotated[
+    T,
+    typer.Option(
+        help="Minimum presence of a label's word, which does not depend on the other words.",
+        rich_help_panel=SELECTION,
+    ),
+]
+Iou = Annotated[
+    T,
+    typer.Option(
+        help="IoU threshold of the class-agnostic non-maximum suppression.",
+        rich_help_panel=SELECTION,
+    ),
+]
+Model = Annotated[str, typer.Option(help="mini, bb, bl or bl-336.", rich_help_panel=MODEL)]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(
+        help="Trained head, as `train` writes it.",
+        show_default="the model's own",
+        rich_help_panel=MODEL,
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=MODEL)]

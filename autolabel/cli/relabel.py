@@ -1,0 +1,56 @@
+"""`autolabel relabel`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autolabel.cli import options as shared
+from autolabel.cli.app import app, progress_console
+from autolabel.cli.options import MODEL
+
+
+@app.command()
+def relabel(
+    source: shared.Run,
+    vocab: shared.Vocab,
+    out: shared.RunOut = None,
+    label_field: shared.LabelField[str | None] = None,
+    overwrite: shared.Overwrite = False,
+    launch: shared.Launch = False,
+    conf_threshold: shared.ConfThreshold[float | None] = None,
+    presence_threshold: shared.PresenceThreshold[float | None] = None,
+    iou: shared.Iou[float | None] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="The head that RUN was made with, where its file was moved.",
+            show_default="RUN's",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+) -> None:
+    """Label the images of a complete run with other words, from its stored regions.
+
+    No image is read by the model again, and the first run and its labels are not changed. What is
+    not given is as in RUN; the label field is RUN's with the name of the words.
+    """
+    from autolabel.cli.tables import show_run
+    from autolabel.run.relabel import RelabelRequest
+    from autolabel.run.relabel import relabel as relabel_run
+    from integrations.progress import RichReporter
+
+    request = RelabelRequest(
+        run=source,
+        words=vocab,
+        out=out,
+        label_field=label_field,
+        conf_threshold=conf_threshold,
+        presence_threshold=presence_threshold,
+        iou=iou,
+        overwrite=overwrite,
+        checkpoint=checkpoint,
+    )
+    with RichReporter(progress_console()) as reporter:
+        done = relabel_run(request, reporter)
+    show_run(done, launch)

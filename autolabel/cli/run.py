@@ -1,0 +1,124 @@
+"""`autolabel run`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autolabel.cli import options as shared
+from autolabel.cli.app import app, progress_console
+from autolabel.cli.options import INPUT, MODEL, OUTPUT, SELECTION
+from autolabel.options import LABEL_FIELD, Options
+
+
+@app.command()
+def run(
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATASET",
+            help="A folder of images (with all below it), a COCO JSON, or fiftyone:NAME.",
+            show_default=False,
+        ),
+    ],
+    vocab: shared.Vocab,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the images that a COCO JSON names.", rich_help_panel=INPUT),
+    ] = None,
+    out: shared.RunOut = None,
+    label_field: shared.LabelField[str] = LABEL_FIELD,
+    fiftyone: Annotated[
+        bool,
+        typer.Option(help="Whether labels are written to FiftyOne, too.", rich_help_panel=OUTPUT),
+    ] = True,
+    database: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a private FiftyOne database.",
+            show_default="yours",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    overwrite: shared.Overwrite = False,
+    launch: shared.Launch = False,
+    conf_threshold: shared.ConfThreshold[float] = Options.conf_threshold,
+    presence_threshold: shared.PresenceThreshold[float] = Options.presence_threshold,
+    iou: shared.Iou[float] = Options.iou,
+    max_boxes: Annotated[
+        int,
+        typer.Option(
+            help="Maximum number of proposals per image, highest scores first.",
+            rich_help_panel=SELECTION,
+        ),
+    ] = Options.max_boxes,
+    masks: Annotated[
+        bool, typer.Option(help="Whether each label gets a mask.", rich_help_panel=SELECTION)
+    ] = Options.masks,
+    model: shared.Model = Options.model,
+    checkpoint: shared.Checkpoint = None,
+    detector: Annotated[
+        str,
+        typer.Option(
+            help="nanodet, sam-grid or nanodet+sam-grid.",
+            show_default="the model's",
+            rich_help_panel=MODEL,
+        ),
+    ] = Options.detector,
+    device: shared.Device = Options.device,
+    batch_size: Annotated[
+        int, typer.Option(help="Images per forward pass.", rich_help_panel=MODEL)
+    ] = Options.batch_size,
+    shard_size: Annotated[
+        int,
+        typer.Option(
+            help="Images per file of regions; a killed run repeats at most this many.",
+            rich_help_panel=MODEL,
+        ),
+    ] = Options.shard_size,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be done, and write nothing.")
+    ] = False,
+) -> None:
+    """Label images: propose boxes, classify each, write label files and a FiftyOne dataset.
+
+    The same command again resumes a run that was stopped.
+
+    Exit code: 0 all images labelled, 3 some were skipped, 1 nothing could start.
+    """
+    from autolabel.cli.tables import print_plan, show_run
+    from autolabel.run.pipeline import run as run_request
+    from autolabel.run.plan import RunRequest, make_plan
+    from integrations.progress import RichReporter
+
+    request = RunRequest(
+        source=dataset,
+        words=vocab,
+        images=images,
+        out=out,
+        label_field=label_field,
+        options=Options(
+            model=model,
+            detector=detector,
+            conf_threshold=conf_threshold,
+            presence_threshold=presence_threshold,
+            iou=iou,
+            max_boxes=max_boxes,
+            masks=masks,
+            batch_size=batch_size,
+            shard_size=shard_size,
+            device=device,
+            checkpoint=str(checkpoint.resolve()) if checkpoint else "",
+        ),
+        fiftyone=fiftyone,
+        database=database,
+        overwrite=overwrite,
+    )
+    if dry_run:
+        plan = make_plan(request)
+        plan.check_head()
+        print_plan(plan)
+        return
+    with RichReporter(progress_console()) as reporter:
+        done = run_request(request, reporter)
+    show_run(done, launch)

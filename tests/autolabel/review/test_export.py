@@ -1,0 +1,78 @@
+"""Labels as a person left them, in every format."""
+
+import os
+from pathlib import Path
+
+import fiftyone as fo
+import pytest
+from pycocotools.coco import COCO
+
+from tests.autolabel.helpers import Autolabel, FinishedRun, read_json
+
+
+@pytest.mark.parametrize("format", ["coco", "lvis"])
+def test_without_a_review_the_export_is_the_runs_own_file(
+    autolabel_cli: Autolabel, finished: FinishedRun, tmp_path: Path, format: str
+) -> None:
+    out = tmp_path / "exported"
+    result = autolabel_cli("export", finished.folder, "--format", format, "--out", out)
+    assert result.exit_code == 0, result.output
+    name = f"labels.{format}.json"
+    assert (out / name).read_bytes() == (finished.folder / name).read_bytes()
+    assert f"{finished.manifest.counts['labels']} labels of 5 images" in result.output
+
+    again = autolabel_cli("export", finished.folder, "--format", format, "--out", out)
+    assert again.exit_code == 1
+    assert "is there already" in again.stderr
+
+
+def test_a_review_is_what_gets_exported(
+    autolabel_cli: Autolabel, coarse: Path, tmp_path: Path
+) -> None:
+    target = read_json(coarse / "run.json")["fiftyone"]
+    dataset = fo.load_dataset(target["dataset"])
+    field = target["label_field"]
+    before = dataset.count(f"{field}.detections")
+    busy = next(sample for sample in dataset if len(sample[field].detections) > 1)
+    busy[field].detections[0].label = "bicycle"
+    del busy[field].detections[1]
+    by_hand = fo.Detection(label="animal", bounding_box=[0.25, 0.25, 0.5, 0.5])
+    busy[field].detections.append(by_hand)
+    busy.save()
+
+    out = tmp_path / "exported"
+    assert autolabel_cli("export", coarse, "--out", out).exit_code == 0
+    coco = COCO(out / "labels.coco.json")
+    assert {each["id"]: each["name"] for each in coco.dataset["categories"]} == {
+        1: "animal",
+        2: "vehicle",
+        3: "bicycle",
+    }
+    assert len(coco.anns) == before
+    (corrected,) = coco.loadAnns(coco.getAnnIds(catIds=[3]))
+    (drawn,) = [each for each in coco.anns.values() if "segmentation" not in each]
+    assert "score" not in corrected
+    assert "score" not in drawn
+    width, height = busy.metadata.width, busy.metadata.height
+    assert drawn["bbox"] == [width / 4, height / 4, width / 2, height / 2]
+
+
+def test_review_and_export_say_what_is_missing(
+    autolabel_cli: Autolabel, finished: FinishedRun, words: Path, tmp_path: Path
+) -> None:
+    plain = tmp_path / "plain"
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    os.link(finished.photos / "cat.jpg", photos / "cat.jpg")
+    command = ["run", photos, "--vocab", words, "--out", plain, "--no-fiftyone"]
+    assert autolabel_cli(*command).exit_code == 0
+    for arguments, said in (
+        (["review", tmp_path], "is no run folder"),
+        (["review", plain], "has no labels in FiftyOne"),
+        (["export", plain, "--only-reviewed", "--out", tmp_path / "out"], "has no labels in"),
+        (["export", finished.folder, "--format", "csv", "--out", tmp_path], "unknown format 'csv'"),
+    ):
+        result = autolabel_cli(*arguments)
+        assert result.exit_code == 1
+        assert said in result.stderr
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,109 @@
+"""`run.json`: what is written is read back, and what is wrong in it is named."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autolabel.options import Options
+from autolabel.run.manifest import (
+    FiftyOneTarget,
+    Manifest,
+    RunFolder,
+    Shard,
+    UnusableManifest,
+    read_manifest,
+)
+from autolabel.run.plan import find_run
+from regionspot.errors import InputError
+
+MANIFEST = Manifest(
+    name="pets",
+    status="complete",
+    dataset={"kind": "folder", "root": "/pets", "images": 3, "sha256": "ab"},
+    vocabulary={"words": ["cat"], "synonyms": [["cat", "kitten"]], "sha256": "cd"},
+    options=Options(conf_threshold=0.25),
+    model={"torch": "2.6"},
+    shards=(Shard(file="regions/0", images=3, skipped=1, regions=9, sha256="ef"),),
+    counts={"images": 3, "labelled": 2, "labels": 4, "by_word": {"cat": 4}, "skipped": 1},
+    fiftyone=FiftyOneTarget(dataset="pets", label_field="predictions", run_key="pets"),
+    seconds={"reading": 0.5},
+    started="2026-01-01T00:00:00+00:00",
+)
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    """A run folder whose manifest has other values; dotted names reach into its objects."""
+    RunFolder(folder, MANIFEST).update()
+    content = json.loads((folder / "run.json").read_text())
+    for name, value in changes.items():
+        *parents, key = name.split(".")
+        at = content
+        for parent in parents:
+            at = at[parent]
+        at[key] = value
+    (folder / "run.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_it_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    assert read_manifest(written(tmp_path)) == MANIFEST
+    content = json.loads((tmp_path / "run.json").read_text())
+    assert content["schema_version"] == 1
+    assert content["options"]["conf_threshold"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("options.conf_threshold", "0.3", "must be a valid number, got '0.3'"),
+        ("options.iou", 7, "must be from 0 to 1, got 7"),
+        ("options.batch_size", 0, "must be 1 or more, got 0"),
+        ("options.batch_size", 2.5, "must be a valid integer"),
+        ("options.device", "abacus", "must be one of auto, cpu, cuda, got 'abacus'"),
+        ("options.masks", 1, "must be a valid boolean, got 1"),
+        ("options.colour", "red", "is unknown"),
+        ("dataset.images", "3", "must be a valid integer, got '3'"),
+        ("vocabulary.words", "cat", "must be a valid array"),
+        ("shards", [{"file": "x"}], "is missing"),
+        ("counts.by_word", {"cat": "four"}, "must be a valid integer"),
+        ("note", "mine", "is unknown"),
+        ("seconds", None, "must be"),
+    ],
+)
+def test_a_wrong_value_is_one_line_with_file_and_field(
+    tmp_path: Path, name: str, value: object, said: str
+) -> None:
+    with pytest.raises(UnusableManifest) as caught:
+        read_manifest(written(tmp_path, **{name: value}))
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'run.json'}: {name}")
+    assert said in message
+    assert "run again with --overwrite" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(("version", "came"), [(2, "2"), (None, "None"), ("1", "1")])
+def test_another_schema_version_says_what_to_do(tmp_path: Path, version: object, came: str) -> None:
+    with pytest.raises(UnusableManifest) as caught:
+        read_manifest(written(tmp_path, schema_version=version))
+    assert f"schema_version must be 1, got {came}; run again with --overwrite" in str(caught.value)
+
+
+def test_a_manifest_without_a_version_is_overwritten_only_when_told(tmp_path: Path) -> None:
+    folder = written(tmp_path)
+    content = json.loads((folder / "run.json").read_text())
+    del content["schema_version"]
+    (folder / "run.json").write_text(json.dumps(content))
+    with pytest.raises(UnusableManifest, match="schema_version must be 1, got none"):
+        find_run(folder, MANIFEST, overwrite=False)
+    assert find_run(folder, MANIFEST, overwrite=True) is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"name": "app", "schema_version": 1}'])
+def test_what_is_no_runs_manifest_is_never_overwritten(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.json").write_text(content)
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match="is not a run's manifest"):
+            find_run(tmp_path, MANIFEST, overwrite)
