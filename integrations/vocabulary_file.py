@@ -5,6 +5,7 @@ One word a line. `#` starts a comment. `name: synonym, synonym` labels all of th
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,25 +45,58 @@ def read_words(path: Path) -> WordList:
         InputError: the file is missing, is not UTF-8, holds no word, a line is not understood, or
             a word or synonym is there twice; the message names the file and the line.
     """
-    groups: list[tuple[str, ...]] = []
-    first_line: dict[str, int] = {}
-    for number, line in enumerate(_lines(path), start=1):
-        text = line.split("#", 1)[0].strip()
-        if not text:
-            continue
-        strings = _parse(text, f"{path}: line {number}")
+    return _checked(_groups(path), f"{path}: ", "line")
+
+
+def word_list(words: Sequence[str] | Mapping[str, Sequence[str]]) -> WordList:
+    """Words from Python, by the rules of a vocabulary file.
+
+    Args:
+        words: names, or for each name its synonyms, itself among them or not.
+
+    Raises:
+        InputError: no word, an empty one, no string, or a word or synonym is there twice.
+    """
+    pairs = words.items() if isinstance(words, Mapping) else ((word, ()) for word in words)
+    groups = []
+    for number, (name, synonyms) in enumerate(pairs, start=1):
+        synonyms = (synonyms,) if isinstance(synonyms, str) else synonyms
+        strings = (name, *(string for string in synonyms if string != name))
+        if not all(isinstance(string, str) and clean_name(string) for string in strings):
+            raise InputError(f"word {number}: expected names that are not empty, got {strings!r}")
+        groups.append((number, tuple(clean_name(string) for string in strings)))
+    return _checked(groups, "", "word")
+
+
+def _checked(groups: Iterable[tuple[int, tuple[str, ...]]], prefix: str, unit: str) -> WordList:
+    """Words from numbered groups of a name and its synonyms; `unit` is what the numbers count."""
+    checked: list[tuple[str, ...]] = []
+    first: dict[str, int] = {}
+    for number, strings in groups:
         for string in strings:
-            before = first_line.setdefault(_key(string), number)
-            if before != number or [_key(each) for each in strings].count(_key(string)) > 1:
-                where = f"line {before}" if before != number else "the same line"
+            if not string.isprintable():
                 raise InputError(
-                    f"{path}: line {number}: {string!r} is on {where} already; "
+                    f"{prefix}{unit} {number}: {string!r} holds a character that cannot be printed"
+                )
+        for string in strings:
+            before = first.setdefault(_key(string), number)
+            if before != number or [_key(each) for each in strings].count(_key(string)) > 1:
+                where = f"{unit} {before}" if before != number else f"the same {unit}"
+                raise InputError(
+                    f"{prefix}{unit} {number}: {string!r} is on {where} already; "
                     "write each word and synonym once"
                 )
-        groups.append(strings)
-    if not groups:
-        raise InputError(f"{path}: line 1: there is no word in the file; write one a line")
-    return WordList(tuple(group[0] for group in groups), tuple(groups))
+        checked.append(strings)
+    if not checked:
+        raise InputError(f"{prefix}{unit} 1: there is no word; write at least one")
+    return WordList(tuple(strings[0] for strings in checked), tuple(checked))
+
+
+def _groups(path: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Line number, and the name with its synonyms, of each line that is not empty."""
+    for number, line in enumerate(_lines(path), start=1):
+        if text := line.split("#", 1)[0].strip():
+            yield number, _parse(text, f"{path}: line {number}")
 
 
 def _lines(path: Path) -> list[str]:
@@ -91,8 +125,6 @@ def _parse(text: str, where: str) -> tuple[str, ...]:
         strings += [clean_name(part) for part in rest.split(",")]
     if not all(strings):
         raise InputError(f"{where}: expected `name` or `name: synonym, synonym`, got {text!r}")
-    if unprintable := [string for string in strings if not string.isprintable()]:
-        raise InputError(f"{where}: {unprintable[0]!r} holds a character that cannot be printed")
     return tuple(strings)
 
 
