@@ -1,6 +1,5 @@
-"""`autolabel evaluate`: predictions, or a model, against labels that people made."""
+"""`autolabel evaluate`: predictions in a file, or of a model, against ground truth."""
 
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,18 +8,18 @@ import typer
 from autolabel.cli.app import app, out_console, progress_console
 
 if TYPE_CHECKING:
-    from autolabel.evaluation.benchmark import ModelRequest
-    from autolabel.evaluation.evaluate import Judgement
+    from autolabel.evaluation.benchmark import BenchmarkRequest
+    from autolabel.evaluation.evaluate import EvaluationResult
 
 FILES, MODEL = "Predictions in a file", "Predictions of a model"
-DRAWS = 200
+RESAMPLES = 200
 
 
 @app.command()
 def evaluate(
     gt: Annotated[
         Path | None,
-        typer.Option(help="True labels: COCO or LVIS JSON.", rich_help_panel=FILES),
+        typer.Option(help="Ground truth: COCO or LVIS JSON.", rich_help_panel=FILES),
     ] = None,
     pred: Annotated[
         Path | None,
@@ -28,7 +27,7 @@ def evaluate(
     ] = None,
     dataset: Annotated[
         Path | None,
-        typer.Option(help="True labels: COCO or LVIS JSON.", rich_help_panel=MODEL),
+        typer.Option(help="Ground truth: COCO or LVIS JSON.", rich_help_panel=MODEL),
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="Folder of its images.", rich_help_panel=MODEL)
@@ -47,46 +46,62 @@ def evaluate(
     boxes: Annotated[
         list[str] | None,
         typer.Option(
-            help="gt, proposals, or FILE.json of another detector; may be said again.",
+            help="gt, proposals, or FILE.json of another detector; may be given again.",
             show_default="gt and proposals",
             rich_help_panel=MODEL,
         ),
     ] = None,
     baselines: Annotated[
         bool,
-        typer.Option(help="Measure the encoder alone, on crops.", rich_help_panel=MODEL),
+        typer.Option(help="Evaluate the encoder alone, on crops.", rich_help_panel=MODEL),
     ] = True,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=MODEL)] = "auto",
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report"),
+    bootstrap: Annotated[
+        int,
+        typer.Option(
+            help="Bootstrap resamples of the images for 95% confidence intervals; "
+            "0: no intervals and no calibration, but faster."
+        ),
+    ] = RESAMPLES,
     draws: Annotated[
-        int, typer.Option(help="Sets of images drawn anew, for the intervals.")
-    ] = DRAWS,
+        int | None, typer.Option(hidden=True, help="The former name of --bootstrap.")
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a report that is there.")
     ] = False,
 ) -> None:
-    """Compare labels with what people drew, and write a report.
+    """Evaluate predictions against ground truth, and write a report.
 
-    The report is one page, `index.html`, besides figures as JSON and words as CSV. "True words" is
-    what the same boxes would reach if each had the word of the true box that it overlaps. A model
-    is measured on given boxes and on proposals, beside the paper's baselines; the same command
-    again goes on where it was stopped.
+    The report is one page, `index.html`, besides metrics as JSON and classes as CSV. The upper
+    bound is what oracle labels reach on the same boxes: each box has the class of the ground truth
+    that it overlaps. A model is evaluated on ground-truth boxes and on proposals, beside the
+    paper's baselines; the same command again resumes where it was stopped.
     """
     from regionspot.errors import InputError
 
-    if draws < 1:
-        raise InputError(f"--draws must be 1 or more, got {draws}")
+    resamples = bootstrap if draws is None else draws
+    if resamples < 0:
+        raise InputError(f"--bootstrap must be 0 or more, got {resamples}")
     refuse_report(out, overwrite)
     if gt and pred and not dataset:
-        evaluate_files(gt, pred, out, draws, overwrite)
+        show_files(gt, pred, out, resamples, overwrite)
     elif dataset and images and not (gt or pred):
-        from autolabel.evaluation.benchmark import BOXES, ModelRequest
+        from autolabel.evaluation.benchmark import BOXES, BenchmarkRequest
 
-        wanted = tuple(boxes or BOXES)
-        request = ModelRequest(
-            dataset, images, model, wanted, out, baselines, draws, device, overwrite, checkpoint
+        request = BenchmarkRequest(
+            ground_truth=dataset,
+            images=images,
+            model=model,
+            boxes=tuple(boxes or BOXES),
+            out=out,
+            baselines=baselines,
+            resamples=resamples,
+            device=device,
+            overwrite=overwrite,
+            checkpoint=checkpoint,
         )
-        evaluate_with_model(request)
+        show_benchmark(request)
     else:
         raise InputError(
             "give --gt GT.json with --pred PRED.json, or --dataset GT.json with --images DIR"
@@ -105,91 +120,63 @@ def refuse_report(out: Path, overwrite: bool) -> None:
         raise InputError(f"{out} holds a report; choose another --out, or say --overwrite")
 
 
-def evaluate_with_model(request: "ModelRequest") -> None:
-    """Measure a model, show the table and write the report."""
+def show_benchmark(request: "BenchmarkRequest") -> None:
+    """Evaluate a model, write the report and show the table."""
     from rich.table import Table
 
-    from autolabel.evaluation.benchmark import evaluate_model
+    from autolabel.evaluation.benchmark import run_benchmark
     from autolabel.evaluation.report import percent, seconds
+    from integrations.progress import RichReporter
 
-    with EvaluationProgress() as progress:
-        settings, page = evaluate_model(request, progress)
-    names = [each.name for each in settings[0].figures]
-    table = Table("words by", "boxes", *names, "s/image", box=None, padding=(0, 1, 0, 0))
-    for each in settings:
-        values = (percent(figure.value) for figure in each.figures)
+    with RichReporter(progress_console()) as reporter:
+        rows, page = run_benchmark(request, reporter)
+    names = [each.name for each in rows[0].metrics]
+    table = Table("classifier", "boxes", *names, "s/image", box=None, padding=(0, 1, 0, 0))
+    for each in rows:
+        values = (percent(metric.value) for metric in each.metrics)
         table.add_row(each.classifier, each.boxes, *values, seconds(each.seconds))
     out_console().print(table)
     out_console().print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
-class EvaluationProgress:
-    """One bar, for what is going on now."""
-
-    def __init__(self) -> None:
-        from rich.progress import Progress, TaskID
-
-        self._progress = Progress(console=progress_console())
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> "EvaluationProgress":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def begin(self, what: str, total: int, done: int) -> None:
-        """See `Reporter`."""
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(what, total=total, completed=done)
-
-    def advance(self) -> None:
-        """See `Reporter`."""
-        assert self._task is not None, "something has begun"
-        self._progress.advance(self._task)
-
-
-def evaluate_files(gt: Path, pred: Path, out: Path, draws: int, overwrite: bool) -> None:
-    """Compare two files, show the figures and write the report."""
-    from autolabel.evaluation.evaluate import judge_files
+def show_files(gt: Path, pred: Path, out: Path, resamples: int, overwrite: bool) -> None:
+    """Evaluate a file against another, write the report and show the metrics."""
+    from autolabel.evaluation.evaluate import evaluate_files
     from autolabel.evaluation.report import write_report
+    from integrations.progress import RichReporter
 
-    with EvaluationProgress() as progress:
-        judgement = judge_files(gt, pred, draws, progress)
-    facts = {"true labels": str(gt), "predictions": str(pred)}
-    page = write_report(out, f"Predictions {pred.name}", [judgement], (), facts, overwrite)
-    show_figures(judgement, page)
+    with RichReporter(progress_console()) as reporter:
+        result = evaluate_files(gt, pred, resamples, reporter)
+    facts = {"ground truth": str(gt), "predictions": str(pred)}
+    page = write_report(out, f"Predictions {pred.name}", [result], (), facts, overwrite)
+    show_metrics(result, page)
 
 
-def show_figures(judgement: "Judgement", page: Path) -> None:
-    """Print the figures of a judgement and where its page is."""
+def show_metrics(result: "EvaluationResult", page: Path) -> None:
+    """Print the metrics of a result and where its page is."""
     from rich.table import Table
 
-    from autolabel.evaluation.report import percent, words_that_cannot_be_found
+    from autolabel.evaluation.report import classes_without_predictions, interval, percent
 
     console = out_console()
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("per cent", *(f"{each.kind}, middle 95%" for each in judgement.sections)):
-        table.add_column(column)
-    table.add_column("boxes with true words")
-    columns = [*(each.figures for each in judgement.sections), judgement.reachable]
+    columns = [*(each.metrics for each in result.sections), result.upper_bound]
+    with_intervals = any(interval(each) for each in columns[0])
+    for column in ("per cent", *(each.kind for each in result.sections), "upper bound, boxes"):
+        table.add_column(f"{column} (95% CI)" if with_intervals and table.columns else column)
     for rows in zip(*columns, strict=True):
-        cells = [
-            f"{percent(each.value)}  ({percent(each.low)} to {percent(each.high)})"
-            if isfinite(each.low)
-            else percent(each.value)
+        cells = (
+            percent(each.value) + (f"  ({bounds})" if (bounds := interval(each, " to ")) else "")
             for each in rows
-        ]
+        )
         table.add_row(rows[0].name, *cells)
     console.print(table)
-    console.print("with true words: each box that overlaps a true one by half has its word")
-    classes = judgement.paired.classes
-    unknown, missing = len(classes.unmatched_predicted), words_that_cannot_be_found(judgement)
+    console.print("upper bound: each box that overlaps a ground truth by half has its class")
+    unknown = result.pairs.classes.unmatched_predicted
+    missing = classes_without_predictions(result)
     for count, what in (
-        (unknown, "predicted words that are not among the true ones"),
-        (len(missing), "true words in the images that no prediction can have"),
+        (len(unknown), "predicted classes that are not in the ground truth"),
+        (len(missing), "ground-truth classes in the images that no prediction can have"),
     ):
         if count:
             console.print(f"{what}: {count}; the report lists them", highlight=False)

@@ -1,37 +1,43 @@
-"""A model and the baselines of the paper's Table 1 over the same images, words and boxes.
+"""A model and the baselines of the paper's Table 1 over the same images, classes and boxes.
 
-The paper's three settings (section 4.2): boxes of people, of a proposal network, and another
-detector's with its scores.
+Boxes are those of the paper's three settings (section 4.2): ground truth, a proposal network's, and
+another detector's with its scores.
 """
 
 import hashlib
+import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from autolabel.evaluation.baselines import load_baseline
-from autolabel.evaluation.cache import Record, Reporter, WorkFile
-from autolabel.evaluation.evaluate import DRAWS, Judgement, judge
-from autolabel.evaluation.oracle import with_true_words
+from autolabel.evaluation.evaluate import RESAMPLES, EvaluationResult, evaluate_sets, upper_bound
+from autolabel.evaluation.metrics import Metric
+from autolabel.evaluation.pairing import without_crowds
 from autolabel.evaluation.predict import (
-    GIVEN,
+    GROUND_TRUTH,
     PROPOSALS,
     Classifier,
+    ImagePrediction,
+    PredictionCache,
+    boxes_in,
     boxes_of,
     classify,
-    judged,
-    words_of,
+    labels_of,
+    vocabulary_of,
 )
-from autolabel.evaluation.report import Setting, write_report
-from autolabel.evaluation.table import TRUE_WORDS, boxes_in, labels_of, row_of, shown
+from autolabel.evaluation.report import BenchmarkRow, write_report
 from integrations.annotations import LabelledImage, LabelledSet
 from integrations.detectors import build_detector
 from integrations.formats.coco import read_coco
 from integrations.images import image_size, read_image
 from integrations.paths import path_inside
+from integrations.progress import Reporter
 from regionspot import load_model
 from regionspot.config import preset
 from regionspot.errors import InputError
@@ -39,43 +45,46 @@ from regionspot.model import find_checkpoint
 from regionspot.types import ImageArray, Proposals, Vocabulary
 from regionspot.weights import sha256_by_preset, sha256_of
 
-BOXES = (GIVEN, PROPOSALS)
-CROPS = ("box crops", "mask crops")
-WORK = "work"
+BOXES = (GROUND_TRUTH, PROPOSALS)
+ORACLE = "oracle labels"
+CACHE = "work"
+_IN_TABLE = ("AP", "AP50", "AP_r", "AP_c", "AP_f", "AR")
 
 
-@dataclass(frozen=True)
-class ModelRequest:
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkRequest:
     """What is to be compared.
 
     Attributes:
-        truth: COCO or LVIS file.
+        ground_truth: COCO or LVIS file.
         images: folder of its images.
         model: a preset's name.
         boxes: `gt`, `proposals`, or files of boxes with scores.
-        out: folder of the report; what is done so far lies in it, too.
-        baselines: whether the encoder alone is measured on crops.
-        draws: sets of images drawn anew for the intervals.
+        out: folder of the report and, until it is written, of the cached predictions.
+        baselines: whether the encoder alone is evaluated on crops.
+        resamples: for bootstrap intervals; 0: no intervals.
+        device: `auto`, `cpu` or `cuda`.
+        overwrite: replace a report that is there.
         checkpoint: of the head; None for the model's own.
     """
 
-    truth: Path
+    ground_truth: Path
     images: Path
     model: str = "mini"
     boxes: tuple[str, ...] = BOXES
     out: Path = Path("report")
     baselines: bool = True
-    draws: int = DRAWS
+    resamples: int = RESAMPLES
     device: str = "auto"
     overwrite: bool = False
     checkpoint: Path | None = None
 
 
-def evaluate_model(request: ModelRequest, reporter: Reporter) -> tuple[list[Setting], Path]:
-    """Measure every classifier on every kind of boxes, and write the report.
+def run_benchmark(request: BenchmarkRequest, reporter: Reporter) -> tuple[list[BenchmarkRow], Path]:
+    """Evaluate every classifier on every kind of boxes, and write the report.
 
-    The same call again goes on where it was stopped. The last rows are what true words on the same
-    boxes would reach.
+    The same call again resumes where it was stopped. The last rows are the upper bound: oracle
+    labels on the same boxes.
 
     Returns:
         The rows of the table, and the page.
@@ -83,83 +92,82 @@ def evaluate_model(request: ModelRequest, reporter: Reporter) -> tuple[list[Sett
     Raises:
         InputError: something that was asked for cannot be used.
     """
-    truth = read_coco(request.truth, request.images)
-    if not any(image.annotations for image in truth.images):
-        raise InputError(f"{request.truth} holds no label to compare with")
-    _check_images(request, truth)
-    sources = {name: boxes_of(name, truth) for name in request.boxes}
-    settings: list[Setting] = []
-    judgements: list[Judgement] = []
-    best: list[Setting] = []
-
-    def compared(title: str, found: LabelledSet) -> Judgement:
-        reporter.begin(f"{title}: drawing images anew", request.draws, 0)
-        return judge(title, truth, found, request.draws, reporter.advance)
-
+    labels = read_coco(request.ground_truth, request.images)
+    if not any(image.annotations for image in labels.images):
+        raise InputError(f"{request.ground_truth} holds no label to compare with")
+    _check_images(request, labels)
+    sources = {name: boxes_of(name, labels) for name in request.boxes}
+    results: list[EvaluationResult] = []
+    rows: list[BenchmarkRow] = []
+    bounds: list[BenchmarkRow] = []
     for name, build in _classifiers(request).items():
-        rows = _Rows(request, truth, name, build, reporter)
+        run = _ClassifierRun(request, labels, name, build, reporter)
         for source, boxes in sources.items():
-            records = rows.records(source, boxes)
-            judgement = compared(f"{name}, {shown(source)}", labels_of(truth, records))
-            settings.append(row_of(name, source, judgement, records, request.draws))
-            judgements.append(judgement)
-            if name == request.model and source != GIVEN:
-                perfect = with_true_words(truth, boxes_in(truth, records))
-                reachable = compared(f"{TRUE_WORDS}, {shown(source)}", perfect)
-                best.append(row_of(TRUE_WORDS, source, reachable, (), request.draws))
+            found = run.predictions(source, boxes)
+            title = f"{name}, {source_title(source)}"
+            predicted = labels_of(labels, found)
+            result = evaluate_sets(title, labels, predicted, request.resamples, reporter)
+            results.append(result)
+            rows.append(_row(name, source, result.boxes.metrics, found, request.resamples))
+            if name == request.model and source != GROUND_TRUTH:
+                bound = upper_bound(labels, boxes_in(labels, found), request.resamples, reporter)
+                bounds.append(_row(ORACLE, source, bound, (), request.resamples))
     facts = {
-        "true labels": str(request.truth),
+        "ground truth": str(request.ground_truth),
         "model": request.model,
-        "shown below": judgements[0].title,
+        "shown below": results[0].title,
     }
-    title = f"{request.model} on {request.truth.parent.name or request.truth.stem}"
-    page = write_report(request.out, title, judgements, settings + best, facts, request.overwrite)
-    shutil.rmtree(request.out / WORK)
-    return settings + best, page
+    title = f"{request.model} on {request.ground_truth.parent.name or request.ground_truth.stem}"
+    page = write_report(request.out, title, results, rows + bounds, facts, request.overwrite)
+    shutil.rmtree(request.out / CACHE)
+    return rows + bounds, page
 
 
-def _check_images(request: ModelRequest, truth: LabelledSet) -> None:
+def _check_images(request: BenchmarkRequest, labels: LabelledSet) -> None:
     """Make sure that every image is there, and is the one that was labelled, before any work."""
-    for image in truth.images:
+    for image in labels.images:
         path = path_inside(request.images, image.file_name)
         width, height = image_size(path)
         if (width, height) != (image.width, image.height):
             raise InputError(
-                f"{path} is {width} x {height}, but {request.truth} says "
+                f"{path} is {width} x {height}, but {request.ground_truth} says "
                 f"{image.width} x {image.height}; give the images that were labelled"
             )
 
 
-def _classifiers(request: ModelRequest) -> dict[str, Callable[[], Classifier]]:
+def _classifiers(request: BenchmarkRequest) -> dict[str, Callable[[], Classifier]]:
     preset(request.model)
     found: dict[str, Callable[[], Classifier]] = {
         request.model: partial(load_model, request.model, request.device, request.checkpoint)
     }
     if request.baselines:
-        found[CROPS[0]] = partial(load_baseline, request.model, "box", request.device)
-        found[CROPS[1]] = partial(load_baseline, request.model, "mask", request.device)
+        found["box crops"] = partial(load_baseline, request.model, "box", request.device)
+        found["mask crops"] = partial(load_baseline, request.model, "mask", request.device)
     return found
 
 
 @dataclass
-class _Rows:
-    """Works on all images with one classifier, which is built when it is first needed."""
+class _ClassifierRun:
+    """Predicts all images with one classifier, which is built when it is first needed."""
 
-    request: ModelRequest
-    truth: LabelledSet
+    request: BenchmarkRequest
+    labels: LabelledSet
     name: str
     build: Callable[[], Classifier]
     reporter: Reporter
     _ready: tuple[Classifier, Vocabulary] | None = None
 
-    def records(self, source: str, boxes: Mapping[int, Proposals] | None) -> list[Record]:
-        """What the classifier says of each image; what was done before is read."""
+    def predictions(
+        self, source: str, boxes: Mapping[int, Proposals] | None
+    ) -> list[ImagePrediction]:
+        """The prediction for each image; what was predicted before comes from the cache."""
         name = hashlib.sha256(f"{self.name} {source}".encode()).hexdigest()[:12]
-        work = WorkFile(self.request.out / WORK / f"{name}.jsonl", self._key(source))
-        self.reporter.begin(f"{self.name}, {shown(source)}", len(self.truth.images), len(work.done))
+        cache = PredictionCache(self.request.out / CACHE / f"{name}.jsonl", self._key(source))
+        total = len(self.labels.images)
+        self.reporter.start(f"{self.name}, {source_title(source)}", total, len(cache.done))
         detect = None
-        for image in self.truth.images:
-            if image.id in work.done:
+        for image in self.labels.images:
+            if image.id in cache.done:
                 continue
             classifier, vocabulary = self._prepare()
             pixels = read_image(path_inside(self.request.images, image.file_name))
@@ -169,28 +177,28 @@ class _Rows:
                 proposals = detect(pixels)
             else:
                 proposals = boxes[image.id]
-            true = self._true_rows(image) if source == GIVEN else None
-            record = classify(classifier, vocabulary, pixels, proposals, true)
-            record.image_id = image.id
-            record.seconds = time.perf_counter() - start
-            work.add(record)
+            targets = self._targets(image) if source == GROUND_TRUTH else None
+            prediction = classify(classifier, vocabulary, pixels, proposals, targets)
+            prediction.image_id = image.id
+            prediction.seconds = time.perf_counter() - start
+            cache.add(prediction)
             self.reporter.advance()
-        return [work.done[image.id] for image in self.truth.images]
+        return [cache.done[image.id] for image in self.labels.images]
 
     def _prepare(self) -> tuple[Classifier, Vocabulary]:
         if self._ready is None:
             classifier = self.build()
-            self._ready = classifier, classifier.vocabulary(words_of(self.truth.categories))
+            self._ready = classifier, classifier.vocabulary(vocabulary_of(self.labels.categories))
         return self._ready
 
-    def _true_rows(self, image: LabelledImage) -> list[int]:
-        rows = {each.id: row for row, each in enumerate(self.truth.categories)}
-        return [rows[each.category_id] for each in judged(image)]
+    def _targets(self, image: LabelledImage) -> list[int]:
+        rows = {each.id: row for row, each in enumerate(self.labels.categories)}
+        return [rows[each.category_id] for each in without_crowds(image.annotations)]
 
     def _key(self, source: str) -> str:
-        """Of all that a record depends on."""
-        parts = [self.name, source, self.request.model, sha256_of(self.request.truth)]
-        parts += [each.name for each in fields(Record)]
+        """Of all that a prediction depends on."""
+        parts = [self.name, source, self.request.model, sha256_of(self.request.ground_truth)]
+        parts += [each.name for each in fields(ImagePrediction)]
         parts += sorted(sha256_by_preset(self.request.model).values())
         if self.name == self.request.model:
             parts.append(sha256_of(self.request.checkpoint or find_checkpoint(self.request.model)))
@@ -199,7 +207,39 @@ class _Rows:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _detector(classifier: Classifier, request: ModelRequest) -> Callable[[ImageArray], Proposals]:
+def _detector(
+    classifier: Classifier, request: BenchmarkRequest
+) -> Callable[[ImageArray], Proposals]:
     name = preset(request.model).detector
     sam = classifier.localizer.sam
     return build_detector(name, sam=sam, device=next(sam.parameters()).device).detect
+
+
+def source_title(source: str) -> str:
+    """How a source of boxes is called in the table."""
+    titles = {GROUND_TRUTH: "ground truth", PROPOSALS: "proposals"}
+    return titles.get(source, Path(source).name)
+
+
+def _row(
+    classifier: str,
+    source: str,
+    metrics: Sequence[Metric],
+    predictions: Sequence[ImagePrediction],
+    resamples: int,
+) -> BenchmarkRow:
+    """A row of the table; the upper bound has no predictions, and takes no time."""
+    seconds = float(np.mean([each.seconds for each in predictions])) if predictions else math.nan
+    shown = [each for each in metrics if each.name in _IN_TABLE]
+    shown += [_top_k(k, source, predictions, resamples) for k in (1, 5)]
+    return BenchmarkRow(classifier, source_title(source), tuple(shown), seconds)
+
+
+def _top_k(k: int, source: str, predictions: Sequence[ImagePrediction], resamples: int) -> Metric:
+    """Share of ground-truth boxes whose own class is among the k best; NaN for other boxes."""
+    name = f"top-{k}"
+    if source != GROUND_TRUTH:
+        return Metric(name, math.nan)
+    hits = np.array([sum(rank < k for rank in each.ranks) for each in predictions], np.float64)
+    totals = np.array([len(each.ranks) for each in predictions], np.float64)
+    return Metric.ratio(name, hits, totals, resamples)

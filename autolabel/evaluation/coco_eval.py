@@ -1,75 +1,56 @@
-"""The fast path: faster-coco-eval, which matches and accumulates in C++."""
+"""Precision and recall by faster-coco-eval, which matches and accumulates in C++.
 
+Axes: K classes, A area ranges, T IoU thresholds, R recall levels, M limits of detections.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from autolabel.evaluation.metrics import COCO_LIMITS, LVIS_LIMITS, Curves, Floats
-from autolabel.evaluation.pairing import Paired, score_of
+from autolabel.evaluation.metrics import PrecisionRecall
+from autolabel.evaluation.pairing import IouType, PairedImages, of_type, score_of
 from integrations.annotations import Annotation, LabelledImage, area, as_rle
+from regionspot.boxes import xyxy_to_xywh
 
-IouKind = str  # "bbox" or "segm"
+Record = dict[str, Any]
 
 
-def fast_curves(paired: Paired, kind: IouKind) -> Curves:
-    """Precision and recall of each word, as pycocotools or the `lvis` package find them.
+def evaluate_coco(pairs: PairedImages, iou_type: IouType) -> PrecisionRecall:
+    """Precision and recall of each class, as pycocotools or the `lvis` package find them.
 
     Args:
-        kind: `bbox`, or `segm` for masks; annotations without a mask are left out then.
+        iou_type: `bbox`, or `segm` for masks; annotations without a mask are left out then.
     """
     from faster_coco_eval import COCO, COCOeval_faster
 
     quiet = {"print_function": lambda *_: None}
-    truth = COCO(coco_truth(paired, kind), **quiet)
-    results = coco_results(paired, kind)
-    words = len(paired.categories)
-    if not results:
-        return _nothing_found(paired, kind, words)
+    ground_truth = COCO(coco_ground_truth(pairs, iou_type), **quiet)
+    results = ground_truth.loadRes(coco_results(pairs, iou_type))
     evaluation = COCOeval_faster(
-        truth, truth.loadRes(results), kind, lvis_style=paired.federated, **quiet
+        ground_truth, results, iou_type, lvis_style=pairs.federated, **quiet
     )
-    limits = LVIS_LIMITS if paired.federated else COCO_LIMITS
-    evaluation.params.maxDets = list(limits)
-    # In the truth's order, which is that of the ids.
+    evaluation.params.maxDets = list(pairs.detection_limits)
     evaluation.evaluate()
     evaluation.accumulate()
-    order = np.argsort(np.argsort([category.id for category in paired.categories]))
+    # The evaluator orders classes by id; -1 marks those that the ground truth has none of.
+    order = np.argsort(np.argsort([category.id for category in pairs.categories]))
     precision = np.asarray(evaluation.eval["precision"], np.float64)  # (T, R, K, A, M)
     recall = np.asarray(evaluation.eval["recall"], np.float64)  # (T, K, A, M)
-    mean = precision[..., -1].mean(axis=1).transpose(1, 2, 0)[order]
-    highest = recall.transpose(3, 1, 2, 0)[:, order]
-    return Curves(_nan(mean), _nan(highest))
+    mean = precision[..., -1].mean(axis=1).transpose(1, 2, 0)[order]  # (K, A, T)
+    recall = recall.transpose(3, 1, 2, 0)[:, order]  # (M, K, A, T)
+    return PrecisionRecall(*(np.where(each < 0, np.nan, each) for each in (mean, recall)))
 
 
-def _nan(values: Floats) -> Floats:
-    return np.where(values < 0, np.nan, values)
-
-
-def _nothing_found(paired: Paired, kind: IouKind, words: int) -> Curves:
-    """Zero for each word and size that the truth has."""
-    from autolabel.evaluation.matching import match
-
-    found = match(paired, kind)
-    there = np.where(found.truth_counts.sum(axis=0) > 0, 0.0, np.nan)  # (K, A)
-    precision = np.repeat(there[..., None], 10, axis=2)
-    limits = len(LVIS_LIMITS if paired.federated else COCO_LIMITS)
-    assert len(precision) == words
-    return Curves(precision, np.repeat(precision[None], limits, axis=0))
-
-
-def coco_truth(paired: Paired, kind: IouKind) -> dict[str, Any]:
-    """The truth as a COCO or LVIS file's content. Annotations are numbered from 1."""
-    annotations: list[dict[str, Any]] = []
-    for image in paired.images:
-        for each in image.annotations:
-            if kind == "bbox" or each.mask is not None:
-                x1, y1, x2, y2 = each.box
-                record = {"bbox": [x1, y1, x2 - x1, y2 - y1], "id": len(annotations) + 1}
-                record |= _record(each, image, kind)
-                record["area"] = area(each, image.width, image.height)
-                record["iscrowd"] = int(each.is_crowd and not paired.federated)
-                record["ignore"] = 0
-                annotations.append(record)
+def coco_ground_truth(pairs: PairedImages, iou_type: IouType) -> Record:
+    """The ground truth as a COCO or LVIS file's content. Annotations are numbered from 1."""
+    annotations = [
+        {"area": area(each, image.width, image.height), "ignore": 0}
+        | {"iscrowd": int(each.is_crowd and not pairs.federated)}
+        | record
+        for image in pairs.images
+        for each, record in _records(image, image.annotations, iou_type)
+    ]
     return {
         "images": [
             {
@@ -79,33 +60,42 @@ def coco_truth(paired: Paired, kind: IouKind) -> dict[str, Any]:
                 "neg_category_ids": list(image.absent),
                 "not_exhaustive_category_ids": list(image.unverified),
             }
-            for image in paired.images
+            for image in pairs.images
         ],
-        "annotations": annotations,
+        "annotations": [{"id": row} | each for row, each in enumerate(annotations, start=1)],
         "categories": [
             {"id": each.id, "name": each.name, "frequency": each.frequency or "f"}
-            for each in paired.categories
+            for each in pairs.categories
         ],
     }
 
 
-def coco_results(paired: Paired, kind: IouKind) -> list[dict[str, Any]]:
-    """The predictions as a list of COCO's results.
-
-    A result has a box or a mask: of one with both, evaluations would take the size of the box.
-    """
+def coco_results(pairs: PairedImages, iou_type: IouType) -> list[Record]:
+    """The predictions as a list of COCO results."""
     return [
-        _record(each, image, kind) | {"score": score_of(each)}
-        for image, predicted in zip(paired.images, paired.predicted, strict=True)
-        for each in predicted
-        if kind == "bbox" or each.mask is not None
+        record | {"score": score_of(each)}
+        for image, predicted in zip(pairs.images, pairs.predicted, strict=True)
+        for each, record in _records(image, predicted, iou_type)
     ]
 
 
-def _record(annotation: Annotation, image: LabelledImage, kind: IouKind) -> dict[str, Any]:
-    x1, y1, x2, y2 = annotation.box
-    record: dict[str, Any] = {"image_id": image.id, "category_id": annotation.category_id}
-    if kind == "bbox":
-        return record | {"bbox": [x1, y1, x2 - x1, y2 - y1]}
-    assert annotation.mask is not None, "annotations without a mask were left out"
-    return record | {"segmentation": as_rle(annotation.mask, image.width, image.height)}
+def _records(
+    image: LabelledImage, annotations: Sequence[Annotation], iou_type: IouType
+) -> list[tuple[Annotation, Record]]:
+    """Annotations of an image with the record of each.
+
+    A record has a box or a mask: of one with both, evaluators would take the area of the box.
+    """
+    kept = of_type(annotations, iou_type)
+    if iou_type == "bbox":
+        boxes = xyxy_to_xywh(np.array([each.box for each in kept]).reshape(-1, 4)).tolist()
+        shapes: list[Record] = [{"bbox": box} for box in boxes]
+    else:
+        masks = (
+            as_rle(each.mask, image.width, image.height) for each in kept if each.mask is not None
+        )
+        shapes = [{"segmentation": mask} for mask in masks]
+    return [
+        (each, {"image_id": image.id, "category_id": each.category_id} | shape)
+        for each, shape in zip(kept, shapes, strict=True)
+    ]

@@ -1,197 +1,258 @@
-"""Compares predictions with the truth: all that a report says of one set of predictions."""
+"""Evaluates predictions against ground truth: all that a report says of one set of predictions.
+
+Axes: B bootstrap resamples, K classes.
+"""
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from autolabel.evaluation.bootstrap import Interval, intervals
-from autolabel.evaluation.cache import Reporter
-from autolabel.evaluation.coco_eval import fast_curves
+from autolabel.evaluation.coco_eval import evaluate_coco
 from autolabel.evaluation.diagnostics import (
     Calibration,
     SizeRecall,
     calibration,
+    class_agnostic_matches,
     confusions,
     recall_by_size,
+    with_oracle_labels,
 )
-from autolabel.evaluation.matching import Matches, match
-from autolabel.evaluation.metrics import Curves, figures
-from autolabel.evaluation.oracle import with_true_words
-from autolabel.evaluation.pairing import Paired, is_federated, pair, read_predictions
+from autolabel.evaluation.matching import Floats, Matches, match_predictions
+from autolabel.evaluation.metrics import (
+    Metric,
+    PrecisionRecall,
+    accumulate,
+    bootstrap,
+    summarize,
+)
+from autolabel.evaluation.pairing import (
+    IouType,
+    PairedImages,
+    is_federated,
+    of_type,
+    pair_images,
+    read_predictions,
+)
 from integrations.annotations import LabelledSet
 from integrations.formats.coco import read_coco
+from integrations.progress import Reporter
 from regionspot.errors import InputError
 
-DRAWS = 200
-KINDS = {"bbox": "boxes", "segm": "masks"}
+RESAMPLES = 200
+KINDS: dict[IouType, str] = {"bbox": "boxes", "segm": "masks"}
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure in [0, 1], and the middle 95% of it over images drawn anew."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Word:
-    """What was found of one word.
+class ClassMetrics:
+    """Metrics of one class.
 
     Attributes:
+        name: of the ground-truth category.
         frequency: LVIS's r, c or f; empty where it is not known.
-        truth: true labels that count.
-        predictions: that were compared.
+        ground_truth: number of annotations that are not crowds.
+        predictions: number that were compared.
+        ap: AP; without an interval where only one image has the class.
+        ap50: AP at an IoU of 0.5.
+        recall: AR.
     """
 
     name: str
     frequency: str
-    truth: int
+    ground_truth: int
     predictions: int
-    ap: Figure
+    ap: Metric
     ap50: float
     recall: float
 
 
 @dataclass(frozen=True)
-class Section:
-    """The figures of boxes or of masks."""
+class MetricSection:
+    """The metrics of boxes or of masks.
+
+    Attributes:
+        kind: `boxes` or `masks`.
+        metrics: as `summarize` names them.
+        classes: that the ground truth or the predictions have, most frequent first.
+    """
 
     kind: str
-    figures: tuple[Figure, ...]
-    words: tuple[Word, ...]
+    metrics: tuple[Metric, ...]
+    classes: tuple[ClassMetrics, ...]
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """All that is found of one set of predictions.
+class EvaluationResult:
+    """All that is measured of one set of predictions.
 
     Attributes:
         title: what the predictions are.
-        paired: what was compared.
+        pairs: what was compared.
         sections: of boxes, and of masks where both sides have some.
-        reachable: figures that the same boxes would have with true words; empty where not asked.
+        recalls: class-agnostic, by IoU threshold and area range.
+        confusions: number of boxes by ground-truth class and predicted class.
+        calibration: None where no bootstrap resamples were drawn, as matches are then not known.
+        upper_bound: metrics of the same boxes with oracle labels; empty where not asked for.
     """
 
     title: str
-    paired: Paired
-    sections: tuple[Section, ...]
-    calibration: Calibration
+    pairs: PairedImages
+    sections: tuple[MetricSection, ...]
     recalls: tuple[SizeRecall, ...]
     confusions: Counter[tuple[str, str]]
-    reachable: tuple[Figure, ...] = ()
+    calibration: Calibration | None
+    upper_bound: tuple[Metric, ...] = ()
 
     @property
-    def boxes(self) -> Section:
+    def boxes(self) -> MetricSection:
         """The section of boxes, which is always there."""
         return self.sections[0]
 
 
-def judge_files(truth: Path, predicted: Path, draws: int, reporter: Reporter) -> Judgement:
-    """Compare a file of predictions with a COCO or LVIS file, and find what its boxes could reach.
+def evaluate_files(
+    ground_truth: Path, predictions: Path, resamples: int, reporter: Reporter
+) -> EvaluationResult:
+    """Evaluate a file of predictions against a COCO or LVIS file, with the upper bound.
 
     Args:
-        draws: sets of images drawn anew for the intervals.
+        resamples: as of `evaluate_sets`.
 
     Raises:
         InputError: a file does not hold together, or the two have nothing in common.
     """
-    data = read_coco(truth)
-    if not data.images or not any(image.annotations for image in data.images):
-        raise InputError(f"{truth} holds no label to compare with")
-    found = read_predictions(predicted, data)
-    perfect = pair(data, with_true_words(data, found))
-    masks = has_masks(data) and has_masks(found)
-    reporter.begin("drawing images anew", draws * (3 if masks else 2), 0)
-    best = _section(perfect, "bbox", match(perfect, "bbox"), draws, reporter.advance)
-    judgement = judge(predicted.stem, data, found, draws, reporter.advance)
-    return dataclasses.replace(judgement, reachable=best.figures)
+    labels = read_coco(ground_truth)
+    if not any(image.annotations for image in labels.images):
+        raise InputError(f"{ground_truth} holds no label to compare with")
+    found = read_predictions(predictions, labels)
+    bound = upper_bound(labels, found, resamples, reporter)
+    result = evaluate_sets(predictions.stem, labels, found, resamples, reporter)
+    return dataclasses.replace(result, upper_bound=bound)
 
 
-def judge(
+def upper_bound(
+    ground_truth: LabelledSet, predictions: LabelledSet, resamples: int, reporter: Reporter
+) -> tuple[Metric, ...]:
+    """Metrics of the predicted boxes and scores with oracle labels."""
+    pairs = pair_images(ground_truth, with_oracle_labels(ground_truth, predictions))
+    matches = match_predictions(pairs, "bbox") if resamples else None
+    return _section(pairs, "bbox", matches, resamples, reporter).metrics
+
+
+def evaluate_sets(
     title: str,
-    truth: LabelledSet,
-    predicted: LabelledSet,
-    draws: int = DRAWS,
-    advance: Callable[[], None] = lambda: None,
-) -> Judgement:
-    """Compare predictions with the truth.
+    ground_truth: LabelledSet,
+    predictions: LabelledSet,
+    resamples: int,
+    reporter: Reporter,
+) -> EvaluationResult:
+    """Evaluate predictions against ground truth.
 
     Args:
         title: what the predictions are.
-        draws: sets of images drawn anew for the intervals, of boxes and again of masks.
-        advance: called after each draw.
+        resamples: of the images, for bootstrap intervals; 0: no intervals, and metrics by the C++
+            evaluator alone.
 
     Raises:
-        InputError: they have no image or no word in common.
+        InputError: they have no image or no class in common.
     """
-    paired = pair(truth, predicted)
-    # What LVIS does not judge still says which words are mixed up, and where boxes are.
-    every = pair(truth, predicted, federated=False) if is_federated(truth) else paired
-    boxes = match(paired, "bbox")
-    sections = [_section(paired, "bbox", boxes, draws, advance)]
-    if has_masks(truth) and has_masks(predicted):
-        sections.append(_section(paired, "segm", match(paired, "segm"), draws, advance))
-    return Judgement(
+    pairs = pair_images(ground_truth, predictions)
+    masks = has_masks(ground_truth) and has_masks(predictions)
+    sections, calibrated = [], None
+    iou_types: tuple[IouType, ...] = ("bbox", "segm") if masks else ("bbox",)
+    for iou_type in iou_types:
+        matches = match_predictions(pairs, iou_type) if resamples else None
+        sections.append(_section(pairs, iou_type, matches, resamples, reporter))
+        if matches is not None and iou_type == "bbox":
+            calibrated = calibration(matches, resamples)
+    # Predictions that LVIS's rules ignore still show which classes are confused.
+    unfiltered = pairs
+    if is_federated(ground_truth):
+        unfiltered = pair_images(ground_truth, predictions, federated=False)
+    agnostic = class_agnostic_matches(unfiltered)
+    return EvaluationResult(
         title,
-        paired,
+        pairs,
         tuple(sections),
-        calibration(boxes, draws),
-        tuple(recall_by_size(every, draws)),
-        confusions(every),
+        tuple(recall_by_size(unfiltered, agnostic, resamples)),
+        confusions(unfiltered, agnostic[0.5]),
+        calibrated,
     )
 
 
-def has_masks(data: LabelledSet) -> bool:
+def has_masks(labels: LabelledSet) -> bool:
     """Whether any label has a mask."""
-    return any(each.mask for image in data.images for each in image.annotations)
+    return any(each.mask for image in labels.images for each in image.annotations)
 
 
 def _section(
-    paired: Paired, kind: str, matches: Matches, draws: int, advance: Callable[[], None]
-) -> Section:
-    curves = fast_curves(paired, kind)
-    found = intervals(matches, paired, draws, advance)
-    values = figures(curves, paired.categories, paired.federated)
-    return Section(
-        KINDS[kind],
-        tuple(
-            Figure(name, value, *_around(found.figures.get(name))) for name, value in values.items()
-        ),
-        _words(paired, curves, matches, found.words),
+    pairs: PairedImages,
+    iou_type: IouType,
+    matches: Matches | None,
+    resamples: int,
+    reporter: Reporter,
+) -> MetricSection:
+    """Metrics from matches, with intervals; without matches from the C++ evaluator."""
+    samples: list[dict[str, float]] = []
+    class_samples = np.full((resamples, len(pairs.categories)), np.nan)  # (B, K)
+    if matches is None:
+        found = evaluate_coco(pairs, iou_type)
+    else:
+        found = accumulate(matches, np.ones(len(pairs.images), np.int64), pairs.detection_limits)
+        reporter.start(f"bootstrap of {KINDS[iou_type]}", resamples)
+        for row, each in enumerate(bootstrap(matches, pairs, resamples)):
+            samples.append(summarize(each, pairs.categories, pairs.federated))
+            class_samples[row] = _class_ap(each)
+            reporter.advance()
+    metrics = tuple(
+        Metric.bootstrapped(name, value, [each[name] for each in samples])
+        for name, value in summarize(found, pairs.categories, pairs.federated).items()
     )
+    return MetricSection(KINDS[iou_type], metrics, _classes(pairs, iou_type, found, class_samples))
 
 
-def _around(found: Interval | None) -> Interval:
-    return (float("nan"), float("nan")) if found is None else found
+def _class_ap(found: PrecisionRecall) -> Floats:
+    """AP (K,) of each class."""
+    return np.asarray(found.precision[:, 0].mean(axis=-1), np.float64)
 
 
-def _words(
-    paired: Paired, curves: Curves, matches: Matches, around: np.ndarray
-) -> tuple[Word, ...]:
-    """The words that the truth or the predictions have, best known first."""
-    truth = matches.truth_counts[:, :, 0].sum(axis=0)
-    predictions = np.bincount(matches.word, minlength=len(truth))
-    # Of a word that only one image has, other images could tell nothing.
-    single = (matches.truth_counts[:, :, 0] > 0).sum(axis=0) < 2
-    around = np.where(single[:, None], np.nan, around)
-    words = [
-        Word(
-            category.name,
-            category.frequency or "",
-            int(truth[row]),
-            int(predictions[row]),
-            Figure("AP", float(curves.precision[row, 0].mean()), *map(float, around[row])),
-            float(curves.precision[row, 0, 0]),
-            float(curves.recall[-1, row, 0].mean()),
+def _classes(
+    pairs: PairedImages, iou_type: IouType, found: PrecisionRecall, samples: Floats
+) -> tuple[ClassMetrics, ...]:
+    """Classes that the ground truth or the predictions have, most frequent first.
+
+    Args:
+        samples: (B, K) AP in each bootstrap resample.
+    """
+    labels, images, predictions = Counter[int](), Counter[int](), Counter[int]()
+    for image, predicted in zip(pairs.images, pairs.predicted, strict=True):
+        own = Counter(
+            each.category_id
+            for each in of_type(image.annotations, iou_type)
+            if pairs.federated or not each.is_crowd
         )
-        for row, category in enumerate(paired.categories)
-        if truth[row] or predictions[row]
+        labels.update(own)
+        images.update(own.keys())
+        counts = Counter(each.category_id for each in of_type(predicted, iou_type))
+        predictions.update(
+            {key: min(count, pairs.detection_limits[-1]) for key, count in counts.items()}
+        )
+    ap = _class_ap(found)
+    classes = [
+        ClassMetrics(
+            each.name,
+            each.frequency or "",
+            labels[each.id],
+            predictions[each.id],
+            # Without the only image of a class, a resample has no AP of it.
+            Metric.bootstrapped(
+                "AP", float(ap[row]), samples[:, row].tolist() if images[each.id] > 1 else []
+            ),
+            float(found.precision[row, 0, 0]),
+            float(found.recall[-1, row, 0].mean()),
+        )
+        for row, each in enumerate(pairs.categories)
+        if labels[each.id] or predictions[each.id]
     ]
-    return tuple(sorted(words, key=lambda word: (-word.truth, word.name)))
+    return tuple(sorted(classes, key=lambda each: (-each.ground_truth, each.name)))

@@ -1,172 +1,186 @@
-"""Which prediction finds which true label, kept for each image so that images can be drawn anew.
+"""COCO's and LVIS's matching of predictions to ground truth, kept for each image.
 
-The rules are those of COCO's and LVIS's evaluation. Axes: D predictions of all images, K words,
-A sizes, T thresholds of IoU, G true labels of one image and word.
+Kept per image, matches can be weighted by image, which is what the bootstrap needs and the C++
+evaluator does not give. Axes: I images, D predictions (of all images, or of one image and class),
+G ground-truth annotations of one image and class, K classes, A area ranges, T IoU thresholds.
 """
 
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from autolabel.evaluation.metrics import AREAS, THRESHOLDS, Floats
-from autolabel.evaluation.pairing import Paired, score_of
+from autolabel.evaluation.pairing import IouType, PairedImages, of_type, score_of
 from integrations.annotations import Annotation, LabelledImage, area, as_rle
+from regionspot.boxes import xyxy_to_xywh
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+AREA_NAMES = ("all", "small", "medium", "large")
+# Square pixels (COCO, "Detection evaluation").
+AREA_RANGES = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]], np.float64)
 
 
 @dataclass(frozen=True)
 class Matches:
-    """Predictions that count, by word and descending score.
+    """Predictions by class and descending score, and whether each is a true positive.
 
     Attributes:
-        image: (D,) row of the image in `Paired.images`.
-        word: (D,) row of the word in `Paired.categories`, ascending.
-        score: (D,).
-        rank: (D,) how many of the same image and word have a higher score.
-        found: (D, A, T) whether a true label was found.
-        ignored: (D, A, T) whether it counts neither as right nor as wrong.
-        truth_counts: (I, K, A) true labels of each image that count.
+        image: (D,) row of the image in `PairedImages.images`.
+        category: (D,) row of the category in `PairedImages.categories`, ascending.
+        score: (D,) confidence in [0, 1].
+        rank: (D,) number of predictions of the same image and class with a higher score.
+        matched: (D, A, T) whether a ground-truth annotation was matched.
+        ignored: (D, A, T) whether the prediction is neither a true nor a false positive.
+        ground_truth_counts: (I, K, A) ground-truth annotations that are not ignored.
     """
 
     image: Ints
-    word: Ints
+    category: Ints
     score: Floats
     rank: Ints
-    found: Bools
+    matched: Bools
     ignored: Bools
-    truth_counts: Ints
+    ground_truth_counts: Ints
 
 
-def match(paired: Paired, kind: str) -> Matches:
-    """Match the predictions of each image and word with its true labels.
+def match_predictions(pairs: PairedImages, iou_type: IouType) -> Matches:
+    """Match the predictions of each image and class with its ground truth.
 
     Args:
-        kind: `bbox`, or `segm` for masks; annotations without a mask are left out then.
+        iou_type: `bbox`, or `segm` for masks; annotations without a mask are left out then.
     """
-    rows = {category.id: row for row, category in enumerate(paired.categories)}
-    counts = np.zeros((len(paired.images), len(rows), len(AREAS)), np.int64)
+    rows = {category.id: row for row, category in enumerate(pairs.categories)}
+    counts = np.zeros((len(pairs.images), len(rows), len(AREA_RANGES)), np.int64)
     parts: list[tuple[int, int, Floats, Bools, Bools]] = []
-    for index, (image, predicted) in enumerate(zip(paired.images, paired.predicted, strict=True)):
-        truth_of, predicted_of = _by_word(image.annotations, kind), _by_word(predicted, kind)
-        for word in truth_of.keys() | predicted_of.keys():
-            truth = truth_of[word]
-            found = sorted(predicted_of[word], key=score_of, reverse=True)
-            found = found[: paired.max_detections]
-            ignore = _ignored_truth(truth, image, paired.federated)
-            counts[index, rows[word]] = (~ignore).sum(axis=1)
-            if found:
-                hit, skip = _match_one(paired, image, truth, found, ignore, kind)
-                if word in image.unverified and paired.federated:
-                    skip |= ~hit
-                scores = np.array([score_of(each) for each in found])
-                parts.append((index, rows[word], scores, hit, skip))
+    for index, (image, annotations) in enumerate(zip(pairs.images, pairs.predicted, strict=True)):
+        labels_of = _by_category(of_type(image.annotations, iou_type))
+        predicted_of = _by_category(of_type(annotations, iou_type))
+        for category in labels_of.keys() | predicted_of.keys():
+            labels = labels_of[category]
+            predicted = sorted(predicted_of[category], key=score_of, reverse=True)
+            predicted = predicted[: pairs.detection_limits[-1]]
+            crowd = np.array([each.is_crowd and not pairs.federated for each in labels], np.bool_)
+            areas = np.array([area(each, image.width, image.height) for each in labels], np.float64)
+            ignore = _outside(areas) | crowd  # (A, G)
+            counts[index, rows[category]] = (~ignore).sum(axis=1)
+            if predicted:
+                matched, ignored = _match_class(image, labels, predicted, crowd, ignore, iou_type)
+                if category in image.unverified and pairs.federated:
+                    ignored |= ~matched
+                scores = np.array([score_of(each) for each in predicted])
+                parts.append((index, rows[category], scores, matched, ignored))
     return _joined(parts, counts)
 
 
-def _by_word(annotations: tuple[Annotation, ...], kind: str) -> defaultdict[int, list[Annotation]]:
+def _by_category(annotations: Iterable[Annotation]) -> defaultdict[int, list[Annotation]]:
     found: defaultdict[int, list[Annotation]] = defaultdict(list)
     for each in annotations:
-        if kind == "bbox" or each.mask is not None:
-            found[each.category_id].append(each)
+        found[each.category_id].append(each)
     return found
 
 
 def _outside(areas: Floats) -> Bools:
-    """(A, N) whether an area is not of a size."""
-    return (areas < AREAS[:, :1]) | (areas > AREAS[:, 1:])
+    """(A, N) whether areas (N,) lie outside of each range."""
+    return (areas < AREA_RANGES[:, :1]) | (areas > AREA_RANGES[:, 1:])
 
 
-def _ignored_truth(truth: list[Annotation], image: LabelledImage, federated: bool) -> Bools:
-    """(A, G): of another size, or a crowd."""
-    areas = np.array([area(each, image.width, image.height) for each in truth], np.float64)
-    crowd = np.array([each.is_crowd and not federated for each in truth], np.bool_)
-    return _outside(areas) | crowd
-
-
-def _match_one(
-    paired: Paired,
+def _match_class(
     image: LabelledImage,
-    truth: list[Annotation],
-    predicted: list[Annotation],
+    labels: Sequence[Annotation],
+    predicted: Sequence[Annotation],
+    crowd: Bools,
     ignore: Bools,
-    kind: str,
+    iou_type: IouType,
 ) -> tuple[Bools, Bools]:
-    """Found and ignored (D, A, T) of the predictions of one image and word."""
-    shapes = [_shape(each, image, kind) for each in predicted]
-    if kind == "bbox":
-        areas = np.array([shape[2] * shape[3] for shape in shapes], np.float64)
-    else:
-        areas = np.asarray(coco_mask.area(shapes), np.float64)
-    found = np.zeros((len(predicted), len(AREAS), len(THRESHOLDS)), np.bool_)
-    on_ignored = np.zeros_like(found)
-    if truth:
-        crowd = [int(each.is_crowd and not paired.federated) for each in truth]
-        ious = coco_mask.iou(shapes, [_shape(each, image, kind) for each in truth], crowd)
-        _greedy(np.asarray(ious), ignore, np.array(crowd, np.bool_), found, on_ignored)
-    return found, on_ignored | (~found & _outside(areas).T[:, :, None])
-
-
-def _shape(annotation: Annotation, image: LabelledImage, kind: str) -> Any:
-    if kind == "bbox":
-        x1, y1, x2, y2 = annotation.box
-        return [x1, y1, x2 - x1, y2 - y1]
-    assert annotation.mask is not None, "annotations without a mask were left out"
-    rle = as_rle(annotation.mask, image.width, image.height)
-    return {"size": rle["size"], "counts": rle["counts"].encode("ascii")}
-
-
-def _greedy(ious: Floats, ignore: Bools, crowd: Bools, found: Bools, on_ignored: Bools) -> None:
-    """Each prediction, best first, takes the free true label that it overlaps most.
-
-    A label that does not count is taken only where none that counts is left; of equals the last
-    one is taken; a crowd is never used up.
+    """`Matches.matched` and `ignored` (D, A, T) of one image and class.
 
     Args:
-        ious: (D, G).
-        ignore: (A, G).
-        found, on_ignored: (D, A, T), written to.
+        predicted: (D,) by descending score.
+        crowd: (G,) crowd regions.
+        ignore: (A, G) ground truth that is ignored.
     """
-    A, T, G = len(AREAS), len(THRESHOLDS), ious.shape[1]
+    shapes = _shapes(predicted, image, iou_type)
+    matched = np.zeros((len(predicted), len(AREA_RANGES), len(IOU_THRESHOLDS)), np.bool_)
+    on_ignored = np.zeros_like(matched)
+    if labels:
+        ious = coco_mask.iou(shapes, _shapes(labels, image, iou_type), crowd.astype(np.uint8))
+        _greedy(np.asarray(ious), ignore, crowd, matched, on_ignored)
+    if isinstance(shapes, np.ndarray):
+        areas = shapes[:, 2] * shapes[:, 3]
+    else:
+        areas = np.asarray(coco_mask.area(shapes), np.float64)
+    outside = _outside(areas).T[:, :, None]  # (D, A, 1)
+    return matched, on_ignored | (~matched & outside)
+
+
+def _shapes(
+    annotations: Sequence[Annotation], image: LabelledImage, iou_type: IouType
+) -> Floats | list[dict[str, object]]:
+    """As pycocotools takes them: xywh boxes (N, 4), or run lengths."""
+    if iou_type == "bbox":
+        return np.asarray(xyxy_to_xywh(np.array([each.box for each in annotations])), np.float64)
+    masks = [
+        as_rle(each.mask, image.width, image.height)
+        for each in annotations
+        if each.mask is not None
+    ]
+    return [{"size": mask["size"], "counts": mask["counts"].encode("ascii")} for mask in masks]
+
+
+def _greedy(ious: Floats, ignore: Bools, crowd: Bools, matched: Bools, on_ignored: Bools) -> None:
+    """COCO's greedy matching: each prediction, best first, takes the free label of highest IoU.
+
+    An ignored label is taken only where no other is left; of labels with equal IoU the last one is
+    taken; a crowd may be taken again.
+
+    Args:
+        ious: (D, G), predictions by descending score.
+        ignore: (A, G) ground truth that is ignored.
+        crowd: (G,) crowd regions.
+        matched, on_ignored: (D, A, T), written to.
+    """
+    A, T, G = len(AREA_RANGES), len(IOU_THRESHOLDS), ious.shape[1]
     taken = np.zeros((A, T, G), np.bool_)
-    counts = ~ignore[:, None]
+    counts = ~ignore[:, None]  # (A, 1, G)
     rows, columns = np.ogrid[:A, :T]
-    for number in np.flatnonzero((ious >= THRESHOLDS[0]).any(axis=1)):
-        row = ious[number]
-        free = (~taken | crowd) & (row >= THRESHOLDS[:, None])
-        good = np.where(free & counts, row, -1)[..., ::-1]
-        rest = np.where(free & ~counts, row, -1)[..., ::-1]
-        has_good, has_rest = good.max(axis=-1) >= 0, rest.max(axis=-1) >= 0
-        pick = np.where(has_good, good.argmax(axis=-1), rest.argmax(axis=-1))
-        hit = has_good | has_rest
-        found[number] = hit
-        on_ignored[number] = hit & ~has_good
-        taken[rows, columns, G - 1 - pick] |= hit
+    for number in np.flatnonzero((ious >= IOU_THRESHOLDS[0]).any(axis=1)):
+        iou = ious[number]
+        free = (~taken | crowd) & (iou >= IOU_THRESHOLDS[:, None])  # (A, T, G)
+        # Reversed, so that argmax finds the last of equals.
+        counted = np.where(free & counts, iou, -1)[..., ::-1]
+        rest = np.where(free & ~counts, iou, -1)[..., ::-1]
+        has_counted, has_rest = counted.max(axis=-1) >= 0, rest.max(axis=-1) >= 0  # (A, T)
+        pick = np.where(has_counted, counted.argmax(axis=-1), rest.argmax(axis=-1))  # (A, T)
+        matched[number] = has_counted | has_rest
+        on_ignored[number] = has_rest & ~has_counted
+        taken[rows, columns, G - 1 - pick] |= matched[number]
 
 
 def _joined(parts: list[tuple[int, int, Floats, Bools, Bools]], counts: Ints) -> Matches:
     if not parts:
-        none = np.zeros((0, len(AREAS), len(THRESHOLDS)), np.bool_)
+        none = np.zeros((0, len(AREA_RANGES), len(IOU_THRESHOLDS)), np.bool_)
         empty = np.zeros(0, np.int64)
         return Matches(empty, empty, np.zeros(0), empty, none, none, counts)
-    lengths = [len(scores) for _, _, scores, _, _ in parts]
-    image = np.repeat([part[0] for part in parts], lengths)
-    word = np.repeat([part[1] for part in parts], lengths)
-    score = np.concatenate([part[2] for part in parts])
+    images, categories, scores, matched, ignored = zip(*parts, strict=True)
+    lengths = [len(each) for each in scores]
+    image, category = np.repeat(images, lengths), np.repeat(categories, lengths)  # (D,)
+    score = np.concatenate(scores)
     rank = np.concatenate([np.arange(length) for length in lengths])
     # Equal scores stay in the order of images and of rank, as in the reference.
-    order = np.lexsort((rank, image, -score, word))
+    order = np.lexsort((rank, image, -score, category))
     return Matches(
         image[order],
-        word[order],
+        category[order],
         score[order],
         rank[order],
-        np.concatenate([part[3] for part in parts])[order],
-        np.concatenate([part[4] for part in parts])[order],
+        np.concatenate(matched)[order],
+        np.concatenate(ignored)[order],
         counts,
     )

@@ -1,48 +1,135 @@
-"""From precision and recall of each word to the figures that the field reports.
+"""COCO's and LVIS's metrics, from matches or from the C++ evaluator, and bootstrap intervals.
 
-Axes: K words, A sizes (all, small, medium, large), T thresholds of IoU, M limits of detections.
+Axes: I images, D predictions of one class, K classes, A area ranges, T IoU thresholds, M limits of
+detections.
 """
 
+import math
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from autolabel.evaluation.matching import AREA_RANGES, IOU_THRESHOLDS, Floats, Ints, Matches
+from autolabel.evaluation.pairing import PairedImages
 from integrations.annotations import Category
 
-Floats = npt.NDArray[np.float64]
-
-THRESHOLDS = np.linspace(0.5, 0.95, 10)
-RECALLS = np.linspace(0, 1, 101)
-SIZES = ("all", "small", "medium", "large")
-# Square pixels (COCO, "Detection evaluation").
-AREAS = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]], np.float64)
-COCO_LIMITS, LVIS_LIMITS = (1, 10, 100), (300,)
+RECALL_LEVELS = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True)
-class Curves:
-    """What an evaluation found of each word; NaN where the truth has none of it.
+class Metric:
+    """A value in [0, 1] with its 95% percentile-bootstrap interval over images.
 
     Attributes:
-        precision: (K, A, T) mean precision over 101 recalls, with the highest limit.
-        recall: (M, K, A, T) highest recall.
+        value: NaN where the ground truth has nothing to measure it with.
+        low, high: bounds of the interval; NaN where no resample could measure it.
+    """
+
+    name: str
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    @classmethod
+    def bootstrapped(cls, name: str, value: float, samples: Sequence[float]) -> "Metric":
+        """A metric with the interval of its values in bootstrap resamples; NaN are left out."""
+        finite = [each for each in samples if math.isfinite(each)]
+        low, high = np.percentile(finite, [2.5, 97.5]) if finite else (math.nan, math.nan)
+        return cls(name, value, float(low), float(high))
+
+    @classmethod
+    def ratio(cls, name: str, hits: Floats, totals: Floats, resamples: int) -> "Metric":
+        """Ratio of two counts (I,) of each image, each summed over images."""
+
+        def over(weights: Ints) -> float:
+            total = float(weights @ totals)
+            return float(weights @ hits) / total if total else math.nan
+
+        samples = [over(weights) for weights in bootstrap_weights(len(totals), resamples)]
+        return cls.bootstrapped(name, over(np.ones(len(totals), np.int64)), samples)
+
+
+@dataclass(frozen=True)
+class PrecisionRecall:
+    """Mean precision and recall of each class; NaN where the ground truth has none of it.
+
+    Attributes:
+        precision: (K, A, T) mean over 101 recall levels, with the highest limit of detections.
+        recall: (M, K, A, T) with each limit of detections.
     """
 
     precision: Floats
     recall: Floats
 
 
-def figures(curves: Curves, categories: tuple[Category, ...], federated: bool) -> dict[str, float]:
-    """The figures by name, in [0, 1]; NaN where the truth has nothing to measure one with.
+def accumulate(matches: Matches, weights: Ints, limits: tuple[int, ...]) -> PrecisionRecall:
+    """COCO's accumulation, with each image repeated as often as its weight says.
 
-    AP, AP50, AP75 and AP_s, AP_m, AP_l (by size); for LVIS AP_r, AP_c, AP_f (rare, common and
-    frequent words). AR is the recall with all detections that count, AR1 and AR10 with as many an
-    image and word.
+    Args:
+        weights: (I,) how often an image counts; ones give the plain values.
+        limits: of detections of an image and class, for recall.
     """
-    precision, recall = curves.precision, curves.recall
-    found = {
+    classes = matches.ground_truth_counts.shape[1]
+    totals = np.einsum("ika,i->ka", matches.ground_truth_counts, weights).astype(np.float64)
+    shape = (classes, len(AREA_RANGES), len(IOU_THRESHOLDS))
+    precision = np.where(totals[..., None] > 0, np.zeros(shape), np.nan)
+    recall = np.repeat(precision[None], len(limits), axis=0)
+    borders = np.searchsorted(matches.category, np.arange(classes + 1))
+    for row in np.flatnonzero((totals[:, 0] > 0) & (np.diff(borders) > 0)):
+        part = slice(borders[row], borders[row + 1])
+        repeats = weights[matches.image[part]]
+        kept = repeats > 0
+        if not kept.any():
+            continue
+        weight = repeats[kept, None, None]  # (D, 1, 1)
+        matched, counted = matches.matched[part][kept], ~matches.ignored[part][kept]
+        true_positive, false_positive = matched & counted, ~matched & counted  # (D, A, T)
+        there = totals[row] > 0  # (A,)
+        for index, limit in enumerate(limits):
+            within = (matches.rank[part][kept] < limit)[:, None, None]
+            hits = (weight * (true_positive & within)).sum(axis=0)  # (A, T)
+            recall[index, row, there] = hits[there] / totals[row, there, None]
+        _mean_precision(
+            np.cumsum(weight * true_positive, axis=0, dtype=np.float64),
+            np.cumsum(weight * false_positive, axis=0, dtype=np.float64),
+            totals[row],
+            precision[row],
+        )
+    return PrecisionRecall(precision, recall)
+
+
+def _mean_precision(
+    true_positives: Floats, false_positives: Floats, totals: Floats, out: Floats
+) -> None:
+    """Interpolated precision, averaged over recall levels, written into `out` (A, T).
+
+    Args:
+        true_positives, false_positives: (D, A, T), cumulative by descending score.
+        totals: (A,) ground-truth annotations.
+    """
+    precision = true_positives / (true_positives + false_positives + np.spacing(1))
+    envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]  # (D, A, T)
+    for size in np.flatnonzero(totals > 0):
+        recall = true_positives[:, size] / totals[size]  # (D, T)
+        for threshold in range(len(IOU_THRESHOLDS)):
+            at = np.searchsorted(recall[:, threshold], RECALL_LEVELS, side="left")
+            reached = at[at < len(recall)]
+            out[size, threshold] = envelope[reached, size, threshold].sum() / len(RECALL_LEVELS)
+
+
+def summarize(
+    found: PrecisionRecall, categories: tuple[Category, ...], federated: bool
+) -> dict[str, float]:
+    """Metrics by name, in [0, 1]; NaN where the ground truth has nothing to measure one with.
+
+    AP, AP50, AP75 and AP_s, AP_m, AP_l (by area); for LVIS AP_r, AP_c, AP_f (rare, common and
+    frequent classes). AR is the recall with the highest limit of detections, AR1 and AR10 with that
+    many of an image and class.
+    """
+    precision, recall = found.precision, found.recall
+    metrics = {
         "AP": _mean(precision[:, 0]),
         "AP50": _mean(precision[:, 0, 0]),
         "AP75": _mean(precision[:, 0, 5]),
@@ -53,17 +140,30 @@ def figures(curves: Curves, categories: tuple[Category, ...], federated: bool) -
     if federated:
         frequency = np.array([category.frequency or "" for category in categories])
         for each in "rcf":
-            found[f"AP_{each}"] = _mean(precision[frequency == each, 0])
+            metrics[f"AP_{each}"] = _mean(precision[frequency == each, 0])
     else:
-        found["AR1"] = _mean(recall[0, :, 0])
-        found["AR10"] = _mean(recall[1, :, 0])
-    found["AR"] = _mean(recall[-1, :, 0])
+        metrics["AR1"] = _mean(recall[0, :, 0])
+        metrics["AR10"] = _mean(recall[1, :, 0])
+    metrics["AR"] = _mean(recall[-1, :, 0])
     for index, size in enumerate("sml", start=1):
-        found[f"AR_{size}"] = _mean(recall[-1, :, index])
-    return found
+        metrics[f"AR_{size}"] = _mean(recall[-1, :, index])
+    return metrics
 
 
 def _mean(values: Floats) -> float:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
         return float(np.nanmean(values))
+
+
+def bootstrap_weights(images: int, resamples: int, seed: int = 0) -> Iterator[Ints]:
+    """For each resample of images with replacement, how often each was drawn (I,)."""
+    generator = np.random.default_rng(seed)
+    for _ in range(resamples):
+        yield np.bincount(generator.integers(0, images, images), minlength=images)
+
+
+def bootstrap(matches: Matches, pairs: PairedImages, resamples: int) -> Iterator[PrecisionRecall]:
+    """Precision and recall in each of the resamples of the images."""
+    for weights in bootstrap_weights(len(pairs.images), resamples):
+        yield accumulate(matches, weights, pairs.detection_limits)

@@ -1,129 +1,212 @@
-"""Truth and predictions over the same images, in the truth's words."""
+"""Ground truth and predictions of the same images, in the ground truth's categories."""
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from autolabel.evaluation.classes import ClassMatch, match_classes
 from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
 from integrations.formats.coco import read_coco
 from integrations.formats.record import Record
 from regionspot.errors import InputError
+from regionspot.names import clean_name, name_key, without_brackets
 
-COCO_MAX_DETECTIONS, LVIS_MAX_DETECTIONS = 100, 300
+IouType = Literal["bbox", "segm"]  # what IoU is computed on, in COCO's terms: boxes or masks
+COCO_DETECTION_LIMITS, LVIS_DETECTION_LIMITS = (1, 10, 100), (300,)
 
 
 @dataclass(frozen=True)
-class Paired:
-    """What is compared.
+class ClassMapping:
+    """Which category of the predictions is which of the ground truth.
 
     Attributes:
-        categories: the truth's.
-        images: the truth's, by ascending id.
-        predicted: the predictions of each of these images, in the truth's category ids.
-        federated: whether LVIS's rules hold: an image says which absences and which complete
-            words were verified, and predictions of any other word do not count.
-        classes: how the words were brought together.
-        without_predictions: how many images the predictions do not list.
-        without_truth: how many images only the predictions list.
+        ids: ground-truth category id by the predictions' category id.
+        by_synonym: (predicted name, ground-truth name) of categories that only a synonym matches.
+        unmatched_predicted: predicted names that match no ground-truth category.
+        unmatched_ground_truth: ground-truth names that match no predicted category.
+    """
+
+    ids: dict[int, int]
+    by_synonym: tuple[tuple[str, str], ...]
+    unmatched_predicted: tuple[str, ...]
+    unmatched_ground_truth: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PairedImages:
+    """Ground truth and predictions, image by image.
+
+    Attributes:
+        categories: of the ground truth.
+        images: of the ground truth, by ascending id.
+        predicted: predictions of each of these images, with ground-truth category ids.
+        federated: whether LVIS's rules hold: an image lists the categories that are verified to be
+            absent or not exhaustively labelled, and predictions of unlisted ones are ignored.
+        classes: how the categories were matched.
+        without_predictions: number of images that the predictions do not list.
+        without_ground_truth: number of images that only the predictions list.
     """
 
     categories: tuple[Category, ...]
     images: tuple[LabelledImage, ...]
     predicted: tuple[tuple[Annotation, ...], ...]
     federated: bool
-    classes: ClassMatch
+    classes: ClassMapping
     without_predictions: int = 0
-    without_truth: int = 0
+    without_ground_truth: int = 0
 
     @property
-    def max_detections(self) -> int:
-        """Predictions that count: in an image and category for COCO, in an image for LVIS."""
-        return LVIS_MAX_DETECTIONS if self.federated else COCO_MAX_DETECTIONS
+    def detection_limits(self) -> tuple[int, ...]:
+        """COCO's maxDets: best predictions of an image and category that recall is measured on."""
+        return LVIS_DETECTION_LIMITS if self.federated else COCO_DETECTION_LIMITS
 
 
-def is_federated(truth: LabelledSet) -> bool:
-    """Whether any image says what was verified in it, as LVIS's do."""
-    return any(image.absent or image.unverified for image in truth.images)
+def is_federated(ground_truth: LabelledSet) -> bool:
+    """Whether any image lists verified categories, as LVIS's do."""
+    return any(image.absent or image.unverified for image in ground_truth.images)
 
 
-def pair(truth: LabelledSet, predicted: LabelledSet, federated: bool | None = None) -> Paired:
-    """Bring images together by file name, or by id where no name is in both, and words by name.
+def pair_images(
+    ground_truth: LabelledSet, predictions: LabelledSet, federated: bool | None = None
+) -> PairedImages:
+    """Match images by file name, or by id where no name is in both, and categories by name.
 
     Of an image of LVIS, the 300 predictions of the highest score count, and of these only those of
-    words that are in the image or verified to be absent.
+    categories that are labelled in the image or verified to be absent.
 
     Args:
-        federated: None: where the truth says what was verified.
+        federated: whether LVIS's rules hold; None: where the ground truth lists verified
+            categories.
 
     Raises:
-        InputError: the two have no image in common, or no word.
+        InputError: the two have no image or no category in common.
     """
-    rules = is_federated(truth) if federated is None else federated
-    images = tuple(sorted(truth.images, key=lambda image: image.id))
-    found = same_images(images, predicted)
-    classes = match_classes(truth.categories, predicted.categories)
-    if predicted.categories and not classes.ids:
-        raise InputError("truth and predictions have no word in common, neither name nor synonym")
+    rules = is_federated(ground_truth) if federated is None else federated
+    images = tuple(sorted(ground_truth.images, key=lambda image: image.id))
+    found = same_images(images, predictions)
+    classes = match_classes(ground_truth.categories, predictions.categories)
+    if predictions.categories and not classes.ids:
+        raise InputError(
+            "ground truth and predictions have no class in common, neither name nor synonym"
+        )
     rows = tuple(
-        _take(image, other.annotations if other else (), classes, rules)
+        _mapped(image, other.annotations if other else (), classes, rules)
         for image, other in zip(images, found, strict=True)
     )
     there = sum(other is not None for other in found)
-    return Paired(
-        truth.categories,
+    return PairedImages(
+        ground_truth.categories,
         images,
         rows,
         rules,
         classes,
         len(images) - there,
-        len(predicted.images) - there,
+        len(predictions.images) - there,
     )
 
 
 def same_images(
-    images: Sequence[LabelledImage], predicted: LabelledSet
+    images: Sequence[LabelledImage], predictions: LabelledSet
 ) -> list[LabelledImage | None]:
     """The predictions of each image, by file name, or by id where no name is in both.
 
     Raises:
         InputError: there are predictions, and none is of these images.
     """
-    by_name = {image.file_name: image for image in predicted.images}
-    by_id = {image.id: image for image in predicted.images}
+    by_name = {image.file_name: image for image in predictions.images}
+    by_id = {image.id: image for image in predictions.images}
     found = [by_name.get(image.file_name) for image in images]
     if not any(found):
         found = [by_id.get(image.id) for image in images]
-    if predicted.images and not any(found):
-        raise InputError("truth and predictions have no image in common, neither by name nor by id")
+    if predictions.images and not any(found):
+        raise InputError(
+            "ground truth and predictions have no image in common, neither by name nor by id"
+        )
     return found
 
 
-def _take(
-    image: LabelledImage, annotations: tuple[Annotation, ...], classes: ClassMatch, federated: bool
+def _mapped(
+    image: LabelledImage,
+    annotations: tuple[Annotation, ...],
+    classes: ClassMapping,
+    federated: bool,
 ) -> tuple[Annotation, ...]:
     kept = [
         dataclasses.replace(each, category_id=classes.ids[each.category_id])
-        for each in annotations
-        if each.category_id in classes.ids and not each.is_crowd
+        for each in without_crowds(annotations)
+        if each.category_id in classes.ids
     ]
     if federated:
-        # LVIS takes the best of all words first, and only then leaves out what is not judged.
+        # LVIS limits the predictions of all categories, and only then ignores unverified ones.
         kept.sort(key=score_of, reverse=True)
-        judged = {each.category_id for each in image.annotations}.union(image.absent)
-        kept = [each for each in kept[:LVIS_MAX_DETECTIONS] if each.category_id in judged]
+        verified = {each.category_id for each in image.annotations}.union(image.absent)
+        kept = [each for each in kept[: LVIS_DETECTION_LIMITS[-1]] if each.category_id in verified]
     return tuple(kept)
 
 
 def score_of(annotation: Annotation) -> float:
-    """A prediction's score; one that has none, such as a person's box, is certain."""
+    """A prediction's score; 1 for one without, such as a box drawn by a person."""
     return 1.0 if annotation.score is None else annotation.score
 
 
-def read_predictions(path: Path, truth: LabelledSet) -> LabelledSet:
-    """Read predictions: a label file as COCO, or a list of results with the truth's ids.
+def without_crowds(annotations: Iterable[Annotation]) -> tuple[Annotation, ...]:
+    """All annotations but crowd regions."""
+    return tuple(each for each in annotations if not each.is_crowd)
+
+
+def of_type(annotations: Iterable[Annotation], iou_type: IouType) -> tuple[Annotation, ...]:
+    """All annotations for `bbox`, those that have a mask for `segm`."""
+    return tuple(each for each in annotations if iou_type == "bbox" or each.mask is not None)
+
+
+def match_classes(ground_truth: Sequence[Category], predicted: Sequence[Category]) -> ClassMapping:
+    """Match categories by name, then by a synonym that only one category has.
+
+    Names are compared as written, then by `name_key`; a synonym also without what LVIS adds in
+    brackets ("bus" is "bus_(vehicle)"). Ids are not compared.
+    """
+    by_name = {clean_name(each.name).casefold(): each for each in reversed(ground_truth)}
+    by_key = _unique((name_key(each.name), each) for each in ground_truth)
+    by_synonym = _unique((text, each) for each in ground_truth for text in _strings(each))
+    ids: dict[int, int] = {}
+    synonyms, unmatched = [], []
+    for category in predicted:
+        name = clean_name(category.name).casefold()
+        found = by_name.get(name) or by_key.get(name_key(name))
+        if found is None:
+            candidates = {
+                match.id: match for text in _strings(category) if (match := by_synonym.get(text))
+            }
+            found = next(iter(candidates.values())) if len(candidates) == 1 else None
+            if found is not None:
+                synonyms.append((category.name, found.name))
+        if found is None:
+            unmatched.append(category.name)
+        else:
+            ids[category.id] = found.id
+    reached = set(ids.values())
+    missing = tuple(category.name for category in ground_truth if category.id not in reached)
+    return ClassMapping(ids, tuple(synonyms), tuple(unmatched), missing)
+
+
+def _strings(category: Category) -> set[str]:
+    strings = (category.name, *category.synonyms)
+    bare = {without_brackets(text) for text in strings} - {""}
+    return {name_key(text) for text in (*strings, *bare)}
+
+
+def _unique(pairs: Iterable[tuple[str, Category]]) -> dict[str, Category]:
+    """By string, but for the strings that several categories have."""
+    found: dict[str, dict[int, Category]] = {}
+    for text, category in pairs:
+        found.setdefault(text, {})[category.id] = category
+    return {text: next(iter(each.values())) for text, each in found.items() if len(each) == 1}
+
+
+def read_predictions(path: Path, ground_truth: LabelledSet) -> LabelledSet:
+    """Read predictions: a COCO file, or a list of COCO results with the ground truth's ids.
 
     Raises:
         InputError: the file does not hold together.
@@ -136,16 +219,16 @@ def read_predictions(path: Path, truth: LabelledSet) -> LabelledSet:
         top = None  # the reader of label files says what is wrong
     if not isinstance(top, list):
         return read_coco(path)
-    images = {image.id: image for image in truth.images}
-    found: dict[int, list[Annotation]] = {image.id: [] for image in truth.images}
-    known = {category.id for category in truth.categories}
+    images = {image.id: image for image in ground_truth.images}
+    found: dict[int, list[Annotation]] = {image.id: [] for image in ground_truth.images}
+    known = {category.id for category in ground_truth.categories}
     for index, values in enumerate(top):
         if not isinstance(values, dict):
             raise InputError(f"{path}: results[{index}] must be an object, got {values!r:.40}")
         record = Record(path, "results", index, values)
         image = images.get(record.whole("image_id"))
         if image is None or record.whole("category_id") not in known:
-            record.refuse("image_id or category_id is not among the truth's")
+            record.refuse("image_id or category_id is not among the ground truth's")
         found[image.id].append(
             Annotation(
                 record.whole("category_id"),
@@ -155,9 +238,9 @@ def read_predictions(path: Path, truth: LabelledSet) -> LabelledSet:
             )
         )
     return LabelledSet(
-        truth.categories,
+        ground_truth.categories,
         tuple(
             dataclasses.replace(image, annotations=tuple(found[image.id]), absent=(), unverified=())
-            for image in truth.images
+            for image in ground_truth.images
         ),
     )

@@ -9,15 +9,15 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 
-from autolabel.evaluation.diagnostics import BINS, MISSED, RECALL_IOUS, Calibration, SizeRecall
-from autolabel.evaluation.evaluate import Figure
+from autolabel.evaluation.diagnostics import BINS, NOT_FOUND, RECALL_IOUS, Calibration, SizeRecall
+from autolabel.evaluation.metrics import Metric
 
-WORDS_SHOWN = 12
+CLASSES_SHOWN = 12
 # Inches of the page's columns on a screen, so that letters there have the size of the text.
 WHOLE, HALF = 10.2, 4.9
-OTHER = "another word"
+OTHER = "another class"
 INK, GREY, FAINT, BLUE, ORANGE = "#1d1d1f", "#55555a", "#9a9aa0", "#2f5f9e", "#d9822b"
 _STYLE: Any = {
     # Letters stay letters: the page is small, and its words can be searched.
@@ -38,7 +38,7 @@ _STYLE: Any = {
 def _axes(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
     """Axes of some inches; at the end of the block, the list holds their SVG."""
     with matplotlib.rc_context(_STYLE):
-        canvas = Canvas(figsize=(width, height), layout="constrained")
+        canvas = Figure(figsize=(width, height), layout="constrained")
         result: list[str] = []
         yield canvas.subplots(), result
         out = io.StringIO()
@@ -51,9 +51,9 @@ def _axes(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
         result.append(re.sub(r'<svg (.*?)width="[^"]*"', r"<svg \1", svg, count=1))
 
 
-def figures_plot(figures: Sequence[Figure]) -> str:
-    """Each figure as a point with its interval."""
-    shown = [each for each in figures if np.isfinite(each.value)]
+def metrics_plot(metrics: Sequence[Metric]) -> str:
+    """Each metric as a point with its interval."""
+    shown = [each for each in metrics if np.isfinite(each.value)]
     with _axes(HALF, 0.6 + 0.26 * max(len(shown), 1)) as (axes, svg):
         rows = np.arange(len(shown))[::-1]
         for row, each in zip(rows, shown, strict=True):
@@ -63,21 +63,22 @@ def figures_plot(figures: Sequence[Figure]) -> str:
         axes.set_xlim(0, 100)
         axes.grid(axis="x", color="#e4e4e8")
         axes.set_axisbelow(True)
-        axes.set_xlabel("per cent, with the middle 95% over images drawn anew")
+        intervals = any(np.isfinite(each.low) for each in shown)
+        axes.set_xlabel("per cent, with 95% CI" if intervals else "per cent")
     return svg[0]
 
 
 def reliability_plot(found: Calibration) -> str:
-    """Share that is right against confidence; how many predictions there are on top."""
+    """Precision against confidence; the number of predictions on top."""
     with _axes(HALF, 3.6) as (axes, svg):
         some = found.count > 0
         edges = (np.arange(BINS) + 0.5) / BINS
         axes.plot([0, 1], [0, 1], color=FAINT, lw=1, ls="--")
-        axes.bar(edges[some], found.right[some], 0.9 / BINS, color=BLUE, alpha=0.75)
-        axes.plot(found.confidence[some], found.right[some], "o", color=ORANGE, ms=5)
+        axes.bar(edges[some], found.precision[some], 0.9 / BINS, color=BLUE, alpha=0.75)
+        axes.plot(found.confidence[some], found.precision[some], "o", color=ORANGE, ms=5)
         for edge, count in zip(edges[some], found.count[some], strict=True):
             axes.text(edge, 1.05, f"{count}", ha="center", va="center", fontsize=8, color=GREY)
-        axes.set(xlim=(0, 1), ylim=(0, 1.09), xlabel="confidence", ylabel="share that is right")
+        axes.set(xlim=(0, 1), ylim=(0, 1.09), xlabel="confidence", ylabel="precision")
     return svg[0]
 
 
@@ -88,14 +89,14 @@ def recall_plot(recalls: Sequence[SizeRecall]) -> str:
         for number, (threshold, colour) in enumerate(zip(RECALL_IOUS, (BLUE, ORANGE), strict=True)):
             rows = [each for each in recalls if each.iou == threshold]
             at = np.arange(len(rows)) + (number - 0.5) * 0.38
-            value = np.array([each.recall for each in rows])
-            error = np.array([[each.recall - each.interval[0] for each in rows]])
-            error = np.vstack([error, [each.interval[1] - each.recall for each in rows]])
+            value = np.array([each.recall.value for each in rows])
+            below = value - [each.recall.low for each in rows]
+            above = [each.recall.high for each in rows] - value
             axes.bar(
                 at,
                 value,
                 0.36,
-                yerr=np.clip(np.nan_to_num(error), 0, None),
+                yerr=np.clip(np.nan_to_num([below, above]), 0, None),
                 color=colour,
                 alpha=0.8,
                 error_kw={"elinewidth": 1, "ecolor": INK},
@@ -109,20 +110,20 @@ def recall_plot(recalls: Sequence[SizeRecall]) -> str:
 
 
 def confusion_plot(found: Counter[tuple[str, str]]) -> str:
-    """The words that are mixed up most, and what they are taken for; rows add up to 100%."""
-    words = confused_words(found)
-    if not words:
+    """The classes that are confused most, and what with; rows add up to 100%."""
+    classes = confused_classes(found)
+    if not classes:
         return ""
-    columns = [*words, OTHER, MISSED]
-    table = np.zeros((len(words), len(columns)))
-    for (true, predicted), count in found.items():
-        if true in words:
-            column = columns.index(predicted) if predicted in columns else len(words)
-            table[words.index(true), column] += count
-    if not table[:, len(words)].any():
-        table, columns = np.delete(table, len(words), axis=1), [*words, MISSED]
+    columns = [*classes, OTHER, NOT_FOUND]
+    table = np.zeros((len(classes), len(columns)))
+    for (own, predicted), count in found.items():
+        if own in classes:
+            column = columns.index(predicted) if predicted in columns else len(classes)
+            table[classes.index(own), column] += count
+    if not table[:, len(classes)].any():
+        table, columns = np.delete(table, len(classes), axis=1), [*classes, NOT_FOUND]
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    with _axes(WHOLE, 1.5 + 0.3 * len(words)) as (axes, svg):
+    with _axes(WHOLE, 1.5 + 0.3 * len(classes)) as (axes, svg):
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for (row, column), boxes in np.ndenumerate(table):
             if boxes:
@@ -130,25 +131,24 @@ def confusion_plot(found: Counter[tuple[str, str]]) -> str:
                 text = f"{int(boxes)}"
                 axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
         axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right")
-        axes.set_yticks(range(len(words)), words)
-        axes.set(xlabel="predicted", ylabel="true")
+        axes.set_yticks(range(len(classes)), classes)
+        axes.set(xlabel="predicted", ylabel="ground truth")
         axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
-        axes.set_yticks(np.arange(len(words) + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(len(classes) + 1) - 0.5, minor=True)
         axes.grid(which="minor", color="white", lw=2)
         axes.tick_params(which="both", length=0)
         axes.spines[:].set_visible(False)
     return svg[0]
 
 
-def confused_words(found: Counter[tuple[str, str]]) -> list[str]:
-    """The words with the most boxes that got another word, and those that they got."""
-    wrong = Counter(
-        {pair: count for pair, count in found.items() if pair[0] != pair[1] and pair[1] != MISSED}
-    )
-    words: dict[str, None] = {}
-    for (true, predicted), _ in sorted(wrong.items(), key=lambda item: (-item[1], item[0])):
-        if len(words.keys() | {true, predicted}) > WORDS_SHOWN:
+def confused_classes(found: Counter[tuple[str, str]]) -> list[str]:
+    """The classes with the most boxes of another predicted class, and those classes."""
+    classes: dict[str, None] = {}
+    for (own, predicted), _ in sorted(found.items(), key=lambda item: (-item[1], item[0])):
+        if predicted in (own, NOT_FOUND):
+            continue
+        if len(classes.keys() | {own, predicted}) > CLASSES_SHOWN:
             break
-        words.setdefault(true)
-        words.setdefault(predicted)
-    return list(words)
+        classes.setdefault(own)
+        classes.setdefault(predicted)
+    return list(classes)

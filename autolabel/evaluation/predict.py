@@ -1,31 +1,39 @@
-"""What a classifier says of one image: boxes of every origin, words, and scores.
+"""What a classifier predicts for each image, for boxes of every origin, and the cache of it.
 
-Axes: N boxes of one image, K words.
+Axes: N boxes of one image, K classes.
 """
 
-from collections.abc import Sequence
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 
-from autolabel.evaluation.cache import Record
-from autolabel.evaluation.pairing import LVIS_MAX_DETECTIONS, read_predictions, score_of
+from autolabel.evaluation.pairing import (
+    LVIS_DETECTION_LIMITS,
+    read_predictions,
+    score_of,
+    without_crowds,
+)
 from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
 from regionspot.boxes import as_boxes, clip_boxes
 from regionspot.classifier import RegionClassifier
 from regionspot.errors import InputError
+from regionspot.files import atomic_write
 from regionspot.localizers.sam import SamLocalizer
 from regionspot.names import display_name
 from regionspot.scoring import Scoring, cosines, word_shares
 from regionspot.types import ImageArray, Proposals, Vocabulary
 
-GIVEN, PROPOSALS = "gt", "proposals"
+GROUND_TRUTH, PROPOSALS = "gt", "proposals"
 
 
 class Classifier(RegionClassifier, Protocol):
-    """A classifier whose cosines and boxes' towers can be asked for."""
+    """A classifier whose scoring and localizer are known."""
 
     @property
     def scoring(self) -> Scoring:
@@ -33,10 +41,65 @@ class Classifier(RegionClassifier, Protocol):
 
     @property
     def localizer(self) -> SamLocalizer:
-        """What the regions are cut out by."""
+        """The SAM that gives region tokens and masks."""
 
 
-def boxes_of(source: str, truth: LabelledSet) -> dict[int, Proposals] | None:
+@dataclass
+class ImagePrediction:
+    """What a classifier predicts for one image.
+
+    Attributes:
+        boxes: (N, 4) xyxy pixels.
+        box_scores: (N,) as the detector gave them.
+        rows, classes, scores: box, class and score of the best pairs of a box and a class; both
+            are rows, of the boxes and of the categories.
+        ranks: (N,) for ground-truth boxes, number of classes that score above the own one.
+        seconds: from pixels to scores.
+        image_id: of the ground truth.
+    """
+
+    boxes: list[list[float]]
+    box_scores: list[float]
+    rows: list[int]
+    classes: list[int]
+    scores: list[float]
+    ranks: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+    image_id: int = 0
+
+
+class PredictionCache:
+    """Predictions in a file, one a line, below a line with the key of all that they depend on.
+
+    Attributes:
+        done: predictions by image id.
+
+    Args:
+        path: of the file; one of another key, or a last line that was cut, is dropped.
+        key: of all that the predictions depend on.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self._path = path
+        self.done: dict[int, ImagePrediction] = {}
+        lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+        whole = lines[:-1]  # what follows the last line break was not written whole
+        if not whole or whole[0] != key:
+            whole = [key]
+        with atomic_write(path) as file:
+            file.writelines(f"{line}\n" for line in whole)
+        for line in whole[1:]:
+            prediction = ImagePrediction(**json.loads(line))
+            self.done[prediction.image_id] = prediction
+
+    def add(self, prediction: ImagePrediction) -> None:
+        """Keep a prediction; it is in the file when this returns."""
+        with self._path.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(dataclasses.asdict(prediction)) + "\n")
+        self.done[prediction.image_id] = prediction
+
+
+def boxes_of(source: str, ground_truth: LabelledSet) -> dict[int, Proposals] | None:
     """Boxes by image id; None for those that a detector has yet to propose.
 
     Args:
@@ -47,23 +110,21 @@ def boxes_of(source: str, truth: LabelledSet) -> dict[int, Proposals] | None:
     """
     if source == PROPOSALS:
         return None
-    if source == GIVEN:
-        return {image.id: _as_proposals(judged(image), image) for image in truth.images}
+    if source == GROUND_TRUTH:
+        return {
+            image.id: _as_proposals(without_crowds(image.annotations), image)
+            for image in ground_truth.images
+        }
     if not source.endswith(".json"):
         raise InputError(f"--boxes must be gt, proposals or a file.json, got {source!r}")
-    data = read_predictions(Path(source), truth)
+    data = read_predictions(Path(source), ground_truth)
     by_name = {image.file_name: image for image in data.images}
     by_id = {image.id: image for image in data.images}
     found = {}
-    for image in truth.images:
+    for image in ground_truth.images:
         other = by_name.get(image.file_name) or by_id.get(image.id)
         found[image.id] = _as_proposals(other.annotations if other else (), image)
     return found
-
-
-def judged(image: LabelledImage) -> tuple[Annotation, ...]:
-    """The true labels that are given as boxes: all but crowds."""
-    return tuple(each for each in image.annotations if not each.is_crowd)
 
 
 def _as_proposals(annotations: Sequence[Annotation], image: LabelledImage) -> Proposals:
@@ -77,8 +138,8 @@ def _as_proposals(annotations: Sequence[Annotation], image: LabelledImage) -> Pr
     return Proposals(boxes, score)
 
 
-def words_of(categories: Sequence[Category]) -> dict[str, list[str]]:
-    """Names with the strings that stand for them, as a person would write them."""
+def vocabulary_of(categories: Sequence[Category]) -> dict[str, list[str]]:
+    """Class names with the words that stand for them, as a person would write them."""
     return {
         each.name: list(dict.fromkeys(display_name(text) for text in (each.name, *each.synonyms)))
         for each in categories
@@ -90,29 +151,77 @@ def classify(
     vocabulary: Vocabulary,
     image: ImageArray,
     proposals: Proposals,
-    true: Sequence[int] | None = None,
-) -> Record:
-    """The best 300 pairs of box and word of one image: the box's score times the word's share.
+    targets: Sequence[int] | None = None,
+) -> ImagePrediction:
+    """The best 300 pairs of box and class: the box's score times the class probability.
 
     Args:
-        true: (N,) row of each box's own word, where it is known.
+        targets: (N,) row of each box's own class, where it is known.
     """
     (regions,) = classifier.regions([image], [proposals.boxes])
     cosine = cosines(regions.embedding, vocabulary)
     score = word_shares(cosine, classifier.scoring) * torch.from_numpy(proposals.score)[:, None]
-    best = score.flatten().topk(min(LVIS_MAX_DETECTIONS, score.numel()))
-    rows, words = best.indices // len(vocabulary), best.indices % len(vocabulary)
-    return Record(
+    best = score.flatten().topk(min(LVIS_DETECTION_LIMITS[-1], score.numel()))  # of N * K
+    rows, classes = best.indices // len(vocabulary), best.indices % len(vocabulary)
+    return ImagePrediction(
         boxes=np.round(proposals.boxes, 3).astype(float).tolist(),
         box_scores=proposals.score.astype(float).round(7).tolist(),
         rows=rows.tolist(),
-        words=words.tolist(),
+        classes=classes.tolist(),
         scores=[round(value, 7) for value in best.values.tolist()],
-        ranks=[] if true is None else ranks_of(cosine, true),
+        ranks=[] if targets is None else ranks_of(cosine, targets),
     )
 
 
-def ranks_of(cosine: torch.Tensor, true: Sequence[int]) -> list[int]:
-    """(N,) how many words are preferred to the true one, of cosines (N, K)."""
-    own = cosine.gather(1, torch.tensor(true, dtype=torch.int64)[:, None])
+def ranks_of(cosine: torch.Tensor, targets: Sequence[int]) -> list[int]:
+    """(N,) number of classes whose cosine, of (N, K), is above that of the own class."""
+    own = cosine.gather(1, torch.tensor(targets, dtype=torch.int64)[:, None])  # (N, 1)
     return [int(rank) for rank in (cosine > own).sum(dim=1)]
+
+
+def labels_of(ground_truth: LabelledSet, predictions: Sequence[ImagePrediction]) -> LabelledSet:
+    """The pairs of box and class of each of the ground truth's images, as labels."""
+    return _as_set(
+        ground_truth,
+        (
+            [
+                (ground_truth.categories[category].id, each.boxes[row], score)
+                for row, category, score in zip(each.rows, each.classes, each.scores, strict=True)
+            ]
+            for each in predictions
+        ),
+    )
+
+
+def boxes_in(ground_truth: LabelledSet, predictions: Sequence[ImagePrediction]) -> LabelledSet:
+    """The boxes of each of the ground truth's images with their own scores, all of one class."""
+    category = ground_truth.categories[0].id
+    return _as_set(
+        ground_truth,
+        (
+            [(category, box, score) for box, score in zip(each.boxes, each.box_scores, strict=True)]
+            for each in predictions
+        ),
+    )
+
+
+def _as_set(
+    ground_truth: LabelledSet, rows: Iterable[list[tuple[int, list[float], float]]]
+) -> LabelledSet:
+    """Labels of each image, from category id, xyxy box and score."""
+    return LabelledSet(
+        ground_truth.categories,
+        tuple(
+            LabelledImage(
+                image.id,
+                image.file_name,
+                image.width,
+                image.height,
+                tuple(
+                    Annotation(category, (x1, y1, x2, y2), score)
+                    for category, (x1, y1, x2, y2), score in labels
+                ),
+            )
+            for image, labels in zip(ground_truth.images, rows, strict=True)
+        ),
+    )

@@ -1,9 +1,9 @@
-"""Writes a report: one page, the figures as JSON, and a CSV of each word.
+"""Writes a report: one page, the metrics as JSON, and a CSV of each class.
 
 index.html       all in one file; it loads nothing and prints
-figures.json     every figure with its interval
-words.csv        a line for each word, and kind
-confusions.csv   true word, predicted word, boxes
+figures.json     every metric with its interval
+words.csv        a line for each class, of boxes and of masks
+confusions.csv   ground-truth class, predicted class, boxes
 """
 
 import csv
@@ -18,99 +18,111 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from autolabel.evaluation import plots
-from autolabel.evaluation.evaluate import Figure, Judgement
+from autolabel.evaluation.evaluate import EvaluationResult
+from autolabel.evaluation.metrics import Metric
 from regionspot.files import atomic_folder, atomic_write
 
-PAGE, FIGURES, WORDS, CONFUSIONS = "index.html", "figures.json", "words.csv", "confusions.csv"
+PAGE, METRICS, CLASSES, CONFUSIONS = "index.html", "figures.json", "words.csv", "confusions.csv"
 TEMPLATE = Path(__file__).parents[1] / "data" / "report.html"
-WORDS_ON_PAGE = 60
+CLASSES_ON_PAGE = 60
 
 
 @dataclass(frozen=True)
-class Setting:
-    """One row of the table of settings.
+class BenchmarkRow:
+    """One row of the table that compares classifiers.
 
     Attributes:
-        classifier: what put words on the boxes.
+        classifier: its name, or that of the upper bound.
         boxes: where the boxes came from.
-        figures: by name.
+        metrics: AP and AR of boxes, and top-1 and top-5 accuracy.
         seconds: an image, mean; NaN where nothing was timed.
     """
 
     classifier: str
     boxes: str
-    figures: tuple[Figure, ...]
+    metrics: tuple[Metric, ...]
     seconds: float
 
 
 def write_report(
     out: Path,
     title: str,
-    judgements: Sequence[Judgement],
-    settings: Sequence[Setting] = (),
+    results: Sequence[EvaluationResult],
+    rows: Sequence[BenchmarkRow] = (),
     facts: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a report folder and return its page.
 
     Args:
-        judgements: the first one is shown in full, the others by their figures.
-        settings: rows of the table that compares; empty where there is nothing to compare.
+        out: the folder.
+        title: of the page.
+        results: the first one is shown in full, the others by their metrics.
+        rows: of the table that compares; empty where there is nothing to compare.
         facts: what was compared, by name.
+        overwrite: replace a report that is there.
 
     Raises:
         InputError: there is a report already.
     """
-    entries = (FIGURES, WORDS, CONFUSIONS, PAGE)
+    entries = (METRICS, CLASSES, CONFUSIONS, PAGE)
     with atomic_folder(out, entries, overwrite) as folder:
-        with atomic_write(folder / FIGURES) as file:
-            json.dump(_as_json(title, judgements, settings, facts or {}), file, indent=1)
+        with atomic_write(folder / METRICS) as file:
+            json.dump(_as_json(title, results, rows, facts or {}), file, indent=1)
             file.write("\n")
-        with atomic_write(folder / WORDS) as file:
-            _write_words(file, judgements)
+        with atomic_write(folder / CLASSES) as file:
+            _write_classes(file, results)
         with atomic_write(folder / CONFUSIONS) as file:
-            _write_confusions(file, judgements)
+            _write_confusions(file, results)
         with atomic_write(folder / PAGE) as file:
-            file.write(page(title, judgements[0], settings, facts or {}))
+            file.write(page(title, results[0], rows, facts or {}))
     return out / PAGE
 
 
 def page(
-    title: str, judgement: Judgement, settings: Sequence[Setting], facts: Mapping[str, str]
+    title: str, result: EvaluationResult, rows: Sequence[BenchmarkRow], facts: Mapping[str, str]
 ) -> str:
     """The page as HTML."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters["percent"] = percent
-    environment.filters["seconds"] = seconds
-    words = judgement.boxes.words
+    environment.filters |= {"percent": percent, "seconds": seconds, "interval": interval}
+    classes = result.boxes.classes
+    calibrated = result.calibration
     return (
         environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
             title=title,
             facts=facts,
-            judgement=judgement,
-            classes=judgement.paired.classes,
-            settings=settings,
-            words=words[:WORDS_ON_PAGE],
-            not_found=words_that_cannot_be_found(judgement),
-            more_words=max(len(words) - WORDS_ON_PAGE, 0),
-            figure_plots=[Markup(plots.figures_plot(each.figures)) for each in judgement.sections],
-            reliability=Markup(plots.reliability_plot(judgement.calibration)),
-            recall=Markup(plots.recall_plot(judgement.recalls)),
-            confusion=Markup(plots.confusion_plot(judgement.confusions)),
+            result=result,
+            mapping=result.pairs.classes,
+            rows=rows,
+            classes=classes[:CLASSES_ON_PAGE],
+            not_found=classes_without_predictions(result),
+            more_classes=max(len(classes) - CLASSES_ON_PAGE, 0),
+            metric_plots=[Markup(plots.metrics_plot(each.metrics)) for each in result.sections],
+            reliability=Markup(plots.reliability_plot(calibrated)) if calibrated else "",
+            recall=Markup(plots.recall_plot(result.recalls)),
+            confusion=Markup(plots.confusion_plot(result.confusions)),
         )
         + "\n"
     )
 
 
-def words_that_cannot_be_found(judgement: Judgement) -> list[str]:
-    """The true words that were not matched, and that the images do hold."""
-    unmatched = set(judgement.paired.classes.unmatched_true)
-    return [word.name for word in judgement.boxes.words if word.name in unmatched and word.truth]
+def classes_without_predictions(result: EvaluationResult) -> list[str]:
+    """The classes that the images have and that match no category of the predictions."""
+    unmatched = set(result.pairs.classes.unmatched_ground_truth)
+    return [
+        each.name for each in result.boxes.classes if each.name in unmatched and each.ground_truth
+    ]
 
 
-def percent(value: float, digits: int = 1) -> str:
-    """A share as per cent; `-` where there was nothing to measure."""
-    return f"{100 * value:.{digits}f}" if math.isfinite(value) else "-"
+def percent(value: float) -> str:
+    """A value of [0, 1] in per cent; `-` where there was nothing to measure."""
+    return f"{100 * value:.1f}" if math.isfinite(value) else "-"
+
+
+def interval(metric: Metric, dash: str = " \u2013 ") -> str:
+    """The bounds of a metric's interval in per cent; empty where there is none."""
+    bounds = (metric.low, metric.high)
+    return dash.join(map(percent, bounds)) if all(map(math.isfinite, bounds)) else ""
 
 
 def seconds(value: float) -> str:
@@ -120,46 +132,45 @@ def seconds(value: float) -> str:
 
 def _as_json(
     title: str,
-    judgements: Sequence[Judgement],
-    settings: Sequence[Setting],
+    results: Sequence[EvaluationResult],
+    rows: Sequence[BenchmarkRow],
     facts: Mapping[str, str],
 ) -> dict[str, Any]:
     return {
         "title": title,
         "facts": dict(facts),
-        "judgements": [
+        "results": [
             {
                 "title": each.title,
-                "federated": each.paired.federated,
-                **{section.kind: _rows(section.figures) for section in each.sections},
-                "boxes_with_true_words": _rows(each.reachable),
-                "calibration_error": _numbers(each.calibration.error, *each.calibration.interval),
+                "federated": each.pairs.federated,
+                **{section.kind: _by_name(section.metrics) for section in each.sections},
+                "upper_bound": _by_name(each.upper_bound),
+                "calibration_error": _numbers(each.calibration.error) if each.calibration else None,
                 "recall": [
-                    {"size": r.size, "iou": r.iou, "boxes": r.boxes}
-                    | _numbers(r.recall, *r.interval)
+                    {"size": r.size, "iou": r.iou, "boxes": r.boxes} | _numbers(r.recall)
                     for r in each.recalls
                 ],
                 "not_matched": {
-                    "predicted": list(each.paired.classes.unmatched_predicted),
-                    "true": list(each.paired.classes.unmatched_true),
+                    "predicted": list(each.pairs.classes.unmatched_predicted),
+                    "ground_truth": list(each.pairs.classes.unmatched_ground_truth),
                 },
             }
-            for each in judgements
+            for each in results
         ],
-        "settings": [
+        "benchmark": [
             {"classifier": each.classifier, "boxes": each.boxes, "seconds": _number(each.seconds)}
-            | {"figures": _rows(each.figures)}
-            for each in settings
+            | {"metrics": _by_name(each.metrics)}
+            for each in rows
         ],
     }
 
 
-def _rows(figures: Iterable[Figure]) -> dict[str, dict[str, float | None]]:
-    return {each.name: _numbers(each.value, each.low, each.high) for each in figures}
+def _by_name(metrics: Iterable[Metric]) -> dict[str, dict[str, float | None]]:
+    return {each.name: _numbers(each) for each in metrics}
 
 
-def _numbers(value: float, low: float, high: float) -> dict[str, float | None]:
-    return {"value": _number(value), "low": _number(low), "high": _number(high)}
+def _numbers(metric: Metric) -> dict[str, float | None]:
+    return {each: _number(getattr(metric, each)) for each in ("value", "low", "high")}
 
 
 def _number(value: float) -> float | None:
@@ -167,22 +178,22 @@ def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _write_words(file: TextIO, judgements: Sequence[Judgement]) -> None:
+def _write_classes(file: TextIO, results: Sequence[EvaluationResult]) -> None:
     out = csv.writer(file, lineterminator="\n")
-    columns = ("word", "frequency", "true", "predicted", "AP", "AP_low", "AP_high", "AP50", "AR")
-    out.writerow(["predictions", "kind", *columns])
-    for each in judgements:
-        for section in each.sections:
-            for word in section.words:
-                numbers = (word.ap.value, word.ap.low, word.ap.high, word.ap50, word.recall)
+    header = ["predictions", "kind", "class", "frequency", "ground_truth", "predicted"]
+    out.writerow([*header, "AP", "AP_low", "AP_high", "AP50", "AR"])
+    for result in results:
+        for section in result.sections:
+            for each in section.classes:
+                numbers = (each.ap.value, each.ap.low, each.ap.high, each.ap50, each.recall)
                 cells = [f"{number:.6f}" if math.isfinite(number) else "" for number in numbers]
-                counts = (word.name, word.frequency, word.truth, word.predictions)
-                out.writerow([each.title, section.kind, *counts, *cells])
+                counts = (each.name, each.frequency, each.ground_truth, each.predictions)
+                out.writerow([result.title, section.kind, *counts, *cells])
 
 
-def _write_confusions(file: TextIO, judgements: Sequence[Judgement]) -> None:
+def _write_confusions(file: TextIO, results: Sequence[EvaluationResult]) -> None:
     out = csv.writer(file, lineterminator="\n")
-    out.writerow(["predictions", "true", "predicted", "boxes"])
-    for each in judgements:
+    out.writerow(["predictions", "ground_truth", "predicted", "boxes"])
+    for each in results:
         rows = sorted(each.confusions.items(), key=lambda item: (-item[1], item[0]))
         out.writerows([each.title, *pair, count] for pair, count in rows)

@@ -1,7 +1,7 @@
 """200,000 labels: reading, matching and evaluating them, beside pycocotools.
 
 Each side runs in a process of its own, so that its peak of memory is its own. There are as many
-images as in COCO val 2017: pycocotools goes through every pair of an image and a word, so that its
+images as in COCO val 2017: pycocotools goes through every pair of an image and a class, so that its
 time would otherwise be spent on pairs without a label.
 """
 
@@ -14,20 +14,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-IMAGES, LABELS, WORDS, SIDE = 5_000, 200_000, 80, 640
+IMAGES, LABELS, CLASSES, SIDE = 5_000, 200_000, 80, 640
 AGREE = 1e-6
 
 OURS = """
-from autolabel.evaluation.metrics import figures
-from autolabel.evaluation.coco_eval import fast_curves
-from autolabel.evaluation.pairing import pair, read_predictions
+from autolabel.evaluation.coco_eval import evaluate_coco
+from autolabel.evaluation.metrics import summarize
+from autolabel.evaluation.pairing import pair_images, read_predictions
 from integrations.formats.coco import read_coco
 from pathlib import Path
 lap("import")
-truth = read_coco(Path(gt)); lap("read the truth")
-found = read_predictions(Path(pred), truth); lap("read the predictions")
-paired = pair(truth, found); lap("bring together")
-values = figures(fast_curves(paired, "bbox"), paired.categories, False); lap("evaluate")
+ground_truth = read_coco(Path(gt)); lap("read the ground truth")
+found = read_predictions(Path(pred), ground_truth); lap("read the predictions")
+pairs = pair_images(ground_truth, found); lap("pair")
+values = summarize(evaluate_coco(pairs, "bbox"), pairs.categories, False); lap("evaluate")
 ap = values["AP"]
 """
 THEIRS = """
@@ -36,11 +36,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 lap("import")
 with contextlib.redirect_stdout(io.StringIO()):
-    truth = COCO(gt); lap("read the truth")
-    found = truth.loadRes(pred); lap("read the predictions")
-    judged = COCOeval(truth, found, "bbox"); judged.evaluate(); judged.accumulate()
-    judged.summarize(); lap("evaluate")
-ap = judged.stats[0]
+    ground_truth = COCO(gt); lap("read the ground truth")
+    found = ground_truth.loadRes(pred); lap("read the predictions")
+    evaluation = COCOeval(ground_truth, found, "bbox"); evaluation.evaluate()
+    evaluation.accumulate(); evaluation.summarize(); lap("evaluate")
+ap = evaluation.stats[0]
 """
 FRAME = """
 import json, resource, sys, time
@@ -58,11 +58,11 @@ print(json.dumps({{"ap": float(ap), "seconds": laps, "megabytes": round(peak),
 
 
 def write_files(folder: Path) -> None:
-    """A truth of LABELS boxes, and predictions that are close to nine in ten of them."""
+    """Ground truth of LABELS boxes, and predictions that are close to nine in ten of them."""
     generator = np.random.default_rng(0)
     corner = generator.uniform(0, SIDE * 0.7, (LABELS, 2)).round(2)
     size = generator.uniform(4, SIDE * 0.3, (LABELS, 2)).round(2)
-    words = generator.integers(1, WORDS + 1, LABELS)
+    classes = generator.integers(1, CLASSES + 1, LABELS)
     images = generator.integers(1, IMAGES + 1, LABELS)
     moved = np.maximum(np.concatenate([corner, size], 1) + generator.normal(0, 3, (LABELS, 4)), 1)
     scores = generator.random(LABELS)
@@ -70,7 +70,7 @@ def write_files(folder: Path) -> None:
         {
             "id": row + 1,
             "image_id": int(images[row]),
-            "category_id": int(words[row]),
+            "category_id": int(classes[row]),
             "bbox": [*corner[row].tolist(), *size[row].tolist()],
             "area": float(size[row].prod()),
             "iscrowd": 0,
@@ -88,12 +88,12 @@ def write_files(folder: Path) -> None:
         if row % 10
     ]
     sizes = {"width": SIDE, "height": SIDE}
-    truth = {
+    ground_truth = {
         "images": [{"id": n, "file_name": f"{n}.jpg", **sizes} for n in range(1, IMAGES + 1)],
         "annotations": labels,
-        "categories": [{"id": n, "name": f"word {n}"} for n in range(1, WORDS + 1)],
+        "categories": [{"id": n, "name": f"class {n}"} for n in range(1, CLASSES + 1)],
     }
-    (folder / "gt.json").write_text(json.dumps(truth))
+    (folder / "gt.json").write_text(json.dumps(ground_truth))
     (folder / "pred.json").write_text(json.dumps(results))
 
 
@@ -109,7 +109,7 @@ def test_many_labels_beside_pycocotools() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_files(Path(folder))
         ours, theirs = measured(OURS, Path(folder)), measured(THEIRS, Path(folder))
-    print(f"\n{LABELS} labels of {IMAGES} images, {WORDS} words")
+    print(f"\n{LABELS} labels of {IMAGES} images, {CLASSES} classes")
     for name, found in (("autolabel", ours), ("pycocotools", theirs)):
         seconds = found["seconds"]
         assert isinstance(seconds, dict)

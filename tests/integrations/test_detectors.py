@@ -1,17 +1,13 @@
 """Detectors on real photos: NanoDet as published, and SAM from a coarse grid."""
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from segment_anything.modeling import Sam
-from typer.testing import CliRunner
 
-from autolabel.evaluation import proposals as measure
 from integrations.detectors import DETECTORS, Detector, build_detector
 from integrations.detectors.ensemble import Merged
 from integrations.detectors.nanodet import PUBLISHED_SIDE, NanoDet
@@ -178,46 +174,3 @@ def test_a_detector_bears_the_name_it_is_known_by(sam: Sam) -> None:
 def test_what_is_no_rgb_image_is_refused(image: np.ndarray, nanodet: Detector) -> None:
     with pytest.raises(InputError, match=r"image must be \(H, W, 3\) uint8 RGB, got"):
         nanodet.detect(image)
-
-
-@pytest.fixture
-def labelled(tmp_path: Path, photo: Photo) -> Path:
-    """A data set of one photo: two labels, and a crowd that does not count."""
-    (tmp_path / "images").mkdir()
-    photo("coffee").save(tmp_path / "images" / "a.png")
-    boxes = [([10, 10, 20, 20], 0), ([100, 100, 200, 200], 0), ([300, 0, 100, 100], 1)]
-    annotations = [
-        {"id": row, "image_id": 7, "category_id": row, "bbox": box, "area": box[2] * box[3]}
-        | {"iscrowd": crowd}
-        for row, (box, crowd) in enumerate(boxes, start=1)
-    ]
-    content = {
-        "images": [{"id": 7, "file_name": "a.png", "width": 600, "height": 400}],
-        "categories": [{"id": row, "name": f"thing {row}"} for row in (1, 2, 3)],
-        "annotations": annotations,
-    }
-    (tmp_path / "instances.json").write_text(json.dumps(content))
-    return tmp_path
-
-
-def test_measuring_counts_labels_whatever_their_class(labelled: Path) -> None:
-    boxes = [[310, 10, 350, 60], [100, 100, 300, 300], [10, 10, 24, 30]]
-    figures = measure.measure(Fixed("fixed", boxes, [0.9, 0.8, 0.7]), labelled)
-    assert (figures.images, figures.boxes_an_image) == (1, 3)
-    assert figures.recall_50 == 1
-    # The small label is met with IoU 0.7: at 5 of the 10 limits.
-    assert figures.small_average_recall == pytest.approx(0.5)
-    assert figures.average_recall == pytest.approx(0.75)
-
-
-def test_the_command_prints_its_figures(labelled: Path) -> None:
-    arguments = ["--data", str(labelled), "--detector", "nanodet-416"]
-    result = CliRunner().invoke(measure.app, arguments)
-    assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["images"] == 1
-
-
-def test_the_command_names_a_missing_file(tmp_path: Path) -> None:
-    result = CliRunner().invoke(measure.app, ["--data", str(tmp_path)])
-    assert result.exit_code == 1
-    assert "instances.json" in result.stderr

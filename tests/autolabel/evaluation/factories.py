@@ -1,4 +1,4 @@
-"""Truth and predictions as LVIS has them, made up from a seed."""
+"""Ground truth and predictions as LVIS has them, made up from a seed."""
 
 import dataclasses
 
@@ -35,58 +35,58 @@ def random_box(
     return x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)
 
 
-def truth_and_predictions(
-    seed: int, images: int = 12, words: int = 9, federated: bool = True
+def random_sets(
+    seed: int, images: int = 12, classes: int = 9, federated: bool = True
 ) -> tuple[LabelledSet, LabelledSet]:
-    """Predictions are the true boxes moved, some with another word, and some from nowhere.
+    """Predictions are the ground-truth boxes moved, some of another class, and some elsewhere.
 
-    Scores repeat, words are missing, images are empty, and COCO's have crowds.
+    Scores repeat, classes are missing, images are empty, and COCO's have crowds.
     """
     generator = np.random.default_rng(seed)
-    ids = (generator.permutation(words) * 3 + 2).tolist()
+    ids = (generator.permutation(classes) * 3 + 2).tolist()
     categories = tuple(
-        Category(number, f"word {number}", frequency="rcf"[index % 3])
+        Category(number, f"class {number}", frequency="rcf"[index % 3])
         for index, number in enumerate(ids)
     )
-    truth, predicted = [], []
+    ground_truth, predicted = [], []
     for index in range(images):
         present = generator.choice(ids, 4, replace=False).tolist()
-        labels = [] if index == 1 else make_truth(generator, present, federated)
+        labels = [] if index == 1 else make_labels(generator, present, federated)
         absent = tuple(i for i in ids if i not in present and generator.random() < 0.5)
         image = LabelledImage(100 - 2 * index, f"{index}.jpg", SIDE, SIDE, tuple(labels))
         if federated:
             unverified = tuple(i for i in present if generator.random() < 0.3)
             image = dataclasses.replace(image, absent=absent, unverified=unverified)
-        truth.append(image)
+        ground_truth.append(image)
         guesses = make_predictions(generator, labels, ids)
         predicted.append(LabelledImage(index, f"{index}.jpg", SIDE, SIDE, tuple(guesses)))
-    return LabelledSet(categories, tuple(truth)), LabelledSet(categories, tuple(predicted))
+    return LabelledSet(categories, tuple(ground_truth)), LabelledSet(categories, tuple(predicted))
 
 
-def make_truth(
+def make_labels(
     generator: np.random.Generator, present: list[int], federated: bool
 ) -> list[Annotation]:
-    """Some labels of the words that are present."""
+    """Some labels of the classes that are present."""
     labels = []
     for _ in range(int(generator.integers(1, 12))):
         box = random_box(generator)
         crowd = not federated and generator.random() < 0.15
-        word = int(generator.choice(present))
-        labels.append(Annotation(word, box, mask=ellipse(box), is_crowd=crowd))
+        category = int(generator.choice(present))
+        labels.append(Annotation(category, box, mask=ellipse(box), is_crowd=crowd))
     return labels
 
 
 def make_predictions(
     generator: np.random.Generator, labels: list[Annotation], ids: list[int]
 ) -> list[Annotation]:
-    """Some of a detector's answers to these labels."""
+    """Predictions that a detector might give for these labels."""
     guesses = []
     for label in [*labels, *labels, *[None] * 8]:
         if label is not None and generator.random() < 0.2:
             continue
         box = random_box(generator, None if label is None else label.box)
         right = label is not None and generator.random() < 0.8
-        word = label.category_id if right and label else int(generator.choice(ids))
+        category = label.category_id if right and label else int(generator.choice(ids))
         score = round(float(generator.random()), 1)
-        guesses.append(Annotation(word, box, score, ellipse(box)))
+        guesses.append(Annotation(category, box, score, ellipse(box)))
     return guesses

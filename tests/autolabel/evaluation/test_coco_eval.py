@@ -1,34 +1,31 @@
-"""Figures of what `mini` says of real photos equal those of pycocotools and of `lvis`.
+"""Metrics of `mini` on real photos equal those of pycocotools and of `lvis`.
 
-The truth is made up around a run's labels: some of them moved, some with another word.
+The ground truth is made up around a run's labels: some are moved, some have another class.
 """
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import autolabel.run.pipeline
-from autolabel.evaluation import benchmark as settings
-from autolabel.evaluation.benchmark import ModelRequest, evaluate_model
-from autolabel.evaluation.coco_eval import fast_curves
-from autolabel.evaluation.evaluate import Judgement, judge
-from autolabel.evaluation.metrics import figures
-from autolabel.evaluation.pairing import Paired, pair
-from autolabel.evaluation.predict import GIVEN, PROPOSALS
+from autolabel.evaluation import benchmark
+from autolabel.evaluation import evaluate as evaluation
+from autolabel.evaluation.benchmark import BenchmarkRequest, run_benchmark
+from autolabel.evaluation.pairing import IouType, PairedImages, pair_images
 from integrations.annotations import Annotation, LabelledImage, LabelledSet, as_rle
 from integrations.formats.coco import read_coco
 from integrations.formats.lvis import write_lvis
+from integrations.progress import NullReporter
 from regionspot.types import decode_mask, encode_mask
-from tests.autolabel.evaluation.test_settings import Reporter
+from tests.autolabel.evaluation.reference import coco_metrics, lvis_metrics
+from tests.autolabel.evaluation.test_metrics import by_evaluator
 from tests.autolabel.helpers import FinishedRun
-from tests.integrations.evaluation.reference import coco_figures, lvis_figures
 
 
-def people_might_have_drawn(found: LabelledSet, federated: bool) -> LabelledSet:
-    """Labels close to those of a run, with other words now and then, crowds, and verified words."""
+def made_up_ground_truth(found: LabelledSet, federated: bool) -> LabelledSet:
+    """Labels close to those of a run: some of another class, crowds, and verified classes."""
     generator = np.random.default_rng(4)
     ids = [category.id for category in found.categories]
     categories = tuple(
@@ -68,55 +65,57 @@ def moved(
     )
 
 
-def assert_equal(paired: Paired, kind: str, folder: Path) -> None:
-    expected = (
-        lvis_figures(paired, kind, folder) if paired.federated else coco_figures(paired, kind)
-    )
-    found = figures(fast_curves(paired, kind), paired.categories, paired.federated)
+def assert_equal(pairs: PairedImages, iou_type: IouType, folder: Path) -> None:
+    if pairs.federated:
+        expected = lvis_metrics(pairs, iou_type, folder)
+    else:
+        expected = coco_metrics(pairs, iou_type)
+    found = by_evaluator(pairs, iou_type)
     assert found == pytest.approx(expected, abs=1e-6, nan_ok=True)
     assert 0 < found["AP"] < 1
 
 
-@pytest.mark.parametrize("kind", ["bbox", "segm"])
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
 @pytest.mark.parametrize("federated", [True, False])
-def test_a_run(finished: FinishedRun, tmp_path: Path, federated: bool, kind: str) -> None:
+def test_a_run(finished: FinishedRun, tmp_path: Path, federated: bool, iou_type: IouType) -> None:
     found = read_coco(finished.folder / "labels.coco.json")
-    paired = pair(people_might_have_drawn(found, federated), found)
-    assert paired.federated == federated
-    assert_equal(paired, kind, tmp_path)
+    pairs = pair_images(made_up_ground_truth(found, federated), found)
+    assert pairs.federated == federated
+    assert_equal(pairs, iou_type, tmp_path)
 
 
-def test_the_settings(
+def test_a_benchmark(
     finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three hundred pairs of box and word an image, by LVIS's rules and by COCO's."""
-    truth = people_might_have_drawn(read_coco(finished.folder / "labels.coco.json"), True)
-    write_lvis(tmp_path / "gt.json", truth.categories, truth.images)
+    """Three hundred pairs of box and class an image, by LVIS's rules and by COCO's."""
+    made_up = made_up_ground_truth(read_coco(finished.folder / "labels.coco.json"), True)
+    write_lvis(tmp_path / "gt.json", made_up.categories, made_up.images)
     compared: list[tuple[LabelledSet, LabelledSet]] = []
 
     def kept(
-        title: str, truth: LabelledSet, found: LabelledSet, draws: int, advance: Callable[[], None]
-    ) -> Judgement:
-        compared.append((truth, found))
-        return judge(title, truth, found, draws, advance)
+        ground_truth: LabelledSet, predictions: LabelledSet, federated: bool | None = None
+    ) -> PairedImages:
+        if federated is None:
+            compared.append((ground_truth, predictions))
+        return pair_images(ground_truth, predictions, federated)
 
-    monkeypatch.setattr(settings, "judge", kept)
-    monkeypatch.setattr(settings, "load_model", autolabel.run.pipeline.load_model)
-    request = ModelRequest(
-        tmp_path / "gt.json",
-        finished.photos,
-        boxes=(GIVEN, PROPOSALS),
+    monkeypatch.setattr(evaluation, "pair_images", kept)
+    monkeypatch.setattr(benchmark, "load_model", autolabel.run.pipeline.load_model)
+    request = BenchmarkRequest(
+        ground_truth=tmp_path / "gt.json",
+        images=finished.photos,
         out=tmp_path / "report",
         baselines=False,
-        draws=2,
+        resamples=2,
     )
-    rows, _ = evaluate_model(request, Reporter())
+    rows, _ = run_benchmark(request, NullReporter())
     assert [(row.classifier, row.boxes) for row in rows] == [
-        ("mini", "given"),
+        ("mini", "ground truth"),
         ("mini", "proposals"),
-        ("true words", "proposals"),
+        ("oracle labels", "proposals"),
     ]
+    assert len(compared) == 3
     assert max(len(image.annotations) for image in compared[1][1].images) > 100
     for each in compared:
-        assert_equal(pair(*each), "bbox", tmp_path)
-        assert_equal(pair(*each, federated=False), "bbox", tmp_path)
+        assert_equal(pair_images(*each), "bbox", tmp_path)
+        assert_equal(pair_images(*each, federated=False), "bbox", tmp_path)

@@ -1,0 +1,66 @@
+"""What a classifier predicts for an image, the boxes it is given, and the cache of it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from autolabel.evaluation.predict import (
+    GROUND_TRUTH,
+    PROPOSALS,
+    ImagePrediction,
+    PredictionCache,
+    boxes_of,
+    classify,
+    ranks_of,
+    vocabulary_of,
+)
+from integrations.annotations import Annotation, LabelledImage, LabelledSet
+from regionspot.errors import InputError
+from regionspot.types import Proposals, Vocabulary
+from tests.autolabel.evaluation.test_benchmark import CATEGORIES, SIDE, ByColour
+
+
+def test_a_vocabulary_as_a_person_writes_it() -> None:
+    assert vocabulary_of(CATEGORIES) == {
+        "red_thing": ["red thing"],
+        "green (grass)": ["green", "lawn"],
+        "blue": ["blue"],
+    }
+
+
+def test_boxes_are_made_usable() -> None:
+    labels = tuple(Annotation(4, box) for box in ((-5, 0, 70, 60), (60, 60, 60, 60)))
+    data = LabelledSet(CATEGORIES, (LabelledImage(1, "a.png", SIDE, SIDE, labels),))
+    found = boxes_of(GROUND_TRUTH, data)
+    assert found is not None
+    assert found[1].boxes.tolist() == [[0, 0, 60, 60], [59, 59, 60, 60]]
+    assert boxes_of(PROPOSALS, data) is None
+    with pytest.raises(InputError, match="--boxes must be gt, proposals or a file"):
+        boxes_of("yolo", data)
+
+
+def test_ranks_count_the_classes_above_the_own_one() -> None:
+    cosine = torch.tensor([[0.1, 0.5, 0.3], [0.9, 0.2, 0.2]])
+    assert ranks_of(cosine, [2, 1]) == [1, 1]
+    prediction = classify(
+        ByColour(),
+        Vocabulary(("a", "b", "c"), torch.eye(3)),
+        np.full((4, 4, 3), (0, 200, 0), np.uint8),
+        Proposals(np.array([[0, 0, 4, 4]]), np.array([0.5])),
+    )
+    assert prediction.classes[0] == 1
+    assert sum(prediction.scores) == pytest.approx(0.5, abs=1e-5)
+    assert prediction.ranks == []
+
+
+def test_the_cache_resumes_where_it_was_cut(tmp_path: Path) -> None:
+    path = tmp_path / "cache.jsonl"
+    prediction = ImagePrediction([[0.0, 0.0, 1.0, 1.0]], [0.9], [0], [3], [0.5], [2], 0.1, 7)
+    PredictionCache(path, "key").add(prediction)
+    with path.open("a", encoding="utf-8") as out:
+        out.write('{"boxes": [[0.0')
+    again = PredictionCache(path, "key")
+    assert again.done == {7: prediction}
+    assert not PredictionCache(path, "other").done
