@@ -8,13 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image
-from rich.console import Console
 
+from autolabel.cli.app import progress
 from autolabel.cli.tables import print_run
 from autolabel.run.manifest import CONTACT_SHEET
 from autolabel.run.pipeline import run
 from autolabel.run.plan import RunRequest
-from integrations.progress import RichReporter
 from regionspot.errors import InputError
 
 FOLDER = Path(".work") / "demo"
@@ -81,7 +80,7 @@ def main() -> None:
         database=FOLDER / "fiftyone",
         overwrite=True,
     )
-    with RichReporter(Console(stderr=True)) as reporter:
+    with progress() as reporter:
         done = run(request, reporter)
     print_run(done)
     assert (done.folder / CONTACT_SHEET).exists()

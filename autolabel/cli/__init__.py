@@ -3,29 +3,7 @@
 Whatever takes long to import is imported inside the commands, so that `--help` answers at once.
 """
 
-from autolabel.cli import (
-    convert,
-    evaluate,
-    explain,
-    export,
-    models,
-    relabel,
-    review,
-    run,
-    train,
-)
+from autolabel.cli import convert, evaluate, explain, export, models, relabel, review, run, train  # noqa: F401
 from autolabel.cli.app import app, main
 
-__all__ = [
-    "app",
-    "convert",
-    "evaluate",
-    "explain",
-    "export",
-    "main",
-    "models",
-    "relabel",
-    "review",
-    "run",
-    "train",
-]
+__all__ = ["app", "main"]

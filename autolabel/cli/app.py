@@ -1,11 +1,14 @@
 """The root of all commands: exit codes, consoles, and an InputError as one line."""
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from integrations.progress import RichReporter
 
 EXIT_ALL_LABELLED, EXIT_NOT_STARTED, EXIT_SOME_SKIPPED = 0, 1, 3
 EXIT_INTERRUPTED = 130
@@ -72,6 +75,13 @@ def out_console() -> Console:
 def progress_console() -> Console:
     """The console of progress, which is not that of the results."""
     return Console(stderr=True)
+
+
+def progress() -> "RichReporter":
+    """A reporter on the console of progress; a context manager."""
+    from integrations.progress import RichReporter
+
+    return RichReporter(progress_console())
 
 
 def print_line(text: str) -> None:

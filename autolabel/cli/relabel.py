@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from autolabel.cli import options as shared
-from autolabel.cli.app import app, progress_console
+from autolabel.cli.app import app, progress
 from autolabel.cli.options import MODEL
 
 
@@ -38,7 +38,6 @@ def relabel(
     from autolabel.cli.tables import show_run
     from autolabel.run.relabel import RelabelRequest
     from autolabel.run.relabel import relabel as relabel_run
-    from integrations.progress import RichReporter
 
     request = RelabelRequest(
         run=source,
@@ -51,6 +50,6 @@ def relabel(
         overwrite=overwrite,
         checkpoint=checkpoint,
     )
-    with RichReporter(progress_console()) as reporter:
+    with progress() as reporter:
         done = relabel_run(request, reporter)
     show_run(done, launch)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from autolabel.cli import options as shared
-from autolabel.cli.app import app, progress_console
+from autolabel.cli.app import app, progress
 from autolabel.cli.options import INPUT, MODEL, OUTPUT, SELECTION
 from autolabel.options import LABEL_FIELD, Options
 
@@ -89,7 +89,6 @@ def run(
     from autolabel.cli.tables import print_plan, show_run
     from autolabel.run.pipeline import run as run_request
     from autolabel.run.plan import RunRequest, make_plan
-    from integrations.progress import RichReporter
 
     request = RunRequest(
         source=dataset,
@@ -119,6 +118,6 @@ def run(
         plan.check_head()
         print_plan(plan)
         return
-    with RichReporter(progress_console()) as reporter:
+    with progress() as reporter:
         done = run_request(request, reporter)
     show_run(done, launch)

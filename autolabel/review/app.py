@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autolabel.run.manifest import COMPLETE, Manifest, read_manifest
+from autolabel.run.manifest import Manifest, read_complete
 from autolabel.run.outputs import label_field
 from integrations.fiftyone.dataset import NEEDS_REVIEW, registered_views
 from integrations.fiftyone.session import ADDRESS, connect, open_app
@@ -41,9 +41,7 @@ def complete_run(folder: Path) -> Manifest:
     Raises:
         InputError: there is no such run, or FiftyOne does not start.
     """
-    manifest = read_manifest(folder)
-    if manifest.status != COMPLETE:
-        raise InputError(f"{folder} is not complete; give its command again to resume it")
+    manifest = read_complete(folder)
     if manifest.fiftyone is None:
         raise InputError(f"{folder} has no labels in FiftyOne; run it again without --no-fiftyone")
     database = manifest.fiftyone.database

@@ -1,4 +1,4 @@
-"""Which labels of FiftyOne a person reviewed: from a run folder or a dataset's name."""
+"""The reviewed images of a label field, found by a run folder or the name of a dataset."""
 
 import dataclasses
 import random
@@ -22,13 +22,15 @@ from regionspot.errors import InputError
 
 
 @dataclass(frozen=True)
-class Seen:
-    """An image and its labels as they stand.
+class FieldImage:
+    """An image of the field's dataset, with its labels as they are now.
 
     Attributes:
         id: of the image in its run or dataset.
+        path: absolute path.
         size: width and height of the upright image, in pixels.
-        proposals: (P, 4) xyxy pixels, the run's; None where the run is gone.
+        proposals: (P, 4) xyxy pixels of the run's proposals; None where the run is gone.
+        labels: as FiftyOne has them.
     """
 
     id: int
@@ -40,43 +42,44 @@ class Seen:
 
 @dataclass(frozen=True)
 class Review:
-    """A label field that a person may have worked on.
+    """A label field that a person reviews.
 
     Attributes:
-        run: the folder of the run that wrote it; None where it is gone or there was none.
-        manifest: of that run.
+        target: the field, its dataset and its run.
+        run: folder of the run that wrote the field; None where that is gone or there was none.
+        manifest: manifest of that run.
     """
 
     target: LabelField
     run: Path | None
     manifest: Manifest | None
 
-    def images(self) -> Iterator[Seen]:
+    def images(self) -> Iterator[FieldImage]:
         """Every image that was not skipped, one after another."""
-        for seen, labels in read_seen(self.target, self._without_labels()):
-            yield dataclasses.replace(seen, labels=labels)
+        for image, labels in read_seen(self.target, self._without_labels()):
+            yield dataclasses.replace(image, labels=labels)
 
-    def _without_labels(self) -> Iterator[tuple[Sample, Seen]]:
+    def _without_labels(self) -> Iterator[tuple[Sample, FieldImage]]:
         if self.run is None or self.manifest is None:
             source = open_source(f"{FIFTYONE_PREFIX}{self.target.dataset}")
             for ref in source.images:
                 path = source.path(ref)
-                yield Sample(path, ref.sample_id), Seen(ref.id, path, image_size(path), None)
+                yield Sample(path, ref.sample_id), FieldImage(ref.id, path, image_size(path), None)
             return
         for each in read_shards(self.run, self.manifest.shards):
             if not each.skipped:
                 sample = as_sample(self.manifest, each.image)
                 size = (each.width, each.height)
-                yield sample, Seen(each.image.id, sample.path, size, each.proposals.boxes)
+                yield sample, FieldImage(each.image.id, sample.path, size, each.proposals.boxes)
 
 
 def find_review(source: str, run: str, field: str) -> Review:
-    """The labels that a command line names; FiftyOne is connected to.
+    """Connect to FiftyOne, and find the label field that is reviewed.
 
     Args:
-        source: a run folder, or a name of FiftyOne's with or without `fiftyone:`.
-        run: of a dataset: a run's folder, or the key that it is registered under; may be empty.
-        field: of a dataset's samples; empty: the run's, or else `predictions`.
+        source: a run folder, or the name of a FiftyOne dataset with or without `fiftyone:`.
+        run: with a dataset: folder or key of the run that wrote the field; may be empty.
+        field: with a dataset: the label field; empty: the run's, or else `predictions`.
 
     Raises:
         InputError: there is no such run, dataset or field.
@@ -108,27 +111,28 @@ def _of_run(folder: Path) -> Review:
 
 
 def reviewed_images(review: Review, keep: int, seed: int) -> list[ReviewedImage]:
-    """All images that a person touched, and a sample of all images; those without a box are not.
+    """All images with a reviewed label, and a random sample of the images that have proposals.
 
-    The sample is drawn without regard to what a person did, so that it stays the same while they
-    go on. No more than these images are in memory.
+    The sample (reservoir sampling) does not depend on the review, so that it stays the same while
+    a person continues. No more than these images are in memory.
 
     Args:
-        keep: size of the sample, at most.
+        keep: maximum size of the sample.
+        seed: of the sample.
     """
-    draw = random.Random(seed)
+    random_source = random.Random(seed)
     sample: list[ReviewedImage] = []
-    touched: list[ReviewedImage] = []
-    seen = 0
+    reviewed: list[ReviewedImage] = []
+    count = 0
     for each in review.images():
         image = reviewed_image(each.id, each.path, each.size, each.labels, each.proposals)
         if image.is_touched:
-            touched.append(image)
+            reviewed.append(image)
         if not len(image.proposals):
             continue
-        seen += 1
-        place = seen - 1 if seen <= keep else draw.randrange(seen)
+        count += 1
+        place = count - 1 if count <= keep else random_source.randrange(count)
         if place < keep:
             sample[place : place + 1] = [dataclasses.replace(image, sampled=True)]
-    chosen = {image.id: image for image in touched} | {image.id: image for image in sample}
+    chosen = {image.id: image for image in reviewed} | {image.id: image for image in sample}
     return [chosen[id] for id in sorted(chosen)]

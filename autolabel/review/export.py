@@ -9,7 +9,7 @@ from autolabel.convert import Exported, ImageMode, exported, image_placer
 from autolabel.options import LABEL_FIELD
 from autolabel.review.app import complete_run
 from autolabel.run.images import FIFTYONE_PREFIX, open_source
-from autolabel.run.manifest import COMPLETE, LVIS, Manifest, read_manifest
+from autolabel.run.manifest import LVIS, Manifest, read_manifest
 from autolabel.run.outputs import as_sample, categories_of, file_info, label_field
 from autolabel.run.shards import read_shards
 from integrations.annotations import Category, LabelledImage
@@ -91,7 +91,7 @@ def _confident(image: LabelledImage, lowest: float) -> LabelledImage:
 def _of_run(folder: Path, only_reviewed: bool) -> _Labels:
     manifest = read_manifest(folder)
     root = Path(manifest.dataset["root"])
-    if manifest.status == COMPLETE and manifest.fiftyone is None and not only_reviewed:
+    if manifest.is_complete and manifest.fiftyone is None and not only_reviewed:
         data = read_lvis(folder / LVIS)
         return _Labels(data.categories, data.images, file_info(manifest), root)
     manifest = complete_run(folder)

@@ -116,7 +116,7 @@ class Manifest:
 
     schema_version: int = SCHEMA_VERSION
     name: str
-    status: str
+    status: str = RUNNING
     dataset: DatasetInfo
     vocabulary: VocabularyInfo
     options: Options
@@ -127,6 +127,11 @@ class Manifest:
     regions_of: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     started: str = ""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all outputs were written."""
+        return self.status == COMPLETE
 
     @property
     def makes_dataset(self) -> bool:
@@ -163,6 +168,13 @@ class RunFolder:
             json.dump(dataclasses.asdict(self.manifest), out, indent=1, ensure_ascii=False)
             out.write("\n")
 
+    def clear(self) -> None:
+        """Remove the files that a run writes, and nothing else, except the manifest."""
+        for name in (COCO, LVIS, SKIPPED, CONTACT_SHEET):
+            (self.folder / name).unlink(missing_ok=True)
+        for path in (self.folder / REGIONS).glob("*.safetensors"):
+            path.unlink()
+
 
 def read_manifest(folder: Path) -> Manifest:
     """Read a run folder's manifest.
@@ -193,11 +205,23 @@ def read_manifest(folder: Path) -> Manifest:
         raise UnusableManifest(f"{error}; mend it, or run again with --overwrite") from error
 
 
+def read_complete(folder: Path) -> Manifest:
+    """Read the manifest of a complete run.
+
+    Raises:
+        InputError: as `read_manifest`, or the run is not complete.
+    """
+    manifest = read_manifest(folder)
+    if not manifest.is_complete:
+        raise InputError(f"{folder} is not complete; give its command again to resume it")
+    return manifest
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing to the run folder, which is made if it is not there.
+    """Lock the run folder against other processes; a missing folder is made.
 
-    The lock goes with the process, however that ends, and leaves no file behind.
+    The lock ends with the process, however that ends, and leaves no file.
 
     Raises:
         InputError: another process writes to it.
@@ -211,11 +235,3 @@ def locked(folder: Path) -> Iterator[None]:
         raise InputError(f"another autolabel is at work on {folder}; wait for it") from error
     finally:
         os.close(descriptor)
-
-
-def clear(folder: Path) -> None:
-    """Remove what a run writes, and nothing else, but for the manifest."""
-    for name in (COCO, LVIS, SKIPPED, CONTACT_SHEET):
-        (folder / name).unlink(missing_ok=True)
-    for path in (folder / REGIONS).glob("*.safetensors"):
-        path.unlink()

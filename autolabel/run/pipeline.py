@@ -15,7 +15,6 @@ from autolabel.run.manifest import (
     Manifest,
     RunFolder,
     Shard,
-    clear,
     locked,
     read_manifest,
 )
@@ -25,7 +24,6 @@ from autolabel.run.postprocess import Labeller
 from autolabel.run.shards import is_whole, shard_file, write_shard
 from integrations.detectors import build_detector
 from integrations.fiftyone import dataset as fiftyone_dataset
-from integrations.fiftyone.session import connect
 from integrations.progress import Reporter
 from regionspot import load_model
 from regionspot.errors import InputError
@@ -43,7 +41,6 @@ def run(request: RunRequest, reporter: Reporter) -> RunFolder:
     target = None
     if request.fiftyone:
         reporter.message("starting FiftyOne's database")
-        connect(request.database)
         dataset = plan.source.name if request.is_in_fiftyone else None
         target = choose_target(
             plan.wanted.name,
@@ -75,7 +72,7 @@ def run(request: RunRequest, reporter: Reporter) -> RunFolder:
 
 def _is_complete(before: Manifest, target: FiftyOneTarget | None) -> bool:
     """Whether nothing is left to do; a dataset that was deleted in FiftyOne is made again."""
-    if before.status != COMPLETE or before.fiftyone != target:
+    if not before.is_complete or before.fiftyone != target:
         return False
     return target is None or fiftyone_dataset.exists(target.dataset)
 
@@ -92,7 +89,7 @@ def begin(plan: Plan, wanted: Manifest) -> RunFolder:
     run = RunFolder(plan.folder, wanted)
     if before is None or not plan.resumes:
         run.update()
-        clear(plan.folder)
+        run.clear()
         return run
     names = wanted.model.keys() | before.model.keys()
     changed = [each for each in names if wanted.model.get(each) != before.model.get(each)]

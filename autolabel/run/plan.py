@@ -8,9 +8,7 @@ from pathlib import Path
 from autolabel.options import LABEL_FIELD, RUNS_FOLDER, Options
 from autolabel.run.images import FIFTYONE_PREFIX, ImageSource, open_source
 from autolabel.run.manifest import (
-    COMPLETE,
     MANIFEST,
-    RUNNING,
     FiftyOneTarget,
     Manifest,
     UnusableManifest,
@@ -96,7 +94,7 @@ class Plan:
             return "holds a run, which is overwritten"
         if self.before is None:
             return "new"
-        if self.before.status == COMPLETE:
+        if self.before.is_complete:
             return "holds this very run, complete"
         done = sum(shard.images for shard in self.before.shards)
         return f"holds this very run, which is resumed after {done} images"
@@ -142,7 +140,6 @@ def make_plan(request: RunRequest) -> Plan:
     folder = request.out or Path(RUNS_FOLDER) / source.name
     wanted = Manifest(
         name=folder.resolve().name,
-        status=RUNNING,
         dataset={
             "kind": source.kind,
             "root": str(source.root),
@@ -206,7 +203,7 @@ def choose_target(
     before: Manifest | None,
     overwrite: bool,
 ) -> FiftyOneTarget:
-    """Where in FiftyOne the labels of a run go; FiftyOne is connected to.
+    """Connect to FiftyOne, and choose where the labels of a run go.
 
     A run that had the same place before keeps it.
 
@@ -219,6 +216,7 @@ def choose_target(
     Raises:
         InputError: the field's name is none, or the dataset has such a field already.
     """
+    connect(Path(database) if database else None)
     fiftyone_dataset.check_field_name(label_field)
     last = before.fiftyone if before else None
     own = last if before and before.makes_dataset else None

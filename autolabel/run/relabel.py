@@ -12,21 +12,18 @@ from autolabel.options import Options
 from autolabel.run.images import SkippedEntry
 from autolabel.run.inference import StageTimer
 from autolabel.run.manifest import (
-    COMPLETE,
     REGIONS,
     RUNNING,
     SKIPPED,
     Manifest,
     RunFolder,
-    clear,
     locked,
-    read_manifest,
+    read_complete,
 )
 from autolabel.run.outputs import Outputs
 from autolabel.run.pipeline import COMPLETE_ALREADY, finish
 from autolabel.run.plan import choose_target, describe, find_run
 from autolabel.run.postprocess import Labeller
-from integrations.fiftyone.session import connect
 from integrations.progress import Reporter
 from integrations.vocabulary_file import WordList, read_words
 from regionspot import RegionSpot, load_model
@@ -70,9 +67,7 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
     Raises:
         InputError: nothing could start.
     """
-    source = read_manifest(request.run)
-    if source.status != COMPLETE:
-        raise InputError(f"{request.run} is not complete; give its command again to resume it")
+    source = read_complete(request.run)
     words = read_words(request.words) if isinstance(request.words, Path) else request.words
     folder = request.out or request.run.with_name(f"{request.run.name}-{request.words_name}")
     if folder.resolve() == request.run.resolve():
@@ -89,13 +84,12 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     before = find_run(folder, wanted, request.overwrite)
-    if before is not None and before.status == COMPLETE and not request.overwrite:
+    if before is not None and before.is_complete and not request.overwrite:
         reporter.message(COMPLETE_ALREADY)
         return RunFolder(folder, before)
     if source.fiftyone is not None:
         reporter.message("starting FiftyOne's database")
         dataset, database = source.fiftyone.dataset, source.fiftyone.database
-        connect(Path(database) if database else None)
         suffix = "".join(c if c.isascii() and c.isalnum() else "_" for c in request.words_name)
         field = request.label_field or f"{source.fiftyone.label_field}_{suffix}"
         target = choose_target(wanted.name, field, dataset, database, before, request.overwrite)
@@ -107,7 +101,7 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
     with locked(folder):
         run = RunFolder(folder, wanted)
         run.update()
-        clear(folder)
+        run.clear()
         _link_regions(request.run, run)
         labeller = Labeller(model, model.vocabulary(words.as_mapping()), options)
         skipped = _read_skipped(request.run)
