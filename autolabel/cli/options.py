@@ -39,7 +39,7 @@ Overwrite = Annotated[
     bool,
     typer.Option(
         "--overwrite",
-        help="Replace what an earlier command wrote there; of a run, its label field, too.",
+        help="Replace what an earlier command wrote there; for a run, also its label field.",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -128,7 +128,7 @@ def test_other_words_and_another_format(run: Run, tmp_path: Path) -> None:
 
 def test_what_cannot_be_used_is_one_line(photos: Path, tmp_path: Path) -> None:
     two = [photos / "cat.jpg", photos / "cat.jpg"]
-    for images, words, options, said in (
+    for images, words, options, expected in (
         (photos, ["cat"], {"iou": 2}, "--iou must be from 0 to 1, got 2"),
         (photos, ["cat"], {"iou": "0.5"}, "--iou must be a valid number, got '0.5'"),
         (photos, [], {}, "word 1: there is no word"),
@@ -141,7 +141,7 @@ def test_what_cannot_be_used_is_one_line(photos: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
         with pytest.raises(InputError) as caught:
             label(images, words, out=out, fiftyone=False, **options)
-        assert said in str(caught.value)
+        assert expected in str(caught.value)
         assert "\n" not in str(caught.value)
         assert not out.exists()
 
@@ -158,7 +158,7 @@ def test_words_from_python_follow_the_rules_of_the_file(tmp_path: Path) -> None:
     path.write_text("person\ncat: kitten\n")
     assert word_list({"person": (), "cat": ["cat", "kitten"]}) == read_words(path)
     assert word_list({"person": [], "cat": "kitten"}) == read_words(path)
-    for words, said in (
+    for words, expected in (
         (["cat", "Cat"], "word 2: 'Cat' is on word 1 already"),
         ({"cat": ["kitten", "Kitten"]}, "'kitten' is on the same word already"),
         (["cat", " "], "word 2: expected names that are not empty"),
@@ -167,7 +167,7 @@ def test_words_from_python_follow_the_rules_of_the_file(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError) as caught:
             word_list(words)  # type: ignore[arg-type]
-        assert said in str(caught.value)
+        assert expected in str(caught.value)
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

@@ -14,7 +14,7 @@ def test_the_defaults_and_the_ends_of_ranges_are_allowed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"conf_threshold": 1.5}, "--conf-threshold must be from 0 to 1, got 1.5"),
         ({"iou": -0.1}, "--iou must be from 0 to 1, got -0.1"),
@@ -25,10 +25,10 @@ def test_the_defaults_and_the_ends_of_ranges_are_allowed() -> None:
         ({"device": "abacus"}, "--device must be one of auto, cpu, cuda, got 'abacus'"),
     ],
 )
-def test_what_is_out_of_range_is_named(values: dict[str, Any], said: str) -> None:
+def test_what_is_out_of_range_is_named(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as caught:
         Options(**values).check()
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_options_are_given_by_name() -> None:

@@ -16,9 +16,9 @@ def test_review_serves_the_app_on_this_machine_only(finished: FinishedRun) -> No
         port = probe.getsockname()[1]
     process = start_review([str(finished.folder), "--no-browser", "--port", str(port)])
     try:
-        said = app_address_line(process)
-        assert f"FiftyOne at http://127.0.0.1:{port}" in said
-        assert "'needs review'" in said
+        message = app_address_line(process)
+        assert f"FiftyOne at http://127.0.0.1:{port}" in message
+        assert "'needs review'" in message
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as page:
             assert b"FiftyOne" in page.read()
         assert listening_addresses(port) == {"127.0.0.1"}

@@ -66,7 +66,7 @@ def test_review_and_export_say_what_is_missing(
     os.link(finished.photos / "cat.jpg", photos / "cat.jpg")
     command = ["run", photos, "--vocab", words, "--out", plain, "--no-fiftyone"]
     assert autolabel_cli(*command).exit_code == 0
-    for arguments, said in (
+    for arguments, message in (
         (["review", tmp_path], "is no run folder"),
         (["review", plain], "has no labels in FiftyOne"),
         (["export", plain, "--only-reviewed", "--out", tmp_path / "out"], "has no labels in"),
@@ -74,5 +74,5 @@ def test_review_and_export_say_what_is_missing(
     ):
         result = autolabel_cli(*arguments)
         assert result.exit_code == 1
-        assert said in result.stderr
+        assert message in result.stderr
     assert not (tmp_path / "out").exists()

@@ -61,7 +61,7 @@ def test_what_is_no_source_is_refused_by_name(tmp_path: Path) -> None:
     image = write_image(tmp_path / "images" / "x.jpg")
     twice = write_coco(tmp_path / "twice.json", "x.jpg", "x.jpg")
     outside = write_coco(tmp_path / "outside.json", "../x.jpg")
-    for given, images, said in (
+    for given, images, message in (
         (tmp_path / "none", None, "none is not a folder"),
         (tmp_path / "empty", None, "empty holds no image"),
         (image, None, "is a file; give its folder"),
@@ -75,5 +75,5 @@ def test_what_is_no_source_is_refused_by_name(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError) as caught:
             open_source(str(given), images)
-        assert said in str(caught.value)
+        assert message in str(caught.value)
         assert "\n" not in str(caught.value)

@@ -55,7 +55,7 @@ def test_it_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "expected"),
     [
         ("options.conf_threshold", "0.3", "must be a valid number, got '0.3'"),
         ("options.iou", 7, "must be from 0 to 1, got 7"),
@@ -73,13 +73,13 @@ def test_it_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_value_is_one_line_with_file_and_field(
-    tmp_path: Path, name: str, value: object, said: str
+    tmp_path: Path, name: str, value: object, expected: str
 ) -> None:
     with pytest.raises(UnusableManifest) as caught:
         read_manifest(written(tmp_path, **{name: value}))
     message = str(caught.value)
     assert message.startswith(f"{tmp_path / 'run.json'}: {name}")
-    assert said in message
+    assert expected in message
     assert "run again with --overwrite" in message
     assert "\n" not in message
 

@@ -52,7 +52,7 @@ def test_the_manifest_tells_all_of_the_run(finished: FinishedRun) -> None:
 def test_the_table_at_the_end_tells_labels_and_seconds(finished: FinishedRun) -> None:
     counts = finished.manifest.counts
     common = max(counts["by_word"], key=counts["by_word"].get)
-    for said in (
+    for message in (
         f"labels         {counts['labels']}",
         f"{common} {counts['by_word'][common]}",
         "skipped        0",
@@ -60,7 +60,7 @@ def test_the_table_at_the_end_tells_labels_and_seconds(finished: FinishedRun) ->
         "contact_sheet.png",
         "autolabel review",
     ):
-        assert said in finished.output
+        assert message in finished.output
 
 
 def test_the_coco_file_is_one_for_pycocotools(finished: FinishedRun) -> None:
@@ -116,7 +116,7 @@ def test_the_same_command_again_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (["--iou", "0.9"], "other --iou;"),
         (["--no-masks", "--conf-threshold", "0.5"], "other --conf-threshold, --masks;"),
@@ -125,12 +125,12 @@ def test_the_same_command_again_changes_nothing(
     ],
 )
 def test_another_run_in_the_same_folder_is_refused(
-    finished: FinishedRun, autolabel_cli: Autolabel, change: list[str], said: str
+    finished: FinishedRun, autolabel_cli: Autolabel, change: list[str], message: str
 ) -> None:
     before = snapshot(finished.folder)
     result = autolabel_cli(*finished.command, *change)
     assert result.exit_code == 1
-    assert said in result.stderr
+    assert message in result.stderr
     assert result.stderr.count("\n") == 1
     assert snapshot(finished.folder) == before
 
@@ -188,13 +188,20 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     command = ["run", finished.photos, "--vocab", finished.words, "--out", out, "--dry-run"]
     result = autolabel_cli(*command)
     assert result.exit_code == 0
-    for said in ("5 in", "6: person, cat, cup", "mini, weights here", "new", "predictions", "MB"):
-        assert said in result.output
+    for message in (
+        "5 in",
+        "6: person, cat, cup",
+        "mini, weights here",
+        "new",
+        "predictions",
+        "MB",
+    ):
+        assert message in result.output
     assert not out.exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--conf-threshold", "1.5"], "--conf-threshold must be from 0 to 1, got 1.5"),
         (["--batch-size", "0"], "--batch-size must be 1 or more"),
@@ -210,13 +217,13 @@ def test_what_cannot_start_is_one_line_and_exit_code_1(
     finished: FinishedRun,
     tmp_path: Path,
     arguments: list[str],
-    said: str,
+    message: str,
 ) -> None:
     out = tmp_path / "run"
     command = ["run", finished.photos, "--vocab", finished.words, "--out", out, *arguments]
     result = autolabel_cli(*command)
     assert result.exit_code == 1
-    assert said in result.stderr.replace("starting FiftyOne's database\n", "")
+    assert message in result.stderr.replace("starting FiftyOne's database\n", "")
     assert result.stderr.splitlines()[-1].startswith("error: ")
     assert not out.exists()
 

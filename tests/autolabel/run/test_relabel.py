@@ -38,7 +38,7 @@ def test_the_same_words_give_the_same_labels(
 def test_relabel_refuses_what_it_cannot_do(
     autolabel_cli: Autolabel, finished: FinishedRun, words: Path, tmp_path: Path
 ) -> None:
-    for arguments, said in (
+    for arguments, message in (
         (["--conf-threshold", "0.01"], "--conf-threshold must be 0.05 or more"),
         (["--out", finished.folder], "is the run itself"),
         (["--label-field", "predictions"], "has a field 'predictions' already"),
@@ -46,6 +46,6 @@ def test_relabel_refuses_what_it_cannot_do(
         command = ["relabel", finished.folder, "--vocab", words, "--out", tmp_path / "x"]
         result = autolabel_cli(*command, *arguments)
         assert result.exit_code == 1
-        assert said in result.stderr
+        assert message in result.stderr
     result = autolabel_cli("relabel", tmp_path, "--vocab", words)
     assert "is no run folder" in result.stderr
