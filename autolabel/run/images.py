@@ -101,7 +101,7 @@ def open_source(source: str | Sequence[Path], folder: Path | None = None) -> Ima
     else:
         found = _open_folder(Path(source))
     if not found.images and not found.skipped:
-        raise InputError(f"{source} holds no image")
+        raise InputError(f"{source or 'the list of images'} holds no image")
     return found
 
 

@@ -112,7 +112,7 @@ def test_it_is_the_run_that_the_command_line_makes(
     assert result.exit_code == 0, result.output
     assert "complete already" in result.output
     again = label(str(photos), str(words), out=str(run.folder), **OPTIONS)
-    assert again.rows() == run.rows()
+    assert again.rows() == run.rows() == Run.open(run.folder).rows()
 
 
 def test_other_words_and_another_format(run: Run, tmp_path: Path) -> None:
