@@ -68,11 +68,11 @@ class RichReporter:
         self._task: TaskID | None = None
 
     def __enter__(self) -> "RichReporter":
-        self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if self._task is not None:  # a bar that never started would print an empty line
+            self._progress.stop()
 
     def message(self, text: str) -> None:
         """See `Reporter`."""
@@ -84,6 +84,7 @@ class RichReporter:
             self.message(f"{task}: resuming after {completed} of {total}")
         if self._task is not None:
             self._progress.remove_task(self._task)
+        self._progress.start()
         self._task = self._progress.add_task(
             task, total=total, completed=completed, resumed_at=completed
         )

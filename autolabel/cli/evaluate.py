@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autolabel.cli.app import app, out_console, progress_console
+from autolabel.cli import options as shared
+from autolabel.cli.app import app, out_console, print_line, progress
+from autolabel.cli.options import OUTPUT
+from autolabel.options import Options
 
 if TYPE_CHECKING:
     from autolabel.evaluation.benchmark import BenchmarkRequest
@@ -32,17 +35,8 @@ def evaluate(
     images: Annotated[
         Path | None, typer.Option(help="Folder of its images.", rich_help_panel=MODEL)
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="mini, bb, bl or bl-336.", rich_help_panel=MODEL)
-    ] = "mini",
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(
-            help="The head to use, as `train` writes it.",
-            show_default="the model's own",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
+    model: shared.Model = Options.model,
+    checkpoint: shared.Checkpoint = None,
     boxes: Annotated[
         list[str] | None,
         typer.Option(
@@ -55,8 +49,10 @@ def evaluate(
         bool,
         typer.Option(help="Evaluate the encoder alone, on crops.", rich_help_panel=MODEL),
     ] = True,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=MODEL)] = "auto",
-    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report"),
+    device: shared.Device = Options.device,
+    out: Annotated[Path, typer.Option(help="Folder of the report.", rich_help_panel=OUTPUT)] = Path(
+        "report"
+    ),
     bootstrap: Annotated[
         int,
         typer.Option(
@@ -67,9 +63,7 @@ def evaluate(
     draws: Annotated[
         int | None, typer.Option(hidden=True, help="The former name of --bootstrap.")
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a report that is there.")
-    ] = False,
+    overwrite: shared.Overwrite = False,
 ) -> None:
     """Evaluate predictions against ground truth, and write a report.
 
@@ -126,9 +120,8 @@ def show_benchmark(request: "BenchmarkRequest") -> None:
 
     from autolabel.evaluation.benchmark import run_benchmark
     from autolabel.evaluation.report import percent, seconds
-    from integrations.progress import RichReporter
 
-    with RichReporter(progress_console()) as reporter:
+    with progress() as reporter:
         rows, page = run_benchmark(request, reporter)
     names = [each.name for each in rows[0].metrics]
     table = Table("classifier", "boxes", *names, "s/image", box=None, padding=(0, 1, 0, 0))
@@ -136,16 +129,15 @@ def show_benchmark(request: "BenchmarkRequest") -> None:
         values = (percent(metric.value) for metric in each.metrics)
         table.add_row(each.classifier, each.boxes, *values, seconds(each.seconds))
     out_console().print(table)
-    out_console().print(f"report: {page}", soft_wrap=True, highlight=False)
+    print_line(f"report: {page}")
 
 
 def show_files(gt: Path, pred: Path, out: Path, resamples: int, overwrite: bool) -> None:
     """Evaluate a file against another, write the report and show the metrics."""
     from autolabel.evaluation.evaluate import evaluate_files
     from autolabel.evaluation.report import write_report
-    from integrations.progress import RichReporter
 
-    with RichReporter(progress_console()) as reporter:
+    with progress() as reporter:
         result = evaluate_files(gt, pred, resamples, reporter)
     facts = {"ground truth": str(gt), "predictions": str(pred)}
     page = write_report(out, f"Predictions {pred.name}", [result], (), facts, overwrite)
@@ -180,4 +172,4 @@ def show_metrics(result: "EvaluationResult", page: Path) -> None:
     ):
         if count:
             console.print(f"{what}: {count}; the report lists them", highlight=False)
-    console.print(f"report: {page}", soft_wrap=True, highlight=False)
+    print_line(f"report: {page}")
