@@ -57,7 +57,8 @@ def evaluate(
         int,
         typer.Option(
             help="Bootstrap resamples of the images for 95% confidence intervals; "
-            "0: no intervals and no calibration, but faster."
+            "0: no intervals and no calibration, but faster.",
+            rich_help_panel=OUTPUT,
         ),
     ] = RESAMPLES,
     draws: Annotated[
@@ -77,7 +78,8 @@ def evaluate(
     resamples = bootstrap if draws is None else draws
     if resamples < 0:
         raise InputError(f"--bootstrap must be 0 or more, got {resamples}")
-    refuse_report(out, overwrite)
+    if (out / "index.html").exists() and not overwrite:
+        raise InputError(f"{out} holds a report; choose another --out, or say --overwrite")
     if gt and pred and not dataset:
         show_files(gt, pred, out, resamples, overwrite)
     elif dataset and images and not (gt or pred):
@@ -100,18 +102,6 @@ def evaluate(
         raise InputError(
             "give --gt GT.json with --pred PRED.json, or --dataset GT.json with --images DIR"
         )
-
-
-def refuse_report(out: Path, overwrite: bool) -> None:
-    """Refuse a folder with a report in it before any work.
-
-    Raises:
-        InputError: there is one, and it may not be replaced.
-    """
-    from regionspot.errors import InputError
-
-    if (out / "index.html").exists() and not overwrite:
-        raise InputError(f"{out} holds a report; choose another --out, or say --overwrite")
 
 
 def show_benchmark(request: "BenchmarkRequest") -> None:
@@ -150,7 +140,6 @@ def show_metrics(result: "EvaluationResult", page: Path) -> None:
 
     from autolabel.evaluation.report import classes_without_predictions, interval, percent
 
-    console = out_console()
     table = Table(box=None, padding=(0, 2, 0, 0))
     columns = [*(each.metrics for each in result.sections), result.upper_bound]
     with_intervals = any(interval(each) for each in columns[0])
@@ -162,8 +151,8 @@ def show_metrics(result: "EvaluationResult", page: Path) -> None:
             for each in rows
         )
         table.add_row(rows[0].name, *cells)
-    console.print(table)
-    console.print("upper bound: each box that overlaps a ground truth by half has its class")
+    out_console().print(table)
+    print_line("upper bound: each box that overlaps a ground truth by half has its class")
     unknown = result.pairs.classes.unmatched_predicted
     missing = classes_without_predictions(result)
     for count, what in (
@@ -171,5 +160,5 @@ def show_metrics(result: "EvaluationResult", page: Path) -> None:
         (len(missing), "ground-truth classes in the images that no prediction can have"),
     ):
         if count:
-            console.print(f"{what}: {count}; the report lists them", highlight=False)
+            print_line(f"{what}: {count}; the report lists them")
     print_line(f"report: {page}")

@@ -58,7 +58,8 @@ def match_predictions(pairs: PairedImages, iou_type: IouType) -> Matches:
     """
     rows = {category.id: row for row, category in enumerate(pairs.categories)}
     counts = np.zeros((len(pairs.images), len(rows), len(AREA_RANGES)), np.int64)
-    parts: list[tuple[int, int, Floats, Bools, Bools]] = []
+    none = np.zeros((0, len(AREA_RANGES), len(IOU_THRESHOLDS)), np.bool_)
+    parts: list[tuple[int, int, Floats, Bools, Bools]] = [(0, 0, np.zeros(0), none, none)]
     for index, (image, annotations) in enumerate(zip(pairs.images, pairs.predicted, strict=True)):
         labels_of = _by_category(of_type(image.annotations, iou_type))
         predicted_of = _by_category(of_type(annotations, iou_type))
@@ -164,10 +165,6 @@ def _greedy(ious: Floats, ignore: Bools, crowd: Bools, matched: Bools, on_ignore
 
 
 def _joined(parts: list[tuple[int, int, Floats, Bools, Bools]], counts: Ints) -> Matches:
-    if not parts:
-        none = np.zeros((0, len(AREA_RANGES), len(IOU_THRESHOLDS)), np.bool_)
-        empty = np.zeros(0, np.int64)
-        return Matches(empty, empty, np.zeros(0), empty, none, none, counts)
     images, categories, scores, matched, ignored = zip(*parts, strict=True)
     lengths = [len(each) for each in scores]
     image, category = np.repeat(images, lengths), np.repeat(categories, lengths)  # (D,)

@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 
 from autolabel.evaluation.diagnostics import BINS, NOT_FOUND, RECALL_IOUS, Calibration, SizeRecall
 from autolabel.evaluation.metrics import Metric
+from integrations.drawing import FAINT, INK
 
 CLASSES_SHOWN = 12
 # Inches of the page's columns on a screen, so that letters there have the size of the text.
 WHOLE, HALF = 10.2, 4.9
 OTHER = "another class"
-INK, GREY, FAINT, BLUE, ORANGE = "#1d1d1f", "#55555a", "#9a9aa0", "#2f5f9e", "#d9822b"
+BLUE, ORANGE = "#2f5f9e", "#d9822b"
 _STYLE: Any = {
     # Letters stay letters: the page is small, and its words can be searched.
     "svg.fonttype": "none",
@@ -77,7 +78,7 @@ def reliability_plot(found: Calibration) -> str:
         axes.bar(edges[some], found.precision[some], 0.9 / BINS, color=BLUE, alpha=0.75)
         axes.plot(found.confidence[some], found.precision[some], "o", color=ORANGE, ms=5)
         for edge, count in zip(edges[some], found.count[some], strict=True):
-            axes.text(edge, 1.05, f"{count}", ha="center", va="center", fontsize=8, color=GREY)
+            axes.text(edge, 1.05, f"{count}", ha="center", va="center", fontsize=8, color=FAINT)
         axes.set(xlim=(0, 1), ylim=(0, 1.09), xlabel="confidence", ylabel="precision")
     return svg[0]
 

@@ -5,7 +5,7 @@ Axes: N boxes of one image, K classes.
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +16,7 @@ import torch
 from autolabel.evaluation.pairing import (
     LVIS_DETECTION_LIMITS,
     read_predictions,
+    same_images,
     score_of,
     without_crowds,
 )
@@ -106,7 +107,7 @@ def boxes_of(source: str, ground_truth: LabelledSet) -> dict[int, Proposals] | N
         source: `gt`, `proposals`, or a file of labels or results.
 
     Raises:
-        InputError: it is none of them, or the file cannot be read.
+        InputError: it is none of them, or the file cannot be read or has none of the images.
     """
     if source == PROPOSALS:
         return None
@@ -117,14 +118,11 @@ def boxes_of(source: str, ground_truth: LabelledSet) -> dict[int, Proposals] | N
         }
     if not source.endswith(".json"):
         raise InputError(f"--boxes must be gt, proposals or a file.json, got {source!r}")
-    data = read_predictions(Path(source), ground_truth)
-    by_name = {image.file_name: image for image in data.images}
-    by_id = {image.id: image for image in data.images}
-    found = {}
-    for image in ground_truth.images:
-        other = by_name.get(image.file_name) or by_id.get(image.id)
-        found[image.id] = _as_proposals(other.annotations if other else (), image)
-    return found
+    found = same_images(ground_truth.images, read_predictions(Path(source), ground_truth))
+    return {
+        image.id: _as_proposals(other.annotations if other else (), image)
+        for image, other in zip(ground_truth.images, found, strict=True)
+    }
 
 
 def _as_proposals(annotations: Sequence[Annotation], image: LabelledImage) -> Proposals:
@@ -181,47 +179,27 @@ def ranks_of(cosine: torch.Tensor, targets: Sequence[int]) -> list[int]:
 
 def labels_of(ground_truth: LabelledSet, predictions: Sequence[ImagePrediction]) -> LabelledSet:
     """The pairs of box and class of each of the ground truth's images, as labels."""
-    return _as_set(
-        ground_truth,
-        (
-            [
-                (ground_truth.categories[category].id, each.boxes[row], score)
-                for row, category, score in zip(each.rows, each.classes, each.scores, strict=True)
-            ]
-            for each in predictions
-        ),
-    )
+    images = []
+    for image, each in zip(ground_truth.images, predictions, strict=True):
+        labels = []
+        for row, category, score in zip(each.rows, each.classes, each.scores, strict=True):
+            x1, y1, x2, y2 = each.boxes[row]
+            category_id = ground_truth.categories[category].id
+            labels.append(Annotation(category_id, (x1, y1, x2, y2), score))
+        size = image.width, image.height
+        images.append(LabelledImage(image.id, image.file_name, *size, tuple(labels)))
+    return LabelledSet(ground_truth.categories, tuple(images))
 
 
 def boxes_in(ground_truth: LabelledSet, predictions: Sequence[ImagePrediction]) -> LabelledSet:
     """The boxes of each of the ground truth's images with their own scores, all of one class."""
-    category = ground_truth.categories[0].id
-    return _as_set(
-        ground_truth,
-        (
-            [(category, box, score) for box, score in zip(each.boxes, each.box_scores, strict=True)]
-            for each in predictions
-        ),
-    )
-
-
-def _as_set(
-    ground_truth: LabelledSet, rows: Iterable[list[tuple[int, list[float], float]]]
-) -> LabelledSet:
-    """Labels of each image, from category id, xyxy box and score."""
-    return LabelledSet(
-        ground_truth.categories,
-        tuple(
-            LabelledImage(
-                image.id,
-                image.file_name,
-                image.width,
-                image.height,
-                tuple(
-                    Annotation(category, (x1, y1, x2, y2), score)
-                    for category, (x1, y1, x2, y2), score in labels
-                ),
-            )
-            for image, labels in zip(ground_truth.images, rows, strict=True)
-        ),
-    )
+    alone = [
+        dataclasses.replace(
+            each,
+            rows=list(range(len(each.boxes))),
+            classes=[0] * len(each.boxes),
+            scores=each.box_scores,
+        )
+        for each in predictions
+    ]
+    return labels_of(ground_truth, alone)

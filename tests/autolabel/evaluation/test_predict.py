@@ -17,6 +17,7 @@ from autolabel.evaluation.predict import (
     vocabulary_of,
 )
 from integrations.annotations import Annotation, LabelledImage, LabelledSet
+from integrations.formats.coco import write_coco
 from regionspot.errors import InputError
 from regionspot.types import Proposals, Vocabulary
 from tests.autolabel.evaluation.test_benchmark import CATEGORIES, SIDE, ByColour
@@ -39,6 +40,20 @@ def test_boxes_are_made_usable() -> None:
     assert boxes_of(PROPOSALS, data) is None
     with pytest.raises(InputError, match="--boxes must be gt, proposals or a file"):
         boxes_of("yolo", data)
+
+
+def test_boxes_of_another_detector_are_those_of_the_same_images(tmp_path: Path) -> None:
+    labels = (Annotation(4, (1, 2, 30, 40), 0.5),)
+    data = LabelledSet(CATEGORIES, (LabelledImage(1, "a.png", SIDE, SIDE, labels),))
+    path = tmp_path / "pred.json"
+    write_coco(path, CATEGORIES, (LabelledImage(7, "a.png", SIDE, SIDE, labels),))
+    found = boxes_of(str(path), data)
+    assert found is not None
+    assert found[1].boxes.tolist() == [[1, 2, 30, 40]]
+    assert found[1].score.tolist() == [0.5]
+    write_coco(path, CATEGORIES, (LabelledImage(7, "b.png", SIDE, SIDE, labels),))
+    with pytest.raises(InputError, match="no image in common"):
+        boxes_of(str(path), data)
 
 
 def test_ranks_count_the_classes_above_the_own_one() -> None:
