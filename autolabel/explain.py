@@ -15,7 +15,7 @@ from regionspot.boxes import FloatArray, as_boxes, check_boxes
 from regionspot.errors import InputError
 from regionspot.files import atomic_write_bytes
 from regionspot.model import RegionSpot, load_model
-from regionspot.scoring import cosines, word_shares
+from regionspot.scoring import class_probabilities, class_scores
 from regionspot.scoring import presence as presence_of
 from regionspot.types import ImageArray
 
@@ -101,16 +101,16 @@ def explain_regions(
     """
     vocabulary = model.vocabulary(words)
     regions, attention = attended(model, image, boxes)
-    cosine = cosines(regions.embedding, vocabulary)
-    shares, order = word_shares(cosine, model.scoring).topk(min(BEST_WORDS, len(vocabulary)))
-    present = presence_of(cosine, vocabulary, model.scoring).gather(1, order[:, :1])[:, 0]
+    scores = class_scores(regions, vocabulary)  # (N, K)
+    probabilities = class_probabilities(scores, model.calibration)
+    best, order = probabilities.topk(min(BEST_WORDS, len(vocabulary)))
+    present = presence_of(scores, vocabulary, model.calibration).gather(1, order[:, :1])[:, 0]
     maps, class_token = attention.map.mean(0), attention.class_token.mean(0)
     return [
         Explanation(
             box=box,
             words=tuple(
-                (vocabulary.names[i], float(s))
-                for i, s in zip(order[row], shares[row], strict=True)
+                (vocabulary.names[i], float(p)) for i, p in zip(order[row], best[row], strict=True)
             ),
             presence=float(present[row]),
             attention=maps[row].numpy(),

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from regionspot.boxes import FloatArray
-from regionspot.classifier import checked_input
 from regionspot.errors import InputError
 from regionspot.head import RegionHead
 from regionspot.model import RegionSpot
+from regionspot.scoring import checked_input
 from regionspot.types import ImageArray, Regions
 
 
@@ -53,13 +53,14 @@ def attended(
         raise InputError("attention needs at least one box, got none")
     (tokens,) = model.encoder.image_tokens([image])
     embedding = model.localizer.encode(image)
-    with recorded_cross_attention(model.head) as layers:
+    with recorded_cross_attention(model.scorer.head) as layers:
         (regions,) = model.read([image], [embedding], [tokens], [checked])
+    # from (1, heads, N, L) a layer to (layers, N, L)
     weights = torch.stack([layer[0].mean(0) for layer in layers]).float().cpu()
     class_token = torch.zeros(weights.shape[:2])
     if model.config.head.class_token:
         class_token, weights = weights[..., 0], weights[..., 1:]
-    places = weights.reshape(*weights.shape[:2], *tokens.map.shape[1:])
+    places = weights.reshape(*weights.shape[:2], *tokens.map.shape[1:])  # (layers, N, h, w)
     return regions, RegionAttention(places, class_token)
 
 

@@ -6,7 +6,7 @@ read with `weights_only` and strictly.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,17 @@ from regionspot.config import EncoderConfig, ModelConfig, preset
 from regionspot.errors import InputError
 from regionspot.files import atomic_write_bytes
 from regionspot.head import TOKEN_WIDTH, HeadConfig, RegionHead
-from regionspot.scoring import Scoring
+from regionspot.types import ScoreCalibration
 from regionspot.weights import cache_folder
-from regionspot.zero_shot import Adaptation
+from regionspot.zero_shot import FeatureAdapter
 
-ADAPTATION = "adaptation."
+# Names of the adapter's tensors on disk: they stay those of the heads that were released.
+ADAPTER_TENSORS = {
+    "mean": "adaptation.usual",
+    "scale": "adaptation.scale",
+    "down": "adaptation.reading",
+    "up": "adaptation.directions",
+}
 HEAD_PARTS = ("to_clip.", "decoder.", "projector.")
 TOWER_PARTS = (
     "sam",
@@ -46,19 +52,15 @@ class TrainedHead:
     """A trained head.
 
     Attributes:
-        scoring: how its cosines become scores; None where the encoder's logit scale says it.
-        trained_words: what it was trained on, where other words are scored in another way.
-        adaptation: of the encoder's own classifier to the regions that the head was trained on.
+        calibration: how its scores become probabilities; None: by the encoder's logit scale.
+        seen_classes: what it was trained on, if unseen classes are scored in another way.
+        adapter: of the encoder's own classifier to the regions that the head was trained on.
     """
 
     head: RegionHead
-    scoring: Scoring | None = None
-    trained_words: tuple[str, ...] = ()
-    adaptation: Adaptation | None = None
-
-    def scored_beside(self, logit_scale: float) -> Scoring:
-        """How its cosines become scores, beside an encoder of this logit scale."""
-        return self.scoring or Scoring.of_encoder(logit_scale)
+    calibration: ScoreCalibration | None = None
+    seen_classes: tuple[str, ...] = ()
+    adapter: FeatureAdapter | None = None
 
 
 def save_head(
@@ -74,14 +76,14 @@ def save_head(
         training: how it was trained, in JSON's types; kept in the file's metadata.
     """
     tensors = dict(trained.head.state_dict())
-    if trained.adaptation:
-        tensors |= {f"{ADAPTATION}{name}": t for name, t in vars(trained.adaptation).items()}
+    if trained.adapter:
+        tensors |= {key: getattr(trained.adapter, name) for name, key in ADAPTER_TENSORS.items()}
     tensors = {name: t.detach().to(dtype).contiguous() for name, t in tensors.items()}
-    scoring = asdict(trained.scoring) if trained.scoring else None
+    calibration = asdict(trained.calibration) if trained.calibration else None
     metadata = {
         "model": json.dumps(asdict(config), sort_keys=True),
-        "scoring": json.dumps(scoring, sort_keys=True),
-        "trained_words": json.dumps(list(trained.trained_words)),
+        "scoring": json.dumps(calibration, sort_keys=True),
+        "trained_words": json.dumps(list(trained.seen_classes)),
     }
     if training:
         metadata["training"] = json.dumps(training, sort_keys=True)
@@ -110,9 +112,9 @@ def load_head(path: Path, config: ModelConfig) -> TrainedHead:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         trained_as = _config_of(json.loads(metadata["model"]))
-        scoring = json.loads(metadata["scoring"])
-        scoring = Scoring(**scoring) if scoring else None
-        trained_words = tuple(json.loads(metadata.get("trained_words", "[]")))
+        calibration = json.loads(metadata["scoring"])
+        calibration = ScoreCalibration(**calibration) if calibration else None
+        seen_classes = tuple(json.loads(metadata.get("trained_words", "[]")))
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise InputError(f"{path} is not a checkpoint of ours: {error!r}") from error
     for part in ("localizer", "token", "encoder", "head"):
@@ -121,13 +123,12 @@ def load_head(path: Path, config: ModelConfig) -> TrainedHead:
                 f"{path} was trained with {part} {getattr(trained_as, part)}, "
                 f"the model {config.name!r} has {getattr(config, part)}"
             )
-    adaptation = None
-    parts = {field.name: f"{ADAPTATION}{field.name}" for field in fields(Adaptation)}
-    if tensors.keys() >= set(parts.values()):
-        adaptation = Adaptation(**{name: tensors.pop(key) for name, key in parts.items()})
+    adapter = None
+    if tensors.keys() >= set(ADAPTER_TENSORS.values()):
+        adapter = FeatureAdapter(**{n: tensors.pop(key) for n, key in ADAPTER_TENSORS.items()})
     head = RegionHead(config.head)
     _load_strictly(head, tensors, path)
-    return TrainedHead(head.eval().requires_grad_(False), scoring, trained_words, adaptation)
+    return TrainedHead(head.eval().requires_grad_(False), calibration, seen_classes, adapter)
 
 
 def _config_of(written: dict[str, Any]) -> ModelConfig:
@@ -156,7 +157,7 @@ def load_official(path: str | Path) -> RegionHead:
 def import_official(path: str | Path, name: str) -> Path:
     """Keep the head of a released checkpoint in the cache, where `load_model` finds it.
 
-    It is kept in float32, and its cosines are scored with the encoder's own logit scale.
+    It is kept in float32 and without a calibration: the encoder's own logit scale applies.
 
     Args:
         name: of the preset that the checkpoint belongs to.
@@ -228,7 +229,7 @@ def _load_strictly(head: RegionHead, tensors: Mapping[str, torch.Tensor], path: 
             if expected[name].shape != tensors[name].shape
         ),
     }
-    told = [f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names]
-    if told:
-        raise InputError(f"{path} does not fit the head; {'; '.join(told)}")
+    found = [f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names]
+    if found:
+        raise InputError(f"{path} does not fit the head; {'; '.join(found)}")
     head.load_state_dict(dict(tensors))

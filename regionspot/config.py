@@ -1,7 +1,9 @@
-"""What a model is made of, and the named choices."""
+"""What a model is made of, the named presets, and the device and precision it runs in."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
+
+import torch
 
 from regionspot.errors import InputError
 from regionspot.head import TOKEN_WIDTH, HeadConfig
@@ -10,6 +12,7 @@ LocalizerName = Literal["mobile-sam", "vit_b", "vit_l", "vit_h"]
 EncoderKind = Literal["imagenet-minilm", "open_clip"]
 TokenSource = Literal["prompt", "transformer", "mask-mlp"]
 
+DEVICES = ("auto", "cpu", "cuda")
 MASK_MLP_WIDTH = TOKEN_WIDTH // 8  # of segment-anything's hypernetworks
 
 
@@ -19,7 +22,7 @@ class EncoderConfig:
 
     Attributes:
         input_sizes: sides in pixels of the squares the image is resized to; open_clip takes one.
-        templates: the prompt ensemble, a key of `templates.TEMPLATES`.
+        templates: the prompt ensemble, as of `regionspot.vocabulary.templates`.
         model: open_clip's name of the architecture; unused by `imagenet-minilm`.
         pretrained: open_clip's name of the weights.
     """
@@ -29,6 +32,12 @@ class EncoderConfig:
     templates: str
     model: str = ""
     pretrained: str = ""
+
+    def image_settings(self) -> dict[str, object]:
+        """All but the text side, which may change without new image features."""
+        settings = asdict(self)
+        del settings["templates"]
+        return settings
 
 
 @dataclass(frozen=True)
@@ -98,3 +107,26 @@ def preset(name: str) -> ModelConfig:
     if name not in PRESETS:
         raise InputError(f"unknown model {name!r}; presets are {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that `auto`, `cpu` or `cuda` stands for here.
+
+    Raises:
+        InputError: an unknown name, or `cuda` where there is none.
+    """
+    if name not in DEVICES:
+        raise InputError(f"device must be one of {', '.join(DEVICES)}, got {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("no CUDA device was found; use --device cpu or auto")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device multiplies it faster than float32, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if has_bf16 else torch.float32

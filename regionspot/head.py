@@ -1,13 +1,19 @@
 """The trained part: region tokens read the image's map by cross-attention (paper, section 3.3).
 
-Axes: B images, N regions, L map tokens (class token first), C map width, D text width.
+Axes: B images, N regions, L map tokens (class token first), T token width, P pooled channels,
+C map width, D text width.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from regionspot.types import Regions
 
 TOKEN_WIDTH = 256
 
@@ -27,8 +33,8 @@ class HeadConfig:
         token_width: channels of the localizer's tokens; 32 for those of the mask MLP.
         pooled_width: channels of a box-pooled map feature that is added to the query and to the
             output; 0 for none, as in the official heads.
-        prior_weight: weight of the encoder's own words for a region beside the learned embedding;
-            0 for none, as in the official heads.
+        prior_weight: weight of the prior, the encoder's own class embeddings for a region, that is
+            added to the normalised output; 0 for none, as in the official heads.
     """
 
     map_width: int
@@ -44,6 +50,26 @@ class HeadConfig:
     token_width: int = TOKEN_WIDTH
     pooled_width: int = 0
     prior_weight: float = 0.0
+
+
+class HeadInputs(Protocol):
+    """What the head takes of one image, computed now or read from a cache."""
+
+    @property
+    def tokens(self) -> torch.Tensor:
+        """(N, T) of the localizer."""
+
+    @property
+    def memory(self) -> torch.Tensor:
+        """(L, C) of the encoder's map, the class token first."""
+
+    @property
+    def pooled(self) -> torch.Tensor | None:
+        """(N, P) box-pooled features; None where the encoder pools none."""
+
+    @property
+    def prior(self) -> torch.Tensor | None:
+        """(N, D) the encoder's own class embeddings for the boxes; None likewise."""
 
 
 class RegionHead(nn.Module):
@@ -77,37 +103,57 @@ class RegionHead(nn.Module):
         """Region embeddings (B, N, D), not normalised.
 
         Args:
-            mask_tokens: (B, N, token_width) from the localizer.
+            mask_tokens: (B, N, T) from the localizer.
             image_tokens: (B, L, C), the class token first.
-            padding_mask: (B, N), True where a row is no region.
-            pooled: (B, N, pooled_width), for heads that are configured so; else not looked at.
-            prior: (B, N, D), likewise.
+            padding_mask: (B, N) bool, True where a row is no region.
+            pooled: (B, N, P), ignored by a head of `pooled_width` 0.
+            prior: (B, N, D), ignored by a head of `prior_weight` 0.
         """
         pooled = pooled if self.config.pooled_width else None
         prior = prior if self.config.prior_weight else None
         B, N, _ = mask_tokens.shape
         if N == 0:
             return mask_tokens.new_zeros(B, 0, self.config.text_width)
-        query = self.to_clip(mask_tokens)
+        query = self.to_clip(mask_tokens)  # (B, N, width)
         if pooled is not None:
             query = query + self.pooled_to_query(pooled)
         region = query
         if self.config.read_map:
-            memory = image_tokens if self.config.class_token else image_tokens[:, 1:]
+            memory = image_tokens if self.config.class_token else image_tokens[:, 1:]  # (B, L, C)
             region = self.decoder(
                 query, self.from_map(memory), **self._self_attention_masks(N, padding_mask)
             )
-        embedding = self.projector(region)
+        embedding = self.projector(region)  # (B, N, D)
         if pooled is not None:
             embedding = embedding + self.pooled_to_output(pooled)
         if prior is not None:
             embedding = F.normalize(embedding, dim=-1) + self.config.prior_weight * prior
         return torch.as_tensor(embedding)
 
+    @torch.inference_mode()
+    def regions(self, batch: Sequence[HeadInputs]) -> list[Regions]:
+        """Each image's regions with L2-normalised embeddings (N, D), on the CPU."""
+        device = self.to_clip.weight.device
+        tokens = _padded([each.tokens for each in batch], device)
+        assert tokens is not None, "give at least one image"
+        counts = torch.tensor([len(each.tokens) for each in batch], device=device)
+        padding = torch.arange(tokens.shape[1], device=device)[None] >= counts[:, None]  # (B, N)
+        output = self(
+            tokens,
+            torch.stack([each.memory.to(device) for each in batch]).float(),
+            padding,
+            _padded([each.pooled for each in batch], device),
+            _padded([each.prior for each in batch], device),
+        )
+        return [
+            Regions(F.normalize(rows[:count].float().cpu(), dim=-1))
+            for rows, count in zip(output, counts.tolist(), strict=True)
+        ]
+
     def _self_attention_masks(
         self, N: int, padding_mask: torch.Tensor | None
     ) -> dict[str, torch.Tensor | None]:
-        """What of (N, N) attention between regions is barred."""
+        """Masks of the (N, N) self-attention between regions."""
         if self.config.regions_attend:
             open_mask = None if padding_mask is None else _attendable(padding_mask)
             return {"tgt_key_padding_mask": open_mask}
@@ -119,6 +165,12 @@ class RegionHead(nn.Module):
 def _normed(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
     """A linear layer on features of a tower that ends without a norm."""
     return nn.Sequential(nn.LayerNorm(inputs), nn.Dropout(dropout), nn.Linear(inputs, outputs))
+
+
+def _padded(rows: Sequence[torch.Tensor | None], device: torch.device) -> torch.Tensor | None:
+    """(B, N, ...) float32, of B tensors (n, ...), N their largest n; None where none is given."""
+    given = [each.to(device).float() for each in rows if each is not None]
+    return pad_sequence(given, batch_first=True) if given else None
 
 
 def _attendable(padding_mask: torch.Tensor) -> torch.Tensor:

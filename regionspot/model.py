@@ -1,25 +1,24 @@
-"""The whole model: localizer, encoder and head, from an image and boxes to labels."""
+"""The whole model: localizer, encoder and head, from an image and boxes to labels.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+Axes: N regions of one image, T token width, P pooled channels, D text width, L map tokens, C map
+width.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from regionspot.boxes import FloatArray
-from regionspot.checkpoint import TrainedHead, load_head
-from regionspot.classifier import checked_batch, label_regions
-from regionspot.config import EncoderConfig, ModelConfig, preset
-from regionspot.device import fast_dtype, resolve_device
-from regionspot.encoders import VisionLanguageEncoder
-from regionspot.encoders.mini import ImagenetMiniLm
+from regionspot.checkpoint import load_head
+from regionspot.config import ModelConfig, fast_dtype, preset, resolve_device
+from regionspot.encoders import VisionLanguageEncoder, build_encoder
 from regionspot.errors import InputError
-from regionspot.head import RegionHead
 from regionspot.localizers.sam import SamLocalizer, build_sam, run_length_masks
-from regionspot.scoring import Scoring
+from regionspot.scoring import RegionScorer, checked_batch, label_regions
 from regionspot.types import (
     ImageArray,
     ImageEmbedding,
@@ -27,13 +26,24 @@ from regionspot.types import (
     Labels,
     Regions,
     RegionTokens,
+    ScoreCalibration,
     Vocabulary,
 )
-from regionspot.vocabulary import Words, build_vocabulary
+from regionspot.vocabulary import Words
 from regionspot.weights import cache_folder, sha256_by_preset, sha256_of
-from regionspot.zero_shot import UnseenWords, looks_of, widened
 
 SHIPPED = Path(__file__).parent / "checkpoints"
+Stage = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """`HeadInputs` of an image that was encoded just now."""
+
+    tokens: torch.Tensor
+    memory: torch.Tensor
+    pooled: torch.Tensor | None
+    prior: torch.Tensor | None
 
 
 @dataclass(frozen=True)
@@ -41,25 +51,28 @@ class RegionSpot:
     """A frozen localizer, a frozen encoder and the trained head between them.
 
     Attributes:
-        device, dtype: where the head runs, and the precision of the towers' large products.
-        checkpoint: the file of the head, or None for a head that was made here.
-        unseen: how words that the head was not trained on are scored; None: as all others.
+        scorer: the encoder and the head.
+        device: where they compute.
+        dtype: of the frozen towers' large products.
+        checkpoint: the file of the head, or None for a head that was made in memory.
     """
 
     config: ModelConfig
     localizer: SamLocalizer
-    encoder: VisionLanguageEncoder
-    head: RegionHead
-    scoring: Scoring
+    scorer: RegionScorer
     device: torch.device
     dtype: torch.dtype
     checkpoint: Path | None = None
-    unseen: UnseenWords | None = None
 
     @property
-    def region_width(self) -> int:
-        """Width of the region embeddings, and of the words of `vocabulary`."""
-        return self.config.head.text_width + (self.unseen.width if self.unseen else 0)
+    def encoder(self) -> VisionLanguageEncoder:
+        """The scorer's."""
+        return self.scorer.encoder
+
+    @property
+    def calibration(self) -> ScoreCalibration:
+        """The scorer's."""
+        return self.scorer.calibration
 
     def vocabulary(self, words: Words) -> Vocabulary:
         """Embed words, or words with their synonyms, for this model.
@@ -67,8 +80,7 @@ class RegionSpot:
         Raises:
             InputError: no words, an empty word, or the same word twice.
         """
-        vocabulary = build_vocabulary(self.encoder, words, self.config.encoder.templates)
-        return widened(vocabulary, self.unseen)
+        return self.scorer.vocabulary(words)
 
     def predict(
         self, image: ImageArray, boxes: FloatArray, vocabulary: Vocabulary, masks: bool = False
@@ -78,6 +90,8 @@ class RegionSpot:
         Args:
             image: uint8 (H, W, 3) RGB.
             boxes: float32 (N, 4) xyxy pixels of that image.
+            vocabulary: as this model embeds it.
+            masks: whether the labels get a mask each.
 
         Returns:
             One row a box, in the order of the boxes.
@@ -91,11 +105,12 @@ class RegionSpot:
     def regions(
         self, images: Sequence[ImageArray], boxes: Sequence[FloatArray], masks: bool = False
     ) -> list[Regions]:
-        """What the model makes of the boxes of each image, whatever the words.
+        """Embed the boxes of each image, whatever the words.
 
         Args:
             images: uint8 (H, W, 3) RGB each.
             boxes: for each image, float32 (N, 4) xyxy pixels.
+            masks: whether the regions get a mask each.
 
         Raises:
             InputError: an image or boxes that cannot be used.
@@ -113,22 +128,27 @@ class RegionSpot:
         maps: Sequence[ImageTokens],
         boxes: Sequence[FloatArray],
         masks: bool = False,
+        stage: Stage = lambda name: nullcontext(),
     ) -> list[Regions]:
         """As `regions`, for images that both towers have encoded already.
 
         Args:
-            boxes: for each image, float32 (N, 4) xyxy pixels that were found usable.
+            boxes: for each image, float32 (N, 4) xyxy pixels that were checked.
+            stage: gives the context in which the work of `localizer` and `encoder+head` is done.
         """
-        tokens = [
-            self.localizer.tokens(e, b, masks) for e, b in zip(embeddings, boxes, strict=True)
-        ]
-        regions = self.embed(images, tokens, maps, boxes)
+        with stage("localizer"):
+            tokens = [
+                self.localizer.tokens(e, b, masks) for e, b in zip(embeddings, boxes, strict=True)
+            ]
+        with stage("encoder+head"):
+            regions = self.embed(images, tokens, maps, boxes)
         if not masks:
-            return [Regions(region) for region in regions]
-        return [
-            Regions(region, run_length_masks(t, e, b), _as_array(t.mask_iou))
-            for region, t, e, b in zip(regions, tokens, embeddings, boxes, strict=True)
-        ]
+            return regions
+        with stage("localizer"):
+            return [
+                _with_masks(each, t, e, b)
+                for each, t, e, b in zip(regions, tokens, embeddings, boxes, strict=True)
+            ]
 
     @torch.inference_mode()
     def embed(
@@ -137,41 +157,32 @@ class RegionSpot:
         tokens: Sequence[RegionTokens],
         maps: Sequence[ImageTokens],
         boxes: Sequence[FloatArray],
-    ) -> list[torch.Tensor]:
-        """Region embeddings (N, D) for each image of the batch, from what both towers gave.
-
-        The head alone, after what the encoder pools of each box, where it does.
-        """
-        rows = pad_sequence([t.tokens for t in tokens], batch_first=True)
-        counts = torch.tensor([len(t.tokens) for t in tokens], device=rows.device)
-        padding = torch.arange(rows.shape[1], device=rows.device)[None] >= counts[:, None]
-        memory = torch.stack([m.sequence() for m in maps])
-        pooled = [
-            self.encoder.pool(image, m, b) for image, m, b in zip(images, maps, boxes, strict=True)
-        ]
-        output = self.head(
-            rows,
-            memory,
-            padding,
-            _padded([p.pooled for p in pooled if p]),
-            _padded([p.prior for p in pooled if p]),
-        )
-        found = [o[:n] for o, n in zip(output, counts.tolist(), strict=True)]
-        if self.unseen:
-            found = [
-                self.unseen.widen_regions(each, looks_of(p.pooled, t.tokens))
-                for each, p, t in zip(found, pooled, tokens, strict=True)
-                if p
-            ]
-        return [each.cpu() for each in found]
+    ) -> list[Regions]:
+        """The regions of each image, from what both towers gave; box-pooled where they pool."""
+        pooler = self.encoder.pooler
+        batch = []
+        for image, t, m, b in zip(images, tokens, maps, boxes, strict=True):
+            pooled = pooler.pool(image, m, b) if pooler else None
+            batch.append(
+                _Inputs(
+                    t.tokens,
+                    m.sequence(),
+                    pooled.pooled if pooled else None,
+                    pooled.prior if pooled else None,
+                )
+            )
+        return self.scorer.regions(batch)
 
     def label(self, boxes: FloatArray, regions: Regions, vocabulary: Vocabulary) -> Labels:
-        """Compare region embeddings with words: one matrix product.
+        """The best word of each region: a matrix product.
 
         Args:
-            boxes: (N, 4) that the regions were made of.
+            boxes: (N, 4) xyxy pixels of the regions.
+
+        Raises:
+            InputError: the words were embedded by another model.
         """
-        return label_regions(boxes, regions, vocabulary, self.scoring)
+        return label_regions(boxes, regions, vocabulary, self.calibration)
 
     def provenance(self) -> dict[str, str]:
         """What the labels of this model come from: versions and sha256 of every weight file."""
@@ -182,6 +193,14 @@ class RegionSpot:
         if self.checkpoint:
             result["head"] = sha256_of(self.checkpoint)
         return result
+
+
+def _with_masks(
+    regions: Regions, tokens: RegionTokens, embedding: ImageEmbedding, boxes: FloatArray
+) -> Regions:
+    assert tokens.mask_iou is not None, "masks were asked for"
+    masks = run_length_masks(tokens, embedding, boxes)
+    return replace(regions, masks=masks, mask_iou=tokens.mask_iou.float().cpu().numpy())
 
 
 def load_model(
@@ -206,44 +225,11 @@ def load_model(
     precision = dtype or fast_dtype(where)
     path = Path(checkpoint) if checkpoint else find_checkpoint(config.name)
     trained = load_head(path, config)
+    trained = replace(trained, head=trained.head.to(where))
     localizer = SamLocalizer(build_sam(config.localizer).to(where), precision, config.token)
     encoder = build_encoder(config.encoder, where, precision)
-    return RegionSpot(
-        config,
-        localizer,
-        encoder,
-        trained.head.to(where),
-        trained.scored_beside(encoder.logit_scale),
-        where,
-        precision,
-        path,
-        unseen_words(encoder, trained, config.encoder.templates),
-    )
-
-
-def unseen_words(
-    encoder: VisionLanguageEncoder, trained: TrainedHead, templates: str
-) -> UnseenWords | None:
-    """How an encoder scores words beside those that a head was trained on, if it says which."""
-    if not trained.trained_words:
-        return None
-    words = build_vocabulary(encoder, trained.trained_words, templates)
-    return encoder.unseen_words(words.embedding, trained.adaptation)
-
-
-def build_encoder(
-    config: EncoderConfig, device: torch.device, dtype: torch.dtype
-) -> VisionLanguageEncoder:
-    """The encoder that a configuration names.
-
-    Raises:
-        InputError: unknown to open_clip, or weights that cannot be had.
-    """
-    if config.kind == "imagenet-minilm":
-        return ImagenetMiniLm(config.input_sizes, device, dtype)
-    from regionspot.encoders.clip import build_clip  # open_clip takes seconds to import
-
-    return build_clip(config.model, config.pretrained, config.input_sizes[0], device, dtype)
+    scorer = RegionScorer.of(encoder, trained, config.encoder.templates)
+    return RegionSpot(config, localizer, scorer, where, precision, path)
 
 
 def find_checkpoint(name: str) -> Path:
@@ -260,11 +246,3 @@ def find_checkpoint(name: str) -> Path:
         f"no trained head for {name!r}: import a released one with "
         f"`autolabel models import FILE --preset {name}`, or train one"
     )
-
-
-def _as_array(values: torch.Tensor | None) -> FloatArray:
-    return np.zeros(0, np.float32) if values is None else values.float().cpu().numpy()
-
-
-def _padded(rows: Sequence[torch.Tensor]) -> torch.Tensor | None:
-    return pad_sequence(list(rows), batch_first=True) if rows else None

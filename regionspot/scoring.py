@@ -1,45 +1,216 @@
-"""From cosines between regions and words to scores."""
+"""From regions and words to scores, probabilities and labels.
 
-from dataclasses import dataclass
+Axes: N regions, K words, D text width, M classes of the encoder's own classifier.
+"""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
 import torch
 from torch.nn import functional as F
 
-from regionspot.types import Vocabulary
+from regionspot.boxes import FloatArray, as_boxes, check_boxes
+from regionspot.checkpoint import TrainedHead
+from regionspot.encoders import VisionLanguageEncoder
+from regionspot.errors import InputError
+from regionspot.head import HeadInputs, RegionHead
+from regionspot.types import ImageArray, Labels, Regions, ScoreCalibration, Vocabulary
+from regionspot.vocabulary import Words, build_vocabulary
+from regionspot.zero_shot import (
+    CLASSIFIER_WEIGHT,
+    SEEN_DISCOUNT,
+    UNSEEN_BIAS,
+    ZeroShotClassifier,
+    region_features,
+)
+
+
+class RegionClassifier(Protocol):
+    """Labels given boxes with words: `RegionSpot`, or CLIP on crops."""
+
+    @property
+    def calibration(self) -> ScoreCalibration:
+        """How its scores become probabilities."""
+
+    def vocabulary(self, words: Words) -> Vocabulary:
+        """Embed words, or words with their synonyms, for this classifier."""
+
+    def regions(
+        self, images: Sequence[ImageArray], boxes: Sequence[FloatArray], masks: bool = False
+    ) -> list[Regions]:
+        """Embeddings of the xyxy pixel boxes (N, 4) of each RGB image, uint8 (H, W, 3)."""
+
+    def label(self, boxes: FloatArray, regions: Regions, vocabulary: Vocabulary) -> Labels:
+        """Label boxes (N, 4) by their regions."""
+
+    def predict(
+        self, image: ImageArray, boxes: FloatArray, vocabulary: Vocabulary, masks: bool = False
+    ) -> Labels:
+        """Label xyxy pixel boxes (N, 4) of one RGB image, uint8 (H, W, 3)."""
 
 
 @dataclass(frozen=True)
-class Scoring:
-    """How cosines become scores.
+class RegionScorer:
+    """The head between its two frozen sides: the encoder's text tower and its classifier.
 
     Attributes:
-        logit_scale: of the softmax over the vocabulary (paper, equation 3).
-        presence_scale, presence_bias: of the sigmoid that judges each word for itself.
+        templates: the prompt ensemble of words, as of `regionspot.vocabulary.templates`.
+        zero_shot: scores the classes that the head was not trained on; None: as all others.
     """
 
-    logit_scale: float
-    presence_scale: float
-    presence_bias: float
+    encoder: VisionLanguageEncoder
+    templates: str
+    head: RegionHead
+    calibration: ScoreCalibration
+    zero_shot: ZeroShotClassifier | None = None
 
     @classmethod
-    def of_encoder(cls, logit_scale: float) -> "Scoring":
-        """The paper's: the encoder's logit scale, also in the sigmoid of the focal loss."""
-        return cls(logit_scale, logit_scale, 0.0)
+    def of(
+        cls, encoder: VisionLanguageEncoder, trained: TrainedHead, templates: str
+    ) -> "RegionScorer":
+        """A trained head beside the encoder that it was trained with."""
+        calibration = trained.calibration or ScoreCalibration.of_encoder(encoder.logit_scale)
+        zero_shot = None
+        if encoder.pooler and trained.seen_classes:
+            seen = build_vocabulary(encoder, trained.seen_classes, templates)
+            zero_shot = encoder.pooler.zero_shot(seen.embedding, trained.adapter)
+        return cls(encoder, templates, trained.head, calibration, zero_shot)
+
+    def vocabulary(self, words: Words) -> Vocabulary:
+        """Embed words, or words with their synonyms.
+
+        Raises:
+            InputError: no words, an empty word, or the same word twice.
+        """
+        vocabulary = build_vocabulary(self.encoder, words, self.templates)
+        return self.zero_shot.extend(vocabulary) if self.zero_shot else vocabulary
+
+    def regions(self, batch: Sequence[HeadInputs]) -> list[Regions]:
+        """The regions of each image of a batch, on the CPU."""
+        found = self.head.regions(batch)
+        return [
+            replace(regions, class_logits=self.class_logits(each))
+            for regions, each in zip(found, batch, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def class_logits(self, image: HeadInputs) -> torch.Tensor | None:
+        """(N, M) of an image's regions, on the CPU; None without a zero-shot classifier."""
+        if self.zero_shot is None:
+            return None
+        assert image.pooled is not None, "an encoder with a classifier pools boxes"
+        return self.zero_shot.class_logits(region_features(image.pooled, image.tokens)).cpu()
+
+    def no_regions(self) -> Regions:
+        """The regions of an image without boxes."""
+        logits = torch.zeros(0, len(self.zero_shot.meanings)) if self.zero_shot else None
+        return Regions(torch.zeros(0, self.head.config.text_width), class_logits=logits)
 
 
-def cosines(embedding: torch.Tensor, vocabulary: Vocabulary) -> torch.Tensor:
-    """Cosines (N, K) of region embeddings (N, D) with the words, in float32."""
-    words = vocabulary.embedding.to(embedding.device)
-    return F.normalize(embedding.float(), dim=-1) @ words.T
+def class_scores(regions: Regions, vocabulary: Vocabulary) -> torch.Tensor:
+    """Scores (N, K) of regions with words, in float32; gradients reach the embeddings.
+
+    Of a seen class the score is the cosine of region and word. Of an unseen class, by its novelty
+    n in [0, 1], it is `cosine * (1 - SEEN_DISCOUNT n) + CLASSIFIER_WEIGHT n * logit + UNSEEN_BIAS
+    n`, where the logit is that of the class's synthesized row in the encoder's own classifier.
+
+    Raises:
+        InputError: the words were embedded by another model.
+    """
+    width = regions.embedding.shape[-1]
+    if vocabulary.embedding.shape[-1] != width:
+        raise InputError(
+            f"the vocabulary must be (K, {width}) as this model embeds it, got "
+            f"{tuple(vocabulary.embedding.shape)}; make it with model.vocabulary(words)"
+        )
+    embedding = F.normalize(regions.embedding.float(), dim=-1)
+    device = embedding.device
+    cosine = embedding @ vocabulary.embedding.to(device).T  # (N, K)
+    if vocabulary.zero_shot is None:
+        return cosine
+    novelty, mixture = vocabulary.zero_shot.novelty, vocabulary.zero_shot.mixture
+    if regions.class_logits is None or regions.class_logits.shape[-1] != mixture.shape[-1]:
+        came = None if regions.class_logits is None else tuple(regions.class_logits.shape)
+        raise InputError(
+            f"the regions must have class logits (N, {mixture.shape[-1]}) as the vocabulary mixes "
+            f"them, got {came}; make both with the same model"
+        )
+    novelty = novelty.to(device)
+    synthesized = regions.class_logits.float() @ mixture.to(device).T  # (N, M) @ (M, K)
+    seen = (1 - SEEN_DISCOUNT * novelty) * cosine
+    return seen + CLASSIFIER_WEIGHT * novelty * synthesized + UNSEEN_BIAS * novelty
 
 
-def word_shares(cosine: torch.Tensor, scoring: Scoring) -> torch.Tensor:
-    """Softmax over the vocabulary: rows of (N, K) that add up to 1."""
-    return (cosine * scoring.logit_scale).softmax(-1)
+def class_probabilities(scores: torch.Tensor, calibration: ScoreCalibration) -> torch.Tensor:
+    """Softmax (N, K) over the vocabulary, of scores (N, K)."""
+    return (scores * calibration.logit_scale).softmax(-1)
 
 
-def presence(cosine: torch.Tensor, vocabulary: Vocabulary, scoring: Scoring) -> torch.Tensor:
-    """Sigmoid of each cosine (N, K) alone, which does not depend on the other words asked for."""
-    if vocabulary.head_start is not None:
-        cosine = cosine - vocabulary.head_start.to(cosine.device)
-    return torch.sigmoid(cosine * scoring.presence_scale + scoring.presence_bias)
+def presence(
+    scores: torch.Tensor, vocabulary: Vocabulary, calibration: ScoreCalibration
+) -> torch.Tensor:
+    """Sigmoid (N, K) of each score alone, which does not depend on the other words.
+
+    The bias of unseen classes is taken off: it only makes up for the head's leaning to seen ones.
+    """
+    if vocabulary.zero_shot is not None:
+        scores = scores - UNSEEN_BIAS * vocabulary.zero_shot.novelty.to(scores.device)
+    return torch.sigmoid(scores * calibration.presence_scale + calibration.presence_bias)
+
+
+def label_regions(
+    boxes: FloatArray, regions: Regions, vocabulary: Vocabulary, calibration: ScoreCalibration
+) -> Labels:
+    """The best word of each region.
+
+    Args:
+        boxes: (N, 4) xyxy pixels of the regions.
+
+    Raises:
+        InputError: the words were embedded by another model.
+    """
+    scores = class_scores(regions, vocabulary)
+    probabilities = class_probabilities(scores, calibration)
+    best, order = probabilities.topk(min(2, len(vocabulary)), dim=-1)  # (N, 2)
+    class_id = order[:, :1]
+    second = best[:, 1] if len(vocabulary) > 1 else torch.zeros(len(best))
+    return Labels(
+        boxes=as_boxes(boxes),
+        class_id=class_id[:, 0].numpy(),
+        score=best[:, 0].numpy(),
+        runner_up=order[:, -1].numpy(),
+        margin=(best[:, 0] - second).numpy(),
+        presence=presence(scores, vocabulary, calibration).gather(1, class_id)[:, 0].numpy(),
+        names=vocabulary.names,
+        masks=regions.masks,
+        mask_iou=regions.mask_iou,
+    )
+
+
+def checked_input(image: ImageArray, boxes: FloatArray) -> FloatArray:
+    """The boxes as float32 (N, 4), once image and boxes are found usable.
+
+    Raises:
+        InputError: the message says what was expected and what came.
+    """
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        came = getattr(image, "dtype", type(image).__name__)
+        raise InputError(f"image must be a uint8 array (H, W, 3) RGB, got {came}")
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise InputError(f"image must be (H, W, 3) RGB, got {image.shape}")
+    array = as_boxes(boxes)
+    check_boxes(array, width=image.shape[1], height=image.shape[0])
+    return array
+
+
+def checked_batch(images: Sequence[ImageArray], boxes: Sequence[FloatArray]) -> list[FloatArray]:
+    """The boxes of each image of a batch, as `checked_input`.
+
+    Raises:
+        InputError: not as many sets of boxes as images, or one that cannot be used.
+    """
+    if len(images) != len(boxes):
+        raise InputError(f"expected boxes for {len(images)} images, got {len(boxes)}")
+    return [checked_input(i, b) for i, b in zip(images, boxes, strict=True)]

@@ -1,8 +1,10 @@
 """What crosses package borders: frozen dataclasses, checked when they are made.
 
-Axes: B images, N regions, L map tokens, K words, C map width, D text width.
+Axes: B images, N regions, L map tokens, T token width, K words, C map width, D text width,
+P pooled channels, M classes of the encoder's own classifier.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypedDict
 
@@ -83,7 +85,7 @@ class ImageEmbedding:
 
 @dataclass(frozen=True)
 class RegionTokens:
-    """What the localizer says of each box.
+    """The localizer's output for the boxes of one image.
 
     Attributes:
         tokens: (N, T) position-aware tokens; T is 256, or 32 for those of the mask MLP.
@@ -128,16 +130,48 @@ class ImageTokens:
 
 @dataclass(frozen=True)
 class PooledRegions:
-    """What the encoder shows of each box.
+    """The encoder's features of each box.
 
     Attributes:
-        pooled: (N, P) what its maps hold inside the box, and what a crop of the box shows where
-            the encoder looks at one.
-        prior: (N, D) what the image tower's own classes say of it, in the text tower's space.
+        pooled: (N, P) mean of its maps inside the box, and of the map of the box's own crop where
+            the encoder makes one.
+        prior: (N, D) embeddings of its own classes, averaged by their probabilities for the box.
     """
 
     pooled: torch.Tensor
     prior: torch.Tensor
+
+
+@dataclass(frozen=True)
+class ScoreCalibration:
+    """How scores become probabilities.
+
+    Attributes:
+        logit_scale: of the softmax over the vocabulary (paper, equation 3).
+        presence_scale, presence_bias: of the sigmoid of a single score (Platt scaling).
+    """
+
+    logit_scale: float
+    presence_scale: float
+    presence_bias: float
+
+    @classmethod
+    def of_encoder(cls, logit_scale: float) -> "ScoreCalibration":
+        """The paper's: the encoder's logit scale, also in the sigmoid of the focal loss."""
+        return cls(logit_scale, logit_scale, 0.0)
+
+
+@dataclass(frozen=True)
+class ZeroShotClasses:
+    """How the classes of a vocabulary are scored by the encoder's own classifier.
+
+    Attributes:
+        novelty: (K,) in [0, 1]: 0 for a class that the head was trained on, 1 for one far from all.
+        mixture: (K, M) weights of the encoder's classes in each class's synthesized row.
+    """
+
+    novelty: torch.Tensor
+    mixture: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -146,16 +180,15 @@ class Vocabulary:
 
     Attributes:
         names: K words, in the person's order.
-        embedding: (K, D) float32, L2-normalised, save for what a model adds for unseen words.
+        embedding: (K, D) float32, L2-normalised.
         synonyms: for each name, all the strings that were averaged into it.
-        head_start: (K,) what is added to the cosines of words so that they are chosen as often as
-            they should be; it says nothing of their presence. None: nothing.
+        zero_shot: for a model that scores unseen classes in another way than seen ones.
     """
 
     names: tuple[str, ...]
     embedding: torch.Tensor
     synonyms: tuple[tuple[str, ...], ...] = ()
-    head_start: torch.Tensor | None = None
+    zero_shot: ZeroShotClasses | None = None
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -168,6 +201,16 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.names)
 
+    def only(self, names: Sequence[str]) -> "Vocabulary":
+        """Some of the words, in the order given."""
+        row = {name: k for k, name in enumerate(self.names)}
+        kept = [row[name] for name in names]
+        zero_shot = self.zero_shot
+        if zero_shot:
+            zero_shot = ZeroShotClasses(zero_shot.novelty[kept], zero_shot.mixture[kept])
+        synonyms = tuple(self.synonyms[k] for k in kept) if self.synonyms else ()
+        return Vocabulary(tuple(names), self.embedding[kept], synonyms, zero_shot)
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -176,11 +219,11 @@ class Labels:
     Attributes:
         boxes: (N, 4) float32 xyxy pixels of the original image.
         class_id: (N,) index of the best word in the vocabulary.
-        score: (N,) float32 in [0, 1]: the word's share of the softmax over the vocabulary.
+        score: (N,) float32 in [0, 1]: the best word's softmax probability over the vocabulary.
         runner_up: (N,) index of the second-best word; the best one where there is only one word.
-        margin: (N,) float32, share of the best minus share of the second-best word.
-        presence: (N,) float32 in [0, 1]: sigmoid of the best word's logit, which does not depend
-            on the other words asked for.
+        margin: (N,) float32, probability of the best minus that of the second-best word.
+        presence: (N,) float32 in [0, 1]: sigmoid of the best word's score, which does not depend
+            on the other words of the vocabulary.
         names: the vocabulary's words.
         masks: N run-length masks of the image's size, or empty where none were asked for.
         mask_iou: (N,) the localizer's estimate of each mask's IoU, or empty.
@@ -228,14 +271,17 @@ class Labels:
 
 @dataclass(frozen=True)
 class Regions:
-    """What is kept of an image's boxes; it does not depend on any vocabulary.
+    """The model's output for the boxes of one image, which does not depend on any vocabulary.
 
     Attributes:
-        embedding: (N, D) float32, not normalised, before the comparison with words.
+        embedding: (N, D) float32 of any length; it is compared with words by its cosine.
         masks: N run-length masks of the image's size, or empty where none were asked for.
         mask_iou: (N,) the localizer's estimate of each mask's IoU, or empty.
+        class_logits: (N, M) of the encoder's own classifier, on the adapted features of the boxes;
+            None where the model scores all classes by their embeddings alone.
     """
 
     embedding: torch.Tensor
     masks: tuple[Rle, ...] = ()
     mask_iou: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
+    class_logits: torch.Tensor | None = None

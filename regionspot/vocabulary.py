@@ -4,22 +4,35 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from regionspot.encoders import VisionLanguageEncoder
 from regionspot.errors import InputError
 from regionspot.files import atomic_path
-from regionspot.templates import templates
 from regionspot.types import Vocabulary
 from regionspot.weights import cache_folder
 
 Words = Sequence[str] | Mapping[str, Sequence[str]]
+BARE_NAME = "name"
 
 
-def build_vocabulary(encoder: VisionLanguageEncoder, words: Words, ensemble: str) -> Vocabulary:
+class TextTower(Protocol):
+    """The text side of an encoder.
+
+    Attributes:
+        text_key: identifies the tower in the cache of text features.
+    """
+
+    text_key: str
+
+    def text(self, strings: Sequence[str]) -> torch.Tensor:
+        """Raw text features (K, D)."""
+
+
+def build_vocabulary(encoder: TextTower, words: Words, ensemble: str) -> Vocabulary:
     """Embed words with an encoder's text tower.
 
     The raw features of all templates are averaged, then normalised; a word's synonyms are
@@ -55,17 +68,36 @@ def cached_features(
 
     Args:
         embed: a text tower, from prompts to raw features.
-        text_key: tells the tower apart in the cache on disk.
+        text_key: identifies the tower in the cache on disk.
     """
     path = _cache_path(text_key, ensemble, strings)
     if path.exists():
         return load_file(path)["features"]
     prompts = templates(ensemble)
     raw = embed([prompt(string) for string in strings for prompt in prompts])
-    averaged = raw.view(len(strings), len(prompts), -1).mean(1)
+    averaged = raw.view(len(strings), len(prompts), -1).mean(1)  # (K, prompts, D) to (K, D)
     features = F.normalize(averaged, dim=-1).cpu()
     _store(path, features)
     return features
+
+
+def templates(name: str) -> tuple[Callable[[str], str], ...]:
+    """The prompts of an ensemble: `name` (the bare word), `photo`, or CLIP's `openai-imagenet`.
+
+    Raises:
+        InputError: there is no ensemble of that name.
+    """
+    if name == BARE_NAME:
+        return (str,)
+    if name == "photo":
+        return ("a photo of a {}.".format,)
+    if name == "openai-imagenet":
+        from open_clip import OPENAI_IMAGENET_TEMPLATES  # the 80 prompts of Radford et al. 2021
+
+        return tuple(OPENAI_IMAGENET_TEMPLATES)
+    raise InputError(
+        f"unknown templates {name!r}; ensembles are {BARE_NAME}, photo, openai-imagenet"
+    )
 
 
 def _checked(words: Words) -> dict[str, list[str]]:

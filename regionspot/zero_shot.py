@@ -1,14 +1,15 @@
-"""Words that the head was not trained on, scored by the classes that the image tower knows.
+"""Classes that the head was not trained on, scored by the classifier of a frozen image tower.
 
-A head that was trained on few words answers with those. For other words, the classes of a frozen
-tower that saw many more say more: a word's row of the tower's classifier is made up as a mixture of
-the rows of classes whose meanings are near to it (Changpinyo et al. 2016, "Synthesized classifiers
-for zero-shot learning", arXiv 1603.00550), and a region's pooled feature is compared with that row.
-F-VLM (Kuo et al. 2023, arXiv 2209.15639, section 3.3) keeps a frozen classifier beside a trained
-one in like manner.
+A head that was trained on few classes answers with those. For unseen classes, the classifier of a
+tower that was trained on many more says more: a class's row of it is synthesized as a mixture of
+the rows of classes of near meaning (Changpinyo et al. 2016, "Synthesized classifiers for zero-shot
+learning", arXiv 1603.00550), and multiplied with a region's pooled feature. F-VLM (Kuo et al. 2023,
+arXiv 2209.15639, section 3.3) combines a frozen and a trained classifier likewise.
 
-Axes: N regions, K words, S trained words, D text width, M the tower's classes, P pooled channels,
-T token width, R directions.
+`regionspot.scoring.class_scores` adds up the terms.
+
+Axes: N regions, K classes of a vocabulary, S seen classes (those of the training), D text width,
+M classes of the tower, P pooled channels, T token channels, R rank of the adapter.
 """
 
 from dataclasses import dataclass, replace
@@ -18,149 +19,107 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from regionspot.scoring import cosines
-from regionspot.types import Vocabulary
+from regionspot.types import Vocabulary, ZeroShotClasses
 
-SHARPNESS = 12.0  # of the mixture of classes, on the cosine between word and class
-WEIGHT = 1.1  # of the cosine with the made-up row, beside the cosine with the word
-HEAD_START = 0.18  # of a new word, since a trained head leans to the words it was trained on
-DOUBT = 0.57  # share of a new word's own cosine that is not believed
-SAME_WORD = 1.0
-OTHER_WORD = 0.4  # at this cosine with the nearest trained word and below, a word is another one
-SHARE = 1 / 64  # of what is added to a region's embedding: too small to count in its length
+CLASSIFIER_WEIGHT = 1.1  # of the tower's classifier in an unseen class's score
+SEEN_DISCOUNT = 0.57  # by which an unseen class's cosine counts less: the head leans to seen ones
+UNSEEN_BIAS = 0.18  # added to unseen classes (calibrated stacking, Chao et al. 2016)
 
-EPSILON = 1e-6  # of a row's length, for a word that is as near to one class as to any other
+SHARPNESS = 12.0  # of the softmax over the tower's classes, on the cosine of meanings
+SEEN_COSINE = 1.0  # with the nearest seen class, at which a class has novelty 0
+UNSEEN_COSINE = 0.4  # likewise, at which it has novelty 1
+
+EPSILON = 1e-6  # of a row's length, for a class as near to one of the tower's as to any other
 
 
 @dataclass(frozen=True)
-class Adaptation:
-    """What the classifier has to be told of boxes; it was trained on pictures of one thing each.
+class FeatureAdapter:
+    """Low-rank linear adapter from region features to the inputs of the image tower's classifier,
+    which was trained on object-centred images.
 
     Attributes:
-        usual: (P + T,) the mean look of the regions that a head was trained on. What regions have
-            in common says nothing of their words.
-        scale: (P + T,) what a look, less that mean, is multiplied with before it is read.
-        reading: (P + T, R), how far that moves a region in some
-        directions: (R, P) of the pooled features.
+        mean: (P + T,) of the region features that the head was trained on.
+        scale: (P + T,) by which centred features are multiplied before the projection `down`.
+        down: (P + T, R) projection of the scaled features to the adapter's rank.
+        up: (R, P) projection back to pooled channels, added to the centred pooled features.
     """
 
-    usual: torch.Tensor
+    mean: torch.Tensor
     scale: torch.Tensor
-    reading: torch.Tensor
-    directions: torch.Tensor
+    down: torch.Tensor
+    up: torch.Tensor
 
-    def __call__(self, looks: torch.Tensor) -> torch.Tensor:
-        """What the classifier reads (N, P), of looks (N, P + T)."""
-        told = self.scaled(looks) @ self.reading.to(looks.device)
-        apart = (looks - self.usual.to(looks.device))[:, : self.directions.shape[1]]
-        return apart + told @ self.directions.to(looks.device)
+    def __call__(self, features: torch.Tensor) -> torch.Tensor:
+        """Inputs of the classifier (N, P), from region features (N, P + T)."""
+        device = features.device
+        centred = (features - self.mean.to(device))[:, : self.up.shape[1]]  # (N, P)
+        return centred + self.scaled(features) @ self.down.to(device) @ self.up.to(device)
 
-    def scaled(self, looks: torch.Tensor) -> torch.Tensor:
-        """What is read (N, P + T) of looks of the same shape."""
-        return (looks - self.usual.to(looks.device)) * self.scale.to(looks.device)
+    def scaled(self, features: torch.Tensor) -> torch.Tensor:
+        """Region features (N, P + T), centred and scaled as `down` takes them."""
+        return (features - self.mean.to(features.device)) * self.scale.to(features.device)
 
-    def told_more(self, reading: torch.Tensor, directions: torch.Tensor) -> "Adaptation":
-        """With what is read in some directions more."""
-        return replace(
-            self,
-            reading=torch.cat([self.reading, reading], dim=1),
-            directions=torch.cat([self.directions, directions]),
-        )
+    def extended(self, down: torch.Tensor, up: torch.Tensor) -> "FeatureAdapter":
+        """With more ranks: `down` (P + T, R'), `up` (R', P)."""
+        return replace(self, down=torch.cat([self.down, down], dim=1), up=torch.cat([self.up, up]))
 
 
 @dataclass(frozen=True)
-class UnseenWords:
-    """Widens embeddings of words and regions by M + 1, so that one product still compares them.
+class ZeroShotClassifier:
+    """The frozen image tower's classifier, and which classes it is to be asked about.
 
     Attributes:
-        classifier: the image tower's, of M classes on pooled features (N, P).
-        classes: (M, D) unit embeddings of what these classes mean.
-        trained: (S, D) unit embeddings of the words that the head was trained on.
-        adaptation: of the classifier to boxes; None: it reads their pooled features as they are.
+        classifier: linear, from pooled features (N, P) to M classes.
+        meanings: (M, D) L2-normalised embeddings of these classes.
+        seen: (S, D) L2-normalised embeddings of the classes that the head was trained on.
+        adapter: of region features to the classifier; None: it takes pooled features as they are.
     """
 
     classifier: nn.Linear
-    classes: torch.Tensor
-    trained: torch.Tensor
-    adaptation: Adaptation | None = None
+    meanings: torch.Tensor
+    seen: torch.Tensor
+    adapter: FeatureAdapter | None = None
 
-    @property
-    def width(self) -> int:
-        """M + 1, by which embeddings are widened."""
-        return len(self.classes) + 1
+    def extend(self, vocabulary: Vocabulary) -> Vocabulary:
+        """The vocabulary with its zero-shot part."""
+        words = vocabulary.embedding
+        return replace(
+            vocabulary, zero_shot=ZeroShotClasses(self.novelty(words), self._mixture(words))
+        )
 
     def novelty(self, words: torch.Tensor) -> torch.Tensor:
-        """(K,) from 0, a trained word, to 1, for unit embeddings (K, D)."""
-        nearest = (words @ self.trained.T).amax(1)
-        return ((SAME_WORD - nearest) / (SAME_WORD - OTHER_WORD)).clamp(0, 1)
+        """(K,) in [0, 1] for unit embeddings (K, D): 0 for a seen class, 1 for one far from all."""
+        nearest = (words @ self.seen.T).amax(1)
+        return ((SEEN_COSINE - nearest) / (SEEN_COSINE - UNSEEN_COSINE)).clamp(0, 1)
+
+    def class_logits(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits (N, M) of the tower's classes, without bias, for region features (N, P + T)."""
+        adapted = self.adapter(features) if self.adapter else features[:, : self._rows.shape[1]]
+        return adapted @ self._rows.T
+
+    def synthesized_rows(self, words: torch.Tensor) -> torch.Tensor:
+        """Unit rows (K, P) of a classifier, for unit embeddings (K, D) of its classes."""
+        return self._mixture(words) @ self._rows.to(words.device)
+
+    def weighted_rows(self, classes: ZeroShotClasses) -> torch.Tensor:
+        """Rows (K, P) whose product with adapted features is the zero-shot term of the scores."""
+        return CLASSIFIER_WEIGHT * classes.novelty[:, None] * classes.mixture @ self._rows
 
     @torch.no_grad()
-    def widen_words(self, vocabulary: Vocabulary) -> Vocabulary:
-        """Words (K, D + M + 1): as far as they are new, less of their embedding, and their mixture
-        of classes and head start beside it."""
-        words = vocabulary.embedding
-        scaled = WEIGHT * self._mixtures(words)
-        novelty = self.novelty(words)[:, None]
-        head_start = HEAD_START * novelty
-        added = torch.cat([novelty * scaled, head_start], dim=1) / SHARE
-        believed = (1 - DOUBT * novelty) * words
-        embedding = torch.cat([believed, added], dim=1)
-        return replace(vocabulary, embedding=embedding, head_start=head_start[:, 0])
-
-    def widen_regions(self, embedding: torch.Tensor, looks: torch.Tensor) -> torch.Tensor:
-        """Regions (N, D + M + 1), for embeddings (N, D) and looks (N, P + T).
-
-        Gradients reach the embeddings.
-        """
-        read = self.adaptation(looks) if self.adaptation else looks[:, : self._rows.shape[1]]
-        added = SHARE * F.pad(read @ self._rows.T, (0, 1), value=1.0)
-        return torch.cat([F.normalize(embedding.float(), dim=-1), added], dim=1)
-
-    def scored_rows(self, vocabulary: Vocabulary) -> torch.Tensor:
-        """Rows (K, P) that a region's features are multiplied with, for widened words; of a trained
-        word, zeros."""
-        return SHARE * vocabulary.embedding[:, -self.width : -1] @ self._rows
-
-    def word_rows(self, words: torch.Tensor) -> torch.Tensor:
-        """Made-up rows (K, P) of the classifier, of length 1, for unit embeddings (K, D)."""
-        return self._mixtures(words) @ self._rows.to(words.device)
-
-    def _mixtures(self, words: torch.Tensor) -> torch.Tensor:
-        """Weights (K, M) of the classes, with which the mixtures of their rows have length 1."""
-        mixture = (SHARPNESS * words @ self.classes.T).softmax(1)
+    def _mixture(self, words: torch.Tensor) -> torch.Tensor:
+        """(K, M) weights of the tower's classes, scaled so that the mixed rows have length 1."""
+        mixture = (SHARPNESS * words @ self.meanings.T).softmax(1)
         length = (mixture @ self._rows.to(words.device)).norm(dim=1, keepdim=True)
         return torch.as_tensor(mixture / length.clamp_min(EPSILON))
 
     @cached_property
     def _rows(self) -> torch.Tensor:
-        """The classifier (M, P), without what all classes share."""
+        """(M, P) the classifier's weight, less the mean over its classes."""
         weight = self.classifier.weight.detach().float()
         return weight - weight.mean(0)
 
 
-def looks_of(pooled: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Looks (N, P + T): pooled features (N, P), each normalised, and the localizer's tokens (N, T),
-    which know a box's shape and its place."""
+def region_features(pooled: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """(N, P + T): L2-normalised pooled features (N, P), concatenated with the localizer's tokens
+    (N, T), which encode a box's size and position."""
     return torch.cat([F.normalize(pooled.float(), dim=-1), tokens.float()], dim=1)
-
-
-def widened(vocabulary: Vocabulary, unseen: UnseenWords | None) -> Vocabulary:
-    """The words as a model compares them; as they are where it scores all words alike."""
-    return unseen.widen_words(vocabulary) if unseen else vocabulary
-
-
-def word_cosines(
-    embedding: torch.Tensor,
-    looks: torch.Tensor | None,
-    vocabulary: Vocabulary,
-    unseen: UnseenWords | None,
-) -> torch.Tensor:
-    """Cosines (N, K) of embeddings (N, D) with the words, as a model compares them.
-
-    Args:
-        looks: (N, P + T), where the encoder pools.
-        vocabulary: as `widened` gives it.
-    """
-    if unseen and looks is not None:
-        embedding = unseen.widen_regions(embedding, looks)
-    return cosines(embedding, vocabulary)

@@ -16,9 +16,10 @@ from rich.table import Table
 from integrations.vocabulary_file import read_words
 from regionspot.checkpoint import load_head
 from regionspot.config import ModelConfig, preset
+from regionspot.encoders import VisionLanguageEncoder, build_encoder
 from regionspot.errors import InputError
-from regionspot.model import SHIPPED, build_encoder, unseen_words
-from regionspot.zero_shot import widened
+from regionspot.model import SHIPPED
+from regionspot.scoring import RegionScorer
 from train import config as recipes
 from train.config import override
 from train.data import AnnotatedImage, known_words, listed_words, load_coco, open_dataset
@@ -30,8 +31,8 @@ from train.features.augment import AS_IT_IS, parse_view
 from train.features.cache import ImageFeatures, feature_set
 from train.features.progress import extract_sets, extract_with_progress
 from train.finetune.losses import ReviewSettings
-from train.metrics import boxes_of, mean_presence, region_cosines, top_k
-from train.run import Places, embed_words, short_name, train, used_words
+from train.metrics import boxes_of, mean_presence, region_scores, top_k
+from train.run import Places, short_name, train, used_words
 from train.sampler import TrainingSet, hold_out
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -185,33 +186,30 @@ def measure(
     Beside them the mean presence of the best word, which is top-1 where it is calibrated.
     """
     config = preset("mini")
-    trained = load_head(checkpoint, config)
-    encoder = build_encoder(config.encoder, torch.device("cpu"), torch.float32)
-    unseen = unseen_words(encoder, trained, config.encoder.templates)
-    scoring = trained.scored_beside(encoder.logit_scale)
+    encoder = encoder_of(config)
+    scorer = RegionScorer.of(encoder, load_head(checkpoint, config), config.encoder.templates)
     columns = "data", "images", "boxes", "words", "top-1 %", "top-5 %", "presence %"
     table = Table(*columns, box=None, pad_edge=False)
     for folder in data:
         images = load_coco(folder)
         groups = listed_words(folder)
         parts = {file.stem: known_words(file, groups) for file in of or ()}
-        features = extract_with_progress(config, images, cache, workers)
+        features = extract_with_progress(config, images, cache, workers, encoder.pooler)
         words = {
             name: groups[name] if synonyms else [name]
             for name in (groups if listed else used_words(images))
         }
-        vocabulary = embed_words(config, words)
-        compared = widened(vocabulary, unseen)
-        found = region_cosines(trained.head, features, vocabulary, unseen)
+        vocabulary = scorer.vocabulary(words)
+        found = region_scores(scorer.regions, features, vocabulary)
         rows = {folder.name: (found, features)}
         for name, part in parts.items():
             rows[f"{folder.name}: {name}"] = boxes_of(found, features, part)
-        for name, (cosines, measured) in rows.items():
+        for name, (scores, measured) in rows.items():
             boxes = sum(len(image.names) for image in measured)
             figures = ["none"] * 3
             if boxes:
-                figures = [str(top_k(cosines, measured, vocabulary, k)) for k in (1, 5)]
-                figures.append(f"{mean_presence(cosines, compared, scoring):.1f}")
+                figures = [str(top_k(scores, measured, vocabulary, k)) for k in (1, 5)]
+                figures.append(f"{mean_presence(scores, vocabulary, scorer.calibration):.1f}")
             table.add_row(name, *map(str, (len(measured), boxes, len(vocabulary))), *figures)
     Console(width=max(console.width, TABLE_WIDTH)).print(table)
 
@@ -226,16 +224,18 @@ def ablations(
     workers: Workers = CORES,
 ) -> None:
     """The paper's Tables 3 to 5: what the head loses with each of its parts, as Markdown."""
+    recipe = plain_recipe()
+    encoder = encoder_of(recipe.model)
 
     def features_of(model: ModelConfig, of: Sequence[AnnotatedImage]) -> Sequence[ImageFeatures]:
-        return extract_with_progress(model, of, cache, workers)
+        return extract_with_progress(model, of, cache, workers, encoder.pooler)
 
     def on_head(name: str, seed: int) -> None:
         console.print(f"training: {name}, seed {seed}", highlight=False)
 
     training = load_coco(data)[:images]
     seeds = seed or [0]
-    rows = ablate(plain_recipe(), training, load_coco(test), features_of, seeds, on_head)
+    rows = ablate(recipe, training, load_coco(test), features_of, encoder, seeds, on_head)
     typer.echo(as_markdown(rows))
 
 
@@ -256,12 +256,15 @@ def left_out(
     among all words on the images that `mini` holds out.
     """
     recipe = replace(recipes.mini(), teachers=0, epochs=epochs)
-    features = extract_with_progress(recipe.model, load_coco(data), cache, workers)
+    encoder = encoder_of(recipe.model)
+    features = extract_with_progress(recipe.model, load_coco(data), cache, workers, encoder.pooler)
     names = [image.names for image in features]
     words = tuple(sorted({name for each in names for name in each}))
     every = TrainingSet(short_name(str(data)), features, names, words)
     others = read_words(beside).names if beside else ()
-    found = leave_out(recipe, every, parts, others, lambda part: console.print(", ".join(part)))
+    found = leave_out(
+        recipe, every, encoder, parts, others, lambda part: console.print(", ".join(part))
+    )
     columns = "part", "words", "boxes", "top-1 %", "top-5 %", "log loss"
     table = Table(*columns, box=None, pad_edge=False)
     for number, part in [*enumerate(found, 1), ("mean", mean_of(found))]:
@@ -289,17 +292,18 @@ def simulate_review(
     """
     recipe = recipes.mini()
     trained = load_head(checkpoint, recipe.model)
-    encoder = build_encoder(recipe.model.encoder, torch.device("cpu"), torch.float32)
-    unseen = unseen_words(encoder, trained, recipe.model.encoder.templates)
-    features = extract_with_progress(recipe.model, load_coco(data), cache, workers)
-    tested = extract_with_progress(recipe.model, load_coco(test), cache, workers)
+    encoder = encoder_of(recipe.model)
+    scorer = RegionScorer.of(encoder, trained, recipe.model.encoder.templates)
+    features, tested = (
+        extract_with_progress(recipe.model, load_coco(each), cache, workers, encoder.pooler)
+        for each in (data, test)
+    )
     names = [image.names for image in features]
-    every = TrainingSet(short_name(str(data)), features, names, trained.trained_words)
+    every = TrainingSet(short_name(str(data)), features, names, trained.seen_classes)
     simulation = Simulation(
-        trained,
-        trained.scored_beside(encoder.logit_scale).logit_scale,
-        embed_words(recipe.model, sorted({name for i in (*features, *tested) for name in i.names})),
-        unseen,
+        scorer,
+        trained.seen_classes,
+        scorer.vocabulary(sorted({name for i in (*features, *tested) for name in i.names})),
         hold_out(every, recipe.held_out, recipe.seed),
         tested,
     )
@@ -320,6 +324,11 @@ def simulate_review(
     cells = [f"{mean:+.1f} ± {error:.1f}" for mean, error in zip(means, errors, strict=True)]
     table.add_row("mean change", "", *cells)
     console.print(table)
+
+
+def encoder_of(config: ModelConfig) -> VisionLanguageEncoder:
+    """The encoder for text, priors and zero-shot classes; extraction builds towers of its own."""
+    return build_encoder(config.encoder, torch.device("cpu"), torch.float32)
 
 
 def main() -> None:

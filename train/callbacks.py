@@ -25,7 +25,7 @@ from regionspot.head import RegionHead
 from regionspot.types import ImageArray, Vocabulary
 from train.batch import collate
 from train.features.cache import ImageFeatures
-from train.metrics import region_cosines, top_k
+from train.metrics import region_scores, top_k
 from train.sampler import TrainingSet
 from train.trainer import Observer
 
@@ -104,8 +104,8 @@ class Monitor(Observer, AbstractContextManager["Monitor"]):
         for data in self.held_out:
             if not len(data):
                 continue
-            words = chosen_words(self.vocabulary, data.words)
-            found = region_cosines(head, data.features, words, broader=data.broader)
+            words = self.vocabulary.only(data.words)
+            found = region_scores(head.regions, data.features, words, data.broader)
             best, five = (top_k(found, data.features, words, k) for k in (1, 5))
             self.console.print(
                 f"step {done}/{self.iterations}: {data.name} held-out top-1 {best}, top-5 {five}"
@@ -140,12 +140,6 @@ def check_tensorboard() -> None:
             "TensorBoard is not installed: pip install 'regionspot-autolabel[train]', "
             "or train with --no-curves"
         ) from error
-
-
-def chosen_words(vocabulary: Vocabulary, names: Sequence[str]) -> Vocabulary:
-    """A vocabulary of some of the words of another."""
-    index = {name: column for column, name in enumerate(vocabulary.names)}
-    return Vocabulary(tuple(names), vocabulary.embedding[[index[name] for name in names]])
 
 
 @torch.inference_mode()

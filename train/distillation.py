@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from regionspot.head import RegionHead
 from train.data.lazy import Lazy
 from train.features.cache import ImageFeatures
-from train.finetune.examples import embed
 from train.sampler import TrainingSet
 
 OnImage = Callable[[], None]
@@ -29,7 +28,8 @@ class Taught(Lazy[ImageFeatures]):
         self.features = features
         self.taught: list[torch.Tensor] = []
         for row in range(len(features)):
-            found = torch.stack([embed([features[row]], teacher)[0] for teacher in teachers])
+            said = [teacher.regions([features[row]])[0].embedding for teacher in teachers]
+            found = torch.stack(said)  # (teachers, N, D)
             self.taught.append(F.normalize(found.mean(0), dim=-1))
             on_image()
 

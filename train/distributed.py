@@ -18,7 +18,7 @@ from torch.distributed import (
 )
 from torch.nn.parallel import DistributedDataParallel
 
-from regionspot.device import resolve_device
+from regionspot.config import resolve_device
 from regionspot.head import RegionHead
 
 # The others wait while the first extracts features or evaluates.

@@ -1,6 +1,6 @@
 """Figures of a trained head on cached features: given boxes, and the calibration of presence."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,16 +8,15 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from regionspot.head import RegionHead
-from regionspot.scoring import Scoring, presence
-from regionspot.types import Vocabulary
-from regionspot.zero_shot import UnseenWords, widened, word_cosines
+from regionspot.head import HeadInputs
+from regionspot.scoring import class_scores, presence
+from regionspot.types import Regions, ScoreCalibration, Vocabulary
 from train.features.cache import ImageFeatures
 from train.losses import Words
-from train.trainer import collate
 
 BOOTSTRAP_ROUNDS = 1000
 Counts = npt.NDArray[np.float64]  # a number for each image
+Embed = Callable[[Sequence[HeadInputs]], list[Regions]]
 NONE_BROADER: Mapping[str, frozenset[str]] = {}
 
 
@@ -34,31 +33,27 @@ class Accuracy:
 
 
 @torch.inference_mode()
-def region_cosines(
-    head: RegionHead,
+def region_scores(
+    embed: Embed,
     images: Sequence[ImageFeatures],
     vocabulary: Vocabulary,
-    unseen: UnseenWords | None = None,
     broader: Mapping[str, frozenset[str]] = NONE_BROADER,
 ) -> list[torch.Tensor]:
-    """Cosines (N, K) of each image's given boxes with the words.
+    """Scores (N, K) of each image's given boxes with the words.
 
     Those of words that do not count for a box are minus infinity, as they are no negatives in
     training: words that were not verified in its image, and words broader than its own.
 
     Args:
-        unseen: how words that the head was not trained on are scored; None: as all others.
+        embed: `RegionHead.regions`, or `RegionScorer.regions` for a vocabulary of its own.
         broader: as of `Dataset`.
     """
     counting = Words.among(vocabulary.names, broader, vocabulary)
-    words = dict(counting.index)
-    compared = widened(vocabulary, unseen)
     found = []
     for image in images:
-        batch = collate([image], [torch.arange(len(image.names))], words)
-        cosine = word_cosines(batch.embed(head)[0].cpu(), image.looks, compared, unseen)
+        (regions,) = embed([image])
         counted = counting.counted(image, range(len(image.names)))
-        found.append(cosine.masked_fill(~counted, -torch.inf))
+        found.append(class_scores(regions, vocabulary).masked_fill(~counted, -torch.inf))
     return found
 
 
@@ -68,12 +63,12 @@ def hits(
     vocabulary: Vocabulary,
     k: int,
 ) -> Counts:
-    """(M,) boxes of each image whose own word is among the k best, from cosines (N, K) an image."""
+    """(M,) boxes of each image whose own word is among the k best, from scores (N, K) an image."""
     words = {name: i for i, name in enumerate(vocabulary.names)}
     right = np.zeros(len(images))
-    for row, (cosine, image) in enumerate(zip(found, images, strict=True)):
+    for row, (scores, image) in enumerate(zip(found, images, strict=True)):
         target = torch.tensor([words[name] for name in image.names])
-        best = cosine.topk(min(k, len(words)), dim=-1).indices
+        best = scores.topk(min(k, len(words)), dim=-1).indices
         right[row] = (best == target[:, None]).any(1).sum()
     return right
 
@@ -89,17 +84,17 @@ def share_of(right: Counts, boxes: Counts) -> Accuracy:
 def boxes_of(
     found: Sequence[torch.Tensor], images: Sequence[ImageFeatures], words: Collection[str]
 ) -> tuple[list[torch.Tensor], list[ImageFeatures]]:
-    """The boxes of some words alone, with their cosines (N, K) with all words.
+    """The boxes of some words alone, with their scores (N, K) with all words.
 
     Images without such a box are left out.
     """
-    cosines_of, chosen = [], []
-    for cosine, image in zip(found, images, strict=True):
+    scores_of, chosen = [], []
+    for scores, image in zip(found, images, strict=True):
         rows = [row for row, name in enumerate(image.names) if name in words]
         if rows:
-            cosines_of.append(cosine[rows])
+            scores_of.append(scores[rows])
             chosen.append(image.only(rows))
-    return cosines_of, chosen
+    return scores_of, chosen
 
 
 def top_k(
@@ -108,30 +103,34 @@ def top_k(
     vocabulary: Vocabulary,
     k: int,
 ) -> Accuracy:
-    """Share of boxes whose own word is among the k best, from cosines (N, K) an image."""
+    """Share of boxes whose own word is among the k best, from scores (N, K) an image."""
     boxes = np.array([len(image.names) for image in images], np.float64)
     return share_of(hits(found, images, vocabulary, k), boxes)
 
 
-def mean_presence(found: Sequence[torch.Tensor], vocabulary: Vocabulary, scoring: Scoring) -> float:
-    """Mean presence of the best word, in percent, from cosines (N, K) an image.
+def mean_presence(
+    found: Sequence[torch.Tensor], vocabulary: Vocabulary, calibration: ScoreCalibration
+) -> float:
+    """Mean presence of the best word, in percent, from scores (N, K) an image.
 
     Where presence is calibrated, it is the share of boxes whose own word is the best.
     """
-    best = [presence(c, vocabulary, scoring).gather(1, c.argmax(1, keepdim=True)) for c in found]
+    best = [
+        presence(c, vocabulary, calibration).gather(1, c.argmax(1, keepdim=True)) for c in found
+    ]
     return 100 * float(torch.cat(best).mean())
 
 
 def calibrate_presence(
     found: Sequence[torch.Tensor], images: Sequence[ImageFeatures], vocabulary: Vocabulary
 ) -> tuple[float, float]:
-    """Scale and bias of a sigmoid of the best word's cosine that says how often it is right.
+    """Scale and bias of a sigmoid of the best word's score that says how often it is right.
 
     Platt's scaling on boxes that the head was not trained on.
     """
     words = {name: i for i, name in enumerate(vocabulary.names)}
-    best = torch.cat([cosine.max(1).values for cosine in found])
-    chosen = torch.cat([cosine.argmax(1) for cosine in found])
+    best = torch.cat([scores.max(1).values for scores in found])
+    chosen = torch.cat([scores.argmax(1) for scores in found])
     target = torch.tensor([words[name] for image in images for name in image.names])
     right = (chosen == target).float()
     platt = torch.tensor([10.0, -3.0], requires_grad=True)

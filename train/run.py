@@ -1,7 +1,7 @@
 """A training from data sets to a checkpoint: extract, train, calibrate, save."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,14 @@ from rich.console import Console
 from rich.progress import Progress
 
 from regionspot.checkpoint import TrainedHead, save_head
-from regionspot.config import ModelConfig
+from regionspot.encoders import RegionPooler, build_encoder
 from regionspot.errors import InputError
 from regionspot.files import atomic_write
 from regionspot.head import RegionHead
-from regionspot.model import build_encoder
-from regionspot.scoring import Scoring
-from regionspot.types import IntArray, Vocabulary
-from regionspot.vocabulary import Words, build_vocabulary
-from regionspot.zero_shot import Adaptation
-from train.callbacks import Monitor, Shown, check_tensorboard, chosen_words
+from regionspot.types import IntArray, ScoreCalibration, Vocabulary
+from regionspot.vocabulary import build_vocabulary
+from regionspot.zero_shot import FeatureAdapter
+from train.callbacks import Monitor, Shown, check_tensorboard
 from train.checkpoint import STATE, fingerprint
 from train.config import Recipe, as_json
 from train.data import AnnotatedImage, Dataset, merge_words, open_dataset
@@ -30,10 +28,10 @@ from train.distributed import Processes, joined_processes
 from train.features.augment import AS_IT_IS, parse_view
 from train.features.cache import FeatureSet, FeatureStore, feature_set
 from train.features.progress import extract_sets
-from train.metrics import calibrate_presence, region_cosines
+from train.metrics import calibrate_presence, region_scores
 from train.sampler import Sampler, TrainingSet, hold_out, seed_of
 from train.trainer import fit, resolved
-from train.zero_shot import fit_adaptation
+from train.zero_shot import fit_adapter
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,17 @@ def train(recipe: Recipe, specs: Sequence[str], places: Places, console: Console
     parsed = parse_specs(specs)
     with joined_processes(places.device) as processes:
         console = console if processes.is_first else Console(quiet=True)
-        sources = open_sources(recipe, [spec for spec, _ in parsed], places, processes, console)
+        specs = [spec for spec, _ in parsed]
+        _, datasets = merge_words([open_dataset(spec) for spec in specs])
+        encoder = build_encoder(recipe.model.encoder, torch.device("cpu"), torch.float32)
+        sources = open_sources(
+            recipe,
+            dict(zip(specs, datasets, strict=True)),
+            places,
+            processes,
+            encoder.pooler,
+            console,
+        )
         halves = [source.split(recipe.held_out, recipe.seed) for source in sources]
         held_out = [half[1] for half in halves]
         training = [
@@ -85,7 +93,7 @@ def train(recipe: Recipe, specs: Sequence[str], places: Places, console: Console
         sampler = Sampler(training, recipe.seed, recipe.repeat_threshold)
         recipe = resolved(recipe, sampler, processes)
         words = sorted({word for data in training for word in data.words})
-        vocabulary = embed_words(recipe.model, words)
+        vocabulary = build_vocabulary(encoder, words, recipe.model.encoder.templates)
         settings = {"recipe": as_json(recipe), "data": described(training)}
         counts = sum(map(len, training)), sum(map(len, held_out))
         console.print(f"{counts[0]} images to train on, {counts[1]} to calibrate on")
@@ -102,7 +110,7 @@ def train(recipe: Recipe, specs: Sequence[str], places: Places, console: Console
                 head,
                 calibrated(recipe, head, held_out, vocabulary),
                 tuple(words),
-                adapted(recipe.model, training, vocabulary),
+                adapted(encoder.pooler, training, vocabulary),
             )
             dtype = getattr(torch, recipe.saved_as)
             save_head(places.out, trained, recipe.model, dtype, settings)
@@ -192,33 +200,42 @@ def parse_specs(specs: Sequence[str]) -> list[tuple[str, float]]:
 
 
 def open_sources(
-    recipe: Recipe, specs: Sequence[str], places: Places, processes: Processes, console: Console
+    recipe: Recipe,
+    datasets: Mapping[str, Dataset],
+    places: Places,
+    processes: Processes,
+    pooler: RegionPooler | None,
+    console: Console,
 ) -> list[Source]:
-    """Data sets in one list of words; the first process computes the features they lack.
+    """Data sets with their features; the first process computes those that are missing.
+
+    Args:
+        datasets: by their spec.
 
     Raises:
-        InputError: no such data set, or one of which no image can be read.
+        InputError: no image of a data set can be read.
     """
-    _, datasets = merge_words([open_dataset(spec) for spec in specs])
     views = [AS_IT_IS, *map(parse_view, recipe.views)]
     sets = {
-        (row, view): feature_set(recipe.model, dataset.images, places.cache, view)
-        for row, dataset in enumerate(datasets)
+        (spec, view): feature_set(recipe.model, dataset.images, places.cache, view)
+        for spec, dataset in datasets.items()
         for view in views
     }
     if processes.is_first:
-        named = {f"{specs[row]}, {view}": each for (row, view), each in sets.items()}
+        named = {f"{spec}, {view}": each for (spec, view), each in sets.items()}
         extract_sets(named, places.cache, places.workers, console)
     processes.wait()
     return [
-        _source(dataset, short_name(spec), [sets[row, view] for view in views])
-        for row, (dataset, spec) in enumerate(zip(datasets, specs, strict=True))
+        _source(dataset, short_name(spec), [sets[spec, view] for view in views], pooler)
+        for spec, dataset in datasets.items()
     ]
 
 
-def _source(dataset: Dataset, name: str, views: Sequence[FeatureSet]) -> Source:
+def _source(
+    dataset: Dataset, name: str, views: Sequence[FeatureSet], pooler: RegionPooler | None
+) -> Source:
     words = dataset.words if dataset.is_limited else None
-    stores = [FeatureStore(view, words) for view in views]
+    stores = [FeatureStore(view, pooler, words) for view in views]
     plain, *others = [
         TrainingSet(
             name if not row else f"{name}, {store.features.view}",
@@ -277,35 +294,29 @@ def prepare_run(places: Places, settings: dict[str, Any]) -> None:
 
 def calibrated(
     recipe: Recipe, head: RegionHead, held_out: Sequence[TrainingSet], vocabulary: Vocabulary
-) -> Scoring:
-    """How the head's cosines become scores.
+) -> ScoreCalibration:
+    """How the head's scores become probabilities.
 
     The focal loss trained a sigmoid of each word itself; after a softmax, one is fitted to the
     first data set's held-out images.
     """
     if recipe.loss == "focal" or not len(held_out[0]):
-        return Scoring.of_encoder(recipe.logit_scale)
-    words = chosen_words(vocabulary, held_out[0].words)
-    found = region_cosines(head, held_out[0].features, words, broader=held_out[0].broader)
+        return ScoreCalibration.of_encoder(recipe.logit_scale)
+    words = vocabulary.only(held_out[0].words)
+    found = region_scores(head.regions, held_out[0].features, words, held_out[0].broader)
     scale, bias = calibrate_presence(found, held_out[0].features, words)
-    return Scoring(recipe.logit_scale, scale, bias)
+    return ScoreCalibration(recipe.logit_scale, scale, bias)
 
 
 def adapted(
-    config: ModelConfig, sets: Sequence[TrainingSet], vocabulary: Vocabulary
-) -> Adaptation | None:
-    """What the encoder's own classifier has to be told of the regions, where the model asks it."""
-    encoder = build_encoder(config.encoder, torch.device("cpu"), torch.float32)
-    unseen = encoder.unseen_words(vocabulary.embedding, None)
-    return fit_adaptation(sets, vocabulary, unseen) if unseen else None
+    pooler: RegionPooler | None, sets: Sequence[TrainingSet], vocabulary: Vocabulary
+) -> FeatureAdapter | None:
+    """An adapter of the encoder's own classifier to the regions, where it has one."""
+    if pooler is None:
+        return None
+    return fit_adapter(sets, vocabulary, pooler.zero_shot(vocabulary.embedding, None))
 
 
 def used_words(images: Sequence[AnnotatedImage]) -> list[str]:
     """The words that a data set uses, in alphabetical order."""
     return sorted({name for image in images for name in image.names})
-
-
-def embed_words(config: ModelConfig, words: Words) -> Vocabulary:
-    """Embed words with the text tower of a configuration."""
-    encoder = build_encoder(config.encoder, torch.device("cpu"), torch.float32)
-    return build_vocabulary(encoder, words, config.encoder.templates)

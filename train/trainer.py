@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from regionspot.checkpoint import load_head
-from regionspot.device import fast_dtype
+from regionspot.config import fast_dtype
 from regionspot.errors import InputError
 from regionspot.head import RegionHead
 from regionspot.types import Vocabulary

@@ -11,14 +11,19 @@ import numpy as np
 import torch
 
 from regionspot.boxes import FloatArray
-from regionspot.classifier import checked_batch, label_regions
-from regionspot.config import ModelConfig, preset
-from regionspot.device import fast_dtype, resolve_device
-from regionspot.encoders import VisionLanguageEncoder
+from regionspot.config import ModelConfig, fast_dtype, preset, resolve_device
+from regionspot.encoders import VisionLanguageEncoder, build_encoder
 from regionspot.localizers.sam import SamLocalizer, build_sam, run_length_masks
-from regionspot.model import build_encoder
-from regionspot.scoring import Scoring
-from regionspot.types import ImageArray, Labels, Regions, Rle, Vocabulary, decode_mask
+from regionspot.scoring import checked_batch, label_regions
+from regionspot.types import (
+    ImageArray,
+    Labels,
+    Regions,
+    Rle,
+    ScoreCalibration,
+    Vocabulary,
+    decode_mask,
+)
 from regionspot.vocabulary import Words, build_vocabulary
 
 CropKind = Literal["box", "mask"]
@@ -31,10 +36,10 @@ class CropClassifier:
 
     Attributes:
         localizer: gives the masks.
-        templates: the prompt ensemble, a name that `templates.templates` knows.
+        templates: the prompt ensemble, as of `regionspot.vocabulary.templates`.
         crops: `box`, the pixels of the box; `mask`, the same with all that is not the region
             painted over.
-        scoring: of the encoder's logit scale. No sigmoid was trained on these cosines, so that
+        calibration: of the encoder's logit scale. No sigmoid was trained on these scores, so that
             `presence` orders labels and is no probability.
         batch_size: crops that go through the image tower at once.
     """
@@ -43,7 +48,7 @@ class CropClassifier:
     localizer: SamLocalizer
     templates: str
     crops: CropKind
-    scoring: Scoring
+    calibration: ScoreCalibration
     batch_size: int = 32
 
     def vocabulary(self, words: Words) -> Vocabulary:
@@ -92,7 +97,7 @@ class CropClassifier:
 
     def label(self, boxes: FloatArray, regions: Regions, vocabulary: Vocabulary) -> Labels:
         """Compare region embeddings with words, as `RegionSpot.label`."""
-        return label_regions(boxes, regions, vocabulary, self.scoring)
+        return label_regions(boxes, regions, vocabulary, self.calibration)
 
     def predict(
         self, image: ImageArray, boxes: FloatArray, vocabulary: Vocabulary, masks: bool = False
@@ -138,5 +143,5 @@ def load_baseline(
     precision = dtype or fast_dtype(where)
     encoder = build_encoder(config.encoder, where, precision)
     localizer = SamLocalizer(build_sam(config.localizer).to(where), precision)
-    scoring = Scoring.of_encoder(encoder.logit_scale)
-    return CropClassifier(encoder, localizer, config.encoder.templates, crops, scoring)
+    calibration = ScoreCalibration.of_encoder(encoder.logit_scale)
+    return CropClassifier(encoder, localizer, config.encoder.templates, crops, calibration)

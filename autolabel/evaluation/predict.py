@@ -22,23 +22,18 @@ from autolabel.evaluation.pairing import (
 )
 from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
 from regionspot.boxes import as_boxes, clip_boxes
-from regionspot.classifier import RegionClassifier
 from regionspot.errors import InputError
 from regionspot.files import atomic_write
 from regionspot.localizers.sam import SamLocalizer
 from regionspot.names import display_name
-from regionspot.scoring import Scoring, cosines, word_shares
+from regionspot.scoring import RegionClassifier, class_probabilities, class_scores
 from regionspot.types import ImageArray, Proposals, Vocabulary
 
 GROUND_TRUTH, PROPOSALS = "gt", "proposals"
 
 
 class Classifier(RegionClassifier, Protocol):
-    """A classifier whose scoring and localizer are known."""
-
-    @property
-    def scoring(self) -> Scoring:
-        """How cosines become scores."""
+    """A classifier whose localizer can be asked for."""
 
     @property
     def localizer(self) -> SamLocalizer:
@@ -157,8 +152,9 @@ def classify(
         targets: (N,) row of each box's own class, where it is known.
     """
     (regions,) = classifier.regions([image], [proposals.boxes])
-    cosine = cosines(regions.embedding, vocabulary)
-    score = word_shares(cosine, classifier.scoring) * torch.from_numpy(proposals.score)[:, None]
+    class_score = class_scores(regions, vocabulary)  # (N, K)
+    probability = class_probabilities(class_score, classifier.calibration)
+    score = probability * torch.from_numpy(proposals.score)[:, None]
     best = score.flatten().topk(min(LVIS_DETECTION_LIMITS[-1], score.numel()))  # of N * K
     rows, classes = best.indices // len(vocabulary), best.indices % len(vocabulary)
     return ImagePrediction(
@@ -167,14 +163,14 @@ def classify(
         rows=rows.tolist(),
         classes=classes.tolist(),
         scores=[round(value, 7) for value in best.values.tolist()],
-        ranks=[] if targets is None else ranks_of(cosine, targets),
+        ranks=[] if targets is None else ranks_of(class_score, targets),
     )
 
 
-def ranks_of(cosine: torch.Tensor, targets: Sequence[int]) -> list[int]:
-    """(N,) number of classes whose cosine, of (N, K), is above that of the own class."""
-    own = cosine.gather(1, torch.tensor(targets, dtype=torch.int64)[:, None])  # (N, 1)
-    return [int(rank) for rank in (cosine > own).sum(dim=1)]
+def ranks_of(scores: torch.Tensor, targets: Sequence[int]) -> list[int]:
+    """(N,) number of classes whose score, of (N, K), is above that of the own class."""
+    own = scores.gather(1, torch.tensor(targets, dtype=torch.int64)[:, None])  # (N, 1)
+    return [int(rank) for rank in (scores > own).sum(dim=1)]
 
 
 def labels_of(ground_truth: LabelledSet, predictions: Sequence[ImagePrediction]) -> LabelledSet:

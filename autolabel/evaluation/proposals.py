@@ -23,7 +23,7 @@ from integrations.detectors import DETECTORS, Detector, build_detector
 from integrations.formats.coco import read_coco
 from integrations.images import read_image
 from integrations.progress import Reporter, RichReporter
-from regionspot.device import resolve_device
+from regionspot.config import resolve_device
 from regionspot.errors import InputError
 from regionspot.localizers.sam import build_sam
 from regionspot.types import Proposals

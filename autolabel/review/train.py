@@ -5,7 +5,6 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -15,14 +14,12 @@ from autolabel.review.corrections import Review, find_review, reviewed_images
 from integrations.corrections import ReviewedImage
 from regionspot.checkpoint import TrainedHead, load_head, save_head
 from regionspot.config import ModelConfig, preset
-from regionspot.encoders import VisionLanguageEncoder
+from regionspot.encoders import build_encoder
 from regionspot.errors import InputError
 from regionspot.files import atomic_write
-from regionspot.model import SHIPPED, build_encoder, find_checkpoint, unseen_words
-from regionspot.types import Vocabulary
-from regionspot.vocabulary import Words, build_vocabulary
+from regionspot.model import SHIPPED, find_checkpoint
+from regionspot.scoring import RegionScorer
 from regionspot.weights import cache_folder, sha256_by_preset, sha256_of
-from regionspot.zero_shot import UnseenWords, widened
 from train.data import load_coco
 from train.features.cache import Tower, load_features
 from train.features.extract import extract
@@ -96,26 +93,8 @@ class _Start:
     path: Path
     config: ModelConfig
     trained: TrainedHead
-    encoder: VisionLanguageEncoder
+    scorer: RegionScorer
     cache: Path
-
-    @cached_property
-    def unseen(self) -> UnseenWords | None:
-        """How words are scored that the head was not trained on.
-
-        Words of the review are scored so before and after: the head learns what is missing then.
-        """
-        return unseen_words(self.encoder, self.trained, self.config.encoder.templates)
-
-    def vocabulary(self, words: Words) -> Vocabulary:
-        """Words as this model compares them."""
-        vocabulary = build_vocabulary(self.encoder, words, self.config.encoder.templates)
-        return widened(vocabulary, self.unseen)
-
-    @property
-    def logit_scale(self) -> float:
-        """What cosines are multiplied with."""
-        return self.trained.scored_beside(self.encoder.logit_scale).logit_scale
 
 
 def train_from_review(request: TrainRequest, reporter: Reporter) -> Trained:
@@ -135,33 +114,29 @@ def train_from_review(request: TrainRequest, reporter: Reporter) -> Trained:
             f"{request.source} holds no correction: give labels another word, or draw or move "
             "boxes (`autolabel review`), and train then"
         )
-    vocabulary = start.vocabulary(words_of(review, images))
+    scorer = start.scorer
+    vocabulary = scorer.vocabulary(words_of(review, images))
     looked_at = _Looking(request, start, reporter)
     features, skipped = review_features(
-        start.config, images, start.cache, request.workers, looked_at.on_shard
+        start.config,
+        images,
+        start.cache,
+        request.workers,
+        looked_at.on_shard,
+        scorer.encoder.pooler,
     )
     looked_at.say_skipped(skipped)
     images = [image for image in images if image.id in features]
     corrections = count_corrections(images)
     if not corrections:
         raise InputError(f"no corrected image of {request.source} can be read; mend them")
-    head = start.trained.head
-    lessons = reviewed_lessons(
-        images, [features[image.id] for image in images], head, vocabulary, start.unseen
-    )
+    lessons = reviewed_lessons(images, [features[image.id] for image in images], scorer, vocabulary)
     replays = [looked_at.replay(folder) for folder in request.replay]
     reporter.say(f"{sum(corrections.values())} corrections of {len(corrections)} words")
-    outcome = train_and_measure(
-        head,
-        lessons,
-        replays,
-        start.logit_scale,
-        request.settings,
-        reporter.at,
-    )
+    outcome = train_and_measure(scorer, lessons, replays, request.settings, reporter.at)
     taught = outcome.taught
-    adaptation = taught.unseen.adaptation if taught.unseen else None
-    trained = dataclasses.replace(start.trained, head=taught.head, adaptation=adaptation)
+    adapter = taught.zero_shot.adapter if taught.zero_shot else None
+    trained = dataclasses.replace(start.trained, head=taught.head, adapter=adapter)
     save_head(out, trained, start.config)
     write_provenance(out, request, review, start, corrections, outcome)
     return Trained(out, corrections, outcome)
@@ -193,7 +168,9 @@ def _begin(request: TrainRequest, review: Review) -> _Start:
     path = request.checkpoint or (Path(ran_with) if ran_with else find_checkpoint(config.name))
     encoder = build_encoder(config.encoder, torch.device("cpu"), torch.float32)
     cache = request.cache or cache_folder() / "features"
-    return _Start(path, config, load_head(path, config), encoder, cache)
+    trained = load_head(path, config)
+    scorer = RegionScorer.of(encoder, trained, config.encoder.templates)
+    return _Start(path, config, trained, scorer, cache)
 
 
 @dataclass(frozen=True)
@@ -222,15 +199,15 @@ class _Looking:
             raise InputError(f"{folder} holds no box; replay a data set with labels")
         skipped = extract(config, images, self.start.cache, request.workers, self.on_shard)
         self.say_skipped(list(skipped.values()))
-        features = load_features(config, images, self.start.cache)
+        scorer = self.start.scorer
+        features = load_features(config, images, self.start.cache, scorer.encoder.pooler)
         if not features:
             raise InputError(f"no image of {folder} can be read, the first as {skipped[0]}")
         order = torch.randperm(
             len(features), generator=torch.Generator().manual_seed(request.settings.seed)
         )
         some = [features[row] for row in order[: request.keep].tolist()]
-        vocabulary = self.start.vocabulary(names)
-        return replayed_lessons(some, self.start.trained.head, vocabulary, self.start.unseen)
+        return replayed_lessons(some, scorer, scorer.vocabulary(names))
 
 
 def count_corrections(images: Sequence[ReviewedImage]) -> dict[str, int]:

@@ -12,18 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from autolabel.options import Options
 from autolabel.run.images import ImageRef, ImageSource
 from autolabel.run.shards import ImageRegions, skipped_image
 from integrations.detectors.base import Detector
 from integrations.images import UnreadableImage, read_image
-from regionspot.boxes import FloatArray
 from regionspot.errors import InputError
-from regionspot.localizers.sam import run_length_masks
 from regionspot.model import RegionSpot
-from regionspot.types import ImageArray, Proposals, Regions
+from regionspot.types import ImageArray, Proposals
 
 READERS = 2
 STAGES = ("reading", "detector", "localizer", "encoder+head", "writing")
@@ -108,7 +105,7 @@ class RegionComputer:
         return [results[ref] for ref in refs]
 
     def _skip(self, ref: ImageRef, reason: str) -> ImageRegions:
-        return skipped_image(ref, reason, self.model.region_width)
+        return skipped_image(ref, reason, self.model.scorer.no_regions())
 
     def _propose(self, image: ImageArray) -> Proposals:
         with self.timer.stage("detector"):
@@ -131,29 +128,19 @@ class RegionComputer:
 
     def _run_model(self, batch: Sequence[LoadedImage]) -> list[ImageRegions]:
         """As `RegionSpot.regions`, but timed by stage and without work where there is no box."""
-        width = self.model.region_width
-        regions = {each.ref: Regions(torch.zeros(0, width)) for each in batch}
+        regions = {each.ref: self.model.scorer.no_regions() for each in batch}
         busy = [each for each in batch if len(each.proposals)]
-        boxes = [each.proposals.boxes for each in busy]
+        images = [each.image for each in busy]
         if busy:
             with self.timer.stage("localizer"):
-                encoded = [self.model.localizer.encode(each.image) for each in busy]
-                tokens = [
-                    self.model.localizer.tokens(e, b, self.options.masks)
-                    for e, b in zip(encoded, boxes, strict=True)
-                ]
+                encoded = [self.model.localizer.encode(image) for image in images]
             with self.timer.stage("encoder+head"):
-                images = [each.image for each in busy]
                 maps = self.model.encoder.image_tokens(images)
-                embeddings = self.model.embed(images, tokens, maps, boxes)
-            with self.timer.stage("localizer"):
-                for each, embedding, token, code in zip(
-                    busy, embeddings, tokens, encoded, strict=True
-                ):
-                    regions[each.ref] = Regions(embedding)
-                    if self.options.masks:
-                        masks = run_length_masks(token, code, each.proposals.boxes)
-                        regions[each.ref] = Regions(embedding, masks, _numpy(token.mask_iou))
+            boxes = [each.proposals.boxes for each in busy]
+            found = self.model.read(
+                images, encoded, maps, boxes, self.options.masks, self.timer.stage
+            )
+            regions |= {each.ref: done for each, done in zip(busy, found, strict=True)}
         return [
             ImageRegions(
                 each.ref,
@@ -198,8 +185,3 @@ def _read(path: Path) -> ImageArray | str:
 def _line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text[:200] or type(error).__name__
-
-
-def _numpy(values: torch.Tensor | None) -> FloatArray:
-    assert values is not None, "masks were asked for"
-    return values.float().cpu().numpy()

@@ -1,16 +1,19 @@
 """Region shards: boxes, embeddings and masks of some images, independent of the vocabulary.
 
-A shard is a safetensors file. Axes: R regions of all its images one after another, D text width.
+A shard is a safetensors file. Axes: R regions of all its images one after another, D text width,
+M classes of the encoder's own classifier, Z bytes.
 
-    boxes        (R, 4)  float32  xyxy pixels of the upright image
-    score        (R,)    float32  the detector's
-    embedding    (R, D)  float16  not normalised
-    mask_iou     (R,)    float32  the localizer's estimate, or (0,) without masks
-    mask_bytes   (M,)    uint8    COCO's compressed run lengths, one mask after another
-    mask_ends    (R,)    int64    where each ends in mask_bytes, or (0,) without masks
+    boxes         (R, 4)  float32  xyxy pixels of the upright image
+    score         (R,)    float32  the detector's
+    embedding     (R, D)  float16  of the region, L2-normalised
+    class_logits  (R, M)  float16  only where the model scores unseen classes by them
+    mask_iou      (R,)    float32  the localizer's estimate, or (0,) without masks
+    mask_bytes    (Z,)    uint8    COCO's compressed run lengths, one mask after another
+    mask_ends     (R,)    int64    where each ends in mask_bytes, or (0,) without masks
 
-Its metadata `images` is a JSON list in the dataset's order: id, file_name, sample_id, width,
-height, regions (how many rows are its own) and skipped (why it was left out, or empty).
+Its metadata is one JSON object: `schema_version`, and `images`, a list in the dataset's order: id,
+file_name, sample_id, width, height, regions (how many rows are its own) and skipped (why it was
+left out, or empty).
 """
 
 import hashlib
@@ -30,6 +33,9 @@ from regionspot.errors import InputError
 from regionspot.files import atomic_write_bytes
 from regionspot.types import Proposals, Regions, Rle
 
+METADATA = "shard"
+SCHEMA_VERSION = 2  # 1 had no number, and the class logits as columns of the embedding
+
 
 @dataclass(frozen=True)
 class ImageRegions:
@@ -48,10 +54,14 @@ class ImageRegions:
     skipped: str = ""
 
 
-def skipped_image(image: ImageRef, reason: str, width: int) -> ImageRegions:
-    """An image that is left out."""
+def skipped_image(image: ImageRef, reason: str, no_regions: Regions) -> ImageRegions:
+    """An image that is left out.
+
+    Args:
+        no_regions: of the model's shapes, as `RegionScorer.no_regions` gives them.
+    """
     nothing = Proposals(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
-    return ImageRegions(image, 0, 0, nothing, Regions(torch.zeros(0, width)), reason)
+    return ImageRegions(image, 0, 0, nothing, no_regions, reason)
 
 
 def shard_file(index: int) -> str:
@@ -70,8 +80,12 @@ def write_shard(folder: Path, index: int, images: Sequence[ImageRegions]) -> Sha
         "mask_bytes": np.frombuffer(b"".join(masks), np.uint8),
         "mask_ends": np.cumsum([len(mask) for mask in masks], dtype=np.int64),
     }
+    logits = [each.regions.class_logits for each in images]
+    if known := [each.half().numpy() for each in logits if each is not None]:
+        tensors["class_logits"] = np.concatenate(known)
+    described = {"schema_version": SCHEMA_VERSION, "images": [_describe(each) for each in images]}
     # One key: safetensors writes several in no fixed order.
-    content = save(tensors, {"images": json.dumps([_describe(each) for each in images])})
+    content = save(tensors, {METADATA: json.dumps(described)})
     path = folder / shard_file(index)
     with atomic_write_bytes(path) as out:
         out.write(content)
@@ -109,19 +123,26 @@ def read_shards(folder: Path, shards: Sequence[Shard]) -> Iterator[ImageRegions]
     """The images of some shards in order, one shard in memory at a time.
 
     Raises:
-        InputError: a shard is missing or is no shard.
+        InputError: a shard is missing, is no shard, or is of another schema version.
     """
     for shard in shards:
+        path = folder / shard.file
         try:
-            with safe_open(folder / shard.file, "np") as file:
-                metadata = json.loads((file.metadata() or {})["images"])
+            with safe_open(path, "np") as file:
+                metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, KeyError, ValueError, SafetensorError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise InputError(
-                f"{folder / shard.file} cannot be read: {error}; run the same command again"
+                f"{path} cannot be read: {error}; run the same command again"
             ) from error
+        version = metadata.get("schema_version", 1)
+        if version != SCHEMA_VERSION:
+            raise InputError(
+                f"{path} must be of schema version {SCHEMA_VERSION}, got {version}; run the images "
+                "again with --overwrite"
+            )
         start = 0
-        for described in metadata:
+        for described in metadata["images"]:
             stop = start + described["regions"]
             yield _image_regions(described, tensors, slice(start, stop))
             start = stop
@@ -137,11 +158,16 @@ def _image_regions(
         Rle(size=[height, width], counts=tensors["mask_bytes"][first:last].tobytes().decode())
         for first, last in zip(starts[rows], ends[rows], strict=False)
     )
+    logits = None
+    if "class_logits" in tensors:
+        logits = torch.from_numpy(tensors["class_logits"][rows])
     return ImageRegions(
         ImageRef(int(described["id"]), str(described["file_name"]), str(described["sample_id"])),
         width,
         height,
         Proposals(tensors["boxes"][rows], tensors["score"][rows]),
-        Regions(torch.from_numpy(tensors["embedding"][rows]), masks, tensors["mask_iou"][rows]),
+        Regions(
+            torch.from_numpy(tensors["embedding"][rows]), masks, tensors["mask_iou"][rows], logits
+        ),
         str(described["skipped"]),
     )

@@ -1,21 +1,40 @@
-"""Encoders give one semantic map of an image and one embedding of a word, in related spaces."""
+"""Encoders: a semantic map of an image and the embedding of a word, in related spaces."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from regionspot.boxes import FloatArray
+from regionspot.config import EncoderConfig
 from regionspot.types import ImageArray, ImageTokens, PooledRegions
-from regionspot.zero_shot import Adaptation, UnseenWords
+from regionspot.zero_shot import FeatureAdapter, ZeroShotClassifier
+
+if TYPE_CHECKING:
+    from regionspot.encoders.clip import ClipEncoder
+    from regionspot.encoders.mini import ImagenetMiniLm
+
+
+class RegionPooler(Protocol):
+    """What an encoder gives beside its map if its image tower has a classifier of its own."""
+
+    def pool(self, image: ImageArray, tokens: ImageTokens, boxes: FloatArray) -> PooledRegions:
+        """Features of the xyxy pixel boxes (N, 4) of an RGB image, uint8 (H, W, 3)."""
+
+    def prior(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Class embeddings (N, D), averaged by the classifier's probabilities for pooled features
+        (N, P)."""
+
+    def zero_shot(self, seen: torch.Tensor, adapter: FeatureAdapter | None) -> ZeroShotClassifier:
+        """The classifier, for classes beside the seen ones (S, D)."""
 
 
 class VisionLanguageEncoder(Protocol):
     """A frozen image tower and a frozen text tower.
 
     Attributes:
-        logit_scale: what cosines are multiplied with before the softmax.
-        text_key: tells apart text towers whose features differ.
+        logit_scale: of cosines before the softmax.
+        text_key: identifies the text tower in the cache of text features.
         text_width: D, of text and image features.
     """
 
@@ -23,34 +42,43 @@ class VisionLanguageEncoder(Protocol):
     text_width: int
     text_key: str
 
+    @property
+    def pooler(self) -> RegionPooler | None:
+        """Pools features inside boxes; None where the map is all, as in the paper."""
+
     def image_tokens(self, images: Sequence[ImageArray]) -> list[ImageTokens]:
         """The class token and the map of each whole RGB image, uint8 (H, W, 3)."""
 
     def image_features(self, images: Sequence[ImageArray]) -> torch.Tensor:
-        """What the encoder alone says of each whole RGB image: (B, D) in the words' space."""
-
-    def pool(
-        self, image: ImageArray, tokens: ImageTokens, boxes: FloatArray
-    ) -> PooledRegions | None:
-        """What an RGB image, uint8 (H, W, 3), and its maps show inside xyxy pixel boxes (N, 4).
-
-        None where the encoder offers no more to the head than its map, as in the paper.
-        """
-
-    def prior(self, pooled: torch.Tensor) -> torch.Tensor:
-        """What the image tower's own classes say of pooled features: (N, P) to (N, D)."""
-
-    def unseen_words(
-        self, trained: torch.Tensor, adaptation: Adaptation | None
-    ) -> UnseenWords | None:
-        """How words beside the trained ones (S, D) are scored; None: as all others.
-
-        Args:
-            adaptation: of the image tower's classifier, as `TrainedHead.adaptation`.
-        """
+        """Embeddings (B, D) of whole RGB images, in the space of the words."""
 
     def text(self, strings: Sequence[str]) -> torch.Tensor:
         """Raw text features (K, D), before any averaging and normalisation."""
 
 
-__all__ = ["VisionLanguageEncoder"]
+def encoder_class(config: EncoderConfig) -> "type[ClipEncoder | ImagenetMiniLm]":
+    """The class of encoder that a configuration names.
+
+    Its class methods say, without loading weights: `map_length(config)`, L of an image's map with
+    the class token; `feature_settings(config)`, what its image features depend on; `pools`, whether
+    it has a `RegionPooler`.
+    """
+    # each imports libraries that take seconds
+    if config.kind == "imagenet-minilm":
+        from regionspot.encoders.mini import ImagenetMiniLm
+
+        return ImagenetMiniLm
+    from regionspot.encoders.clip import ClipEncoder
+
+    return ClipEncoder
+
+
+def build_encoder(
+    config: EncoderConfig, device: torch.device, dtype: torch.dtype
+) -> VisionLanguageEncoder:
+    """The encoder that a configuration names, with its weights.
+
+    Raises:
+        InputError: unknown to open_clip, or weights that cannot be had.
+    """
+    return encoder_class(config).build(config, device, dtype)

@@ -8,12 +8,11 @@ import torch
 from open_clip.transformer import VisionTransformer
 from PIL import Image
 
-from regionspot.boxes import FloatArray
+from regionspot.config import EncoderConfig
 from regionspot.errors import InputError
 from regionspot.sources import OpenClip
 from regionspot.types import ImageArray, ImageTokens
 from regionspot.weights import WEIGHTS, locate
-from regionspot.zero_shot import Adaptation
 
 TEXT_BATCH = 256
 
@@ -28,6 +27,9 @@ class ClipEncoder:
         side: of the input square in pixels.
         dtype: float32, or bfloat16 for the image tower's products.
     """
+
+    pooler = None  # the head reads CLIP's map by attention alone, as in the paper
+    pools = False
 
     def __init__(
         self,
@@ -49,6 +51,39 @@ class ClipEncoder:
         self._mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN, device=device).view(3, 1, 1)
         self._std = torch.tensor(open_clip.OPENAI_DATASET_STD, device=device).view(3, 1, 1)
 
+    @classmethod
+    def build(
+        cls, config: EncoderConfig, device: torch.device, dtype: torch.dtype
+    ) -> "ClipEncoder":
+        """An open_clip ViT with pretrained weights.
+
+        Raises:
+            InputError: unknown to open_clip, OpenAI weights on a model without QuickGELU, or the
+                weights cannot be had.
+        """
+        model, pretrained, side = config.model, config.pretrained, config.input_sizes[0]
+        check_activation(model, pretrained)
+        built = _load(model, pretrained)
+        if not isinstance(built.visual, VisionTransformer):
+            raise InputError(f"{model!r} must have a vision transformer of open_clip's own")
+        if built.visual.image_size != (side, side):
+            raise InputError(f"{model!r} takes squares of {built.visual.image_size}, got {side}")
+        tokenizer = open_clip.get_tokenizer(model)
+        return cls(built, f"{model}/{pretrained}", tokenizer, side, device, dtype)
+
+    @classmethod
+    def map_length(cls, config: EncoderConfig) -> int:
+        """L: the class token and the patches of the input square."""
+        settings = open_clip.get_model_config(config.model)
+        assert settings is not None, "the preset's model is known"
+        patch: int = settings["vision_cfg"]["patch_size"]
+        return 1 + (config.input_sizes[0] // patch) ** 2
+
+    @classmethod
+    def feature_settings(cls, config: EncoderConfig) -> dict[str, object]:
+        """What image features depend on."""
+        return config.image_settings()
+
     @torch.inference_mode()
     def image_tokens(self, images: Sequence[ImageArray]) -> list[ImageTokens]:
         """Tokens after the last block, before `ln_post` and the projection (paper, section 3.2).
@@ -66,7 +101,7 @@ class ClipEncoder:
         finally:
             hook.remove()
         rows, columns = visual.grid_size
-        tokens = caught[0].float()
+        tokens = caught[0].float()  # (B, 1 + rows columns, C)
         return [
             ImageTokens(t[0], t[1:].T.reshape(t.shape[1], rows, columns).contiguous())
             for t in tokens
@@ -77,16 +112,6 @@ class ClipEncoder:
         """CLIP's own embedding (B, D) of each whole RGB image, not normalised."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return torch.as_tensor(self.model.encode_image(self.preprocess(images))).float().cpu()
-
-    def pool(self, image: ImageArray, tokens: ImageTokens, boxes: FloatArray) -> None:
-        """Nothing: the head reads CLIP's map by attention alone, as in the paper."""
-
-    def prior(self, pooled: torch.Tensor) -> torch.Tensor:
-        """CLIP has no classes of its own; `pool` gives nothing to ask this of."""
-        raise AssertionError("pool returns None for CLIP")
-
-    def unseen_words(self, trained: torch.Tensor, adaptation: Adaptation | None) -> None:
-        """CLIP has embeddings of all words alike, as in the paper."""
 
     def preprocess(self, images: Sequence[ImageArray]) -> torch.Tensor:
         """Squares (B, 3, side, side), normalised with CLIP's mean and deviation."""
@@ -105,25 +130,6 @@ class ClipEncoder:
             for i in range(0, len(strings), TEXT_BATCH)
         ]
         return torch.cat(parts).float()
-
-
-def build_clip(
-    model: str, pretrained: str, side: int, device: torch.device, dtype: torch.dtype
-) -> ClipEncoder:
-    """An open_clip ViT with pretrained weights.
-
-    Raises:
-        InputError: unknown to open_clip, OpenAI weights on a model without QuickGELU, or the
-            weights cannot be had.
-    """
-    check_activation(model, pretrained)
-    built = _load(model, pretrained)
-    if not isinstance(built.visual, VisionTransformer):
-        raise InputError(f"{model!r} must have a vision transformer of open_clip's own")
-    if built.visual.image_size != (side, side):
-        raise InputError(f"{model!r} takes squares of {built.visual.image_size}, got {side}")
-    tokenizer = open_clip.get_tokenizer(model)
-    return ClipEncoder(built, f"{model}/{pretrained}", tokenizer, side, device, dtype)
 
 
 def _load(model: str, pretrained: str) -> open_clip.CLIP:

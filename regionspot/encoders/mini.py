@@ -1,6 +1,9 @@
-"""An image tower that knows ImageNet and a text tower that knows words, tied by training alone.
+"""The encoder of the preset `mini`: an ImageNet tower and a sentence tower, tied by training alone.
 
 EfficientNet-lite2 (timm; Tan & Le 2019, arXiv 1905.11946) and all-MiniLM-L6-v2.
+
+Axes: B images, N regions, S seen classes, C = P = 1280 channels of the map and of pooled features,
+K strings, D = 384.
 """
 
 from collections.abc import Sequence
@@ -18,16 +21,17 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from regionspot.boxes import FloatArray
-from regionspot.templates import BARE_NAME
+from regionspot.config import EncoderConfig
 from regionspot.types import ImageArray, ImageTokens, PooledRegions
-from regionspot.vocabulary import cached_features
+from regionspot.vocabulary import BARE_NAME, cached_features
 from regionspot.weights import WEIGHTS, locate
-from regionspot.zero_shot import Adaptation, UnseenWords
+from regionspot.zero_shot import FeatureAdapter, ZeroShotClassifier
 
 TEXT_BATCH = 256
 NATIVE_SIDE = 260
+STRIDE = 32  # pixels of the input square a place of the map
 OBJECT_SIDE = 160.0  # pixels; the tower was trained on objects in squares of 260
-OCTAVES = 1.0  # by which a box's side on a map misses OBJECT_SIDE where the map weighs exp(-1/2)
+OCTAVES = 1.0  # deviation of a map's Gaussian weight, over log2 of box side / OBJECT_SIDE
 CROP_SIDE = 128  # pixels that the tower sees of a box's own crop
 CROP_SHARE = 0.3  # of the crop in a pooled feature, beside the maps
 CROP_MARGIN = 0.05  # by which a crop is larger than its box
@@ -51,6 +55,7 @@ class ImagenetMiniLm:
         dtype: float32, or bfloat16 for the image tower's products.
     """
 
+    pools = True
     logit_scale = 20.0
     text_width = 384
     text_key = f"centred-{WEIGHTS['minilm-weights'].sha256}"
@@ -67,6 +72,32 @@ class ImagenetMiniLm:
         self.tokenizer.enable_truncation(256)
         self.text_tower = _build_text_tower().to(device)
 
+    @classmethod
+    def build(
+        cls, config: EncoderConfig, device: torch.device, dtype: torch.dtype
+    ) -> "ImagenetMiniLm":
+        """The encoder with its weights.
+
+        Raises:
+            InputError: weights that cannot be had.
+        """
+        return cls(config.input_sizes, device, dtype)
+
+    @classmethod
+    def map_length(cls, config: EncoderConfig) -> int:
+        """L: the class token and the places of the first map."""
+        return 1 + (-(-config.input_sizes[0] // STRIDE)) ** 2
+
+    @classmethod
+    def feature_settings(cls, config: EncoderConfig) -> dict[str, object]:
+        """What image features depend on."""
+        return {**config.image_settings(), "pooling": POOLING}
+
+    @property
+    def pooler(self) -> "ImagenetMiniLm":
+        """The encoder itself."""
+        return self
+
     @torch.inference_mode()
     def image_tokens(self, images: Sequence[ImageArray]) -> list[ImageTokens]:
         """Class token: the mean of the map (C,); map: (C, h, w), C = 1280, stride 32."""
@@ -78,9 +109,11 @@ class ImagenetMiniLm:
 
     def _map(self, images: Sequence[ImageArray], size: int) -> torch.Tensor:
         whole = [Image.fromarray(image) for image in images]
-        return self._seen([each.resize((size, size), Image.Resampling.BICUBIC) for each in whole])
+        return self._features(
+            [each.resize((size, size), Image.Resampling.BICUBIC) for each in whole]
+        )
 
-    def _seen(self, squares: Sequence[Image.Image]) -> torch.Tensor:
+    def _features(self, squares: Sequence[Image.Image]) -> torch.Tensor:
         """Maps (B, C, h, w) of squares of one size."""
         stacked = np.stack([np.asarray(square) for square in squares])
         pixels = torch.from_numpy(stacked).to(self.device).permute(0, 3, 1, 2)
@@ -90,19 +123,16 @@ class ImagenetMiniLm:
 
     @torch.inference_mode()
     def image_features(self, images: Sequence[ImageArray]) -> torch.Tensor:
-        """(B, 384): ImageNet's words for each whole image, weighted by their probabilities."""
+        """(B, 384): `prior` of the features of each whole image."""
         pooled = self._map(images, NATIVE_SIDE).mean((2, 3))
         return self.prior(pooled).cpu()
 
     @torch.inference_mode()
     def pool(self, image: ImageArray, tokens: ImageTokens, boxes: FloatArray) -> PooledRegions:
-        """What the maps hold inside each box beside what its own crop shows, and ImageNet's words.
+        """Features (N, 1280) of xyxy pixel boxes (N, 4), and their `prior` (N, 384).
 
-        A map knows the surroundings of a box, a crop its details.
-
-        Returns:
-            pooled (N, 1280); prior (N, 384): the mean embedding of the ImageNet class names,
-            weighted by the tower's probabilities of the classes for the pooled feature.
+        They are means of the maps inside the boxes, which show the surroundings, and of the map of
+        each box's own crop, which shows details.
         """
         height, width = image.shape[:2]
         pooled = pool_maps((tokens.map, *tokens.finer), self.input_sizes, boxes, width, height)
@@ -120,21 +150,21 @@ class ImagenetMiniLm:
             for window in crop_windows(boxes, whole.width, whole.height).tolist()
         ]
         parts = [
-            self._seen(crops[start : start + CROP_BATCH]).mean((2, 3))
+            self._features(crops[start : start + CROP_BATCH]).mean((2, 3))
             for start in range(0, len(crops), CROP_BATCH)
         ]
         return torch.cat(parts)
 
     @torch.inference_mode()
     def prior(self, pooled: torch.Tensor) -> torch.Tensor:
-        """ImageNet's words for map features (N, 1280): their embeddings (N, 384), averaged by the
-        tower's probabilities of the classes."""
-        classes = self.image_tower.classifier(pooled).softmax(-1)
+        """Embeddings of ImageNet's class names, averaged (N, 384) by the tower's probabilities of
+        the classes for pooled features (N, 1280)."""
+        classes = self.image_tower.classifier(pooled).softmax(-1)  # (N, 1000)
         return torch.as_tensor(classes @ (self._class_words - self._centre))
 
-    def unseen_words(self, trained: torch.Tensor, adaptation: Adaptation | None) -> UnseenWords:
-        """Scores of words beside the trained ones (S, 384), from ImageNet's classes."""
-        return UnseenWords(self.image_tower.classifier, self._class_meanings, trained, adaptation)
+    def zero_shot(self, seen: torch.Tensor, adapter: FeatureAdapter | None) -> ZeroShotClassifier:
+        """ImageNet's classifier, for classes beside the seen ones (S, 384)."""
+        return ZeroShotClassifier(self.image_tower.classifier, self._class_meanings, seen, adapter)
 
     @cached_property
     def _class_meanings(self) -> torch.Tensor:
@@ -161,13 +191,13 @@ class ImagenetMiniLm:
 
     @cached_property
     def _centre(self) -> torch.Tensor:
-        """What all names of things share in the space of sentences (384,)."""
+        """(384,) the mean of sentence features over ImageNet's class names."""
         return self._class_words.mean(0)
 
     def text(self, strings: Sequence[str]) -> torch.Tensor:
-        """Sentence embeddings (K, 384), less what all names of things share.
+        """Sentence features (K, 384), less their mean over ImageNet's class names.
 
-        All-MiniLM puts short names close together; without their common part they differ more.
+        All-MiniLM puts short names close together; without their mean they differ more.
         """
         return F.normalize(self._sentences(strings), dim=-1) - self._centre
 
@@ -180,7 +210,7 @@ class ImagenetMiniLm:
             ids = torch.tensor([e.ids for e in batch], device=self.device)
             mask = torch.tensor([e.attention_mask for e in batch], device=self.device)
             hidden = self.text_tower(input_ids=ids, attention_mask=mask).last_hidden_state
-            weights = mask[..., None].float()
+            weights = mask[..., None].float()  # (K, tokens, 1), of hidden (K, tokens, 384)
             parts.append((hidden * weights).sum(1) / weights.sum(1))
         return torch.cat(parts).float()
 
@@ -199,16 +229,16 @@ def pool_maps(
         width, height: of the image that the boxes are in.
     """
     device = maps[0].device
-    shares = torch.from_numpy(boxes).to(device)
-    shares = shares / torch.tensor([width, height, width, height], device=device)
-    sides = (shares[:, 2:] - shares[:, :2]).log2().mean(1)
+    relative = torch.from_numpy(boxes).to(device)  # (N, 4) xyxy in [0, 1]
+    relative = relative / torch.tensor([width, height, width, height], device=device)
+    sides = (relative[:, 2:] - relative[:, :2]).log2().mean(1)
     sizes = (torch.tensor(input_sizes, device=device) / OBJECT_SIDE).log2()
-    weights = (-(((sides[:, None] + sizes) / OCTAVES) ** 2) / 2).softmax(1)
+    weights = (-(((sides[:, None] + sizes) / OCTAVES) ** 2) / 2).softmax(1)  # (N, maps)
     means = [
-        roi_align(each[None], [shares * each.shape[-1]], 1, aligned=True)[:, :, 0, 0]
+        roi_align(each[None], [relative * each.shape[-1]], 1, aligned=True)[:, :, 0, 0]  # (N, C)
         for each in maps
     ]
-    return (weights[..., None] * torch.stack(means, 1)).sum(1)
+    return (weights[..., None] * torch.stack(means, 1)).sum(1)  # over the maps
 
 
 def crop_windows(boxes: FloatArray, width: int, height: int) -> FloatArray:

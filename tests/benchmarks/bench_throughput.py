@@ -4,13 +4,13 @@ import open_clip
 import torch
 from segment_anything import sam_model_registry
 
-from regionspot.config import preset
-from regionspot.device import fast_dtype
+from regionspot.config import fast_dtype, preset
 from regionspot.encoders.clip import ClipEncoder
 from regionspot.head import RegionHead
 from regionspot.localizers.sam import SamLocalizer
 from regionspot.model import RegionSpot
-from regionspot.scoring import Scoring
+from regionspot.scoring import RegionScorer
+from regionspot.types import ScoreCalibration
 from tests.benchmarks.measure import (
     Work,
     matmul_rate,
@@ -32,8 +32,9 @@ def seeded_bl(device: torch.device, dtype: torch.dtype) -> RegionSpot:
     tokenizer = open_clip.get_tokenizer(config.encoder.model)
     encoder = ClipEncoder(clip, "seeded", tokenizer, config.encoder.input_sizes[0], device, dtype)
     head = RegionHead(config.head).eval().requires_grad_(False).to(device)
-    scoring = Scoring.of_encoder(encoder.logit_scale)
-    return RegionSpot(config, localizer, encoder, head, scoring, device, dtype)
+    calibration = ScoreCalibration.of_encoder(encoder.logit_scale)
+    scorer = RegionScorer(encoder, config.encoder.templates, head, calibration)
+    return RegionSpot(config, localizer, scorer, device, dtype)
 
 
 def stages(model: RegionSpot) -> dict[str, Work]:

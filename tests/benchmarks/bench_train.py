@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from regionspot.config import ModelConfig, preset
-from regionspot.device import fast_dtype
+from regionspot.config import ModelConfig, fast_dtype, preset
 from regionspot.encoders.mini import ImagenetMiniLm
 from regionspot.localizers.sam import SamLocalizer, build_sam
 from regionspot.types import Vocabulary
@@ -72,7 +71,9 @@ def coco_sized() -> TrainingSet:
         cache = Path(os.environ.get("CACHE", ".work/features"))
         names = [image.names for image in images]
         words = tuple(sorted({name for image in names for name in image}))
-        found = TrainingSet(folder, load_features(preset("mini"), images, cache), names, words)
+        model, here = preset("mini"), torch.device("cpu")
+        pooler = ImagenetMiniLm(model.encoder.input_sizes, here, torch.float32)
+        found = TrainingSet(folder, load_features(model, images, cache, pooler), names, words)
         return found.only([row for row in range(len(found)) if names[row]])
     shares = np.random.default_rng(0).exponential(size=IMAGES)
     ends = np.round(shares.cumsum() / shares.sum() * (BOXES - IMAGES)).astype(int)

@@ -6,7 +6,7 @@ pytest -s -o python_files='bench_*.py' tests/benchmarks --device cuda
 import pytest
 import torch
 
-from regionspot.device import resolve_device
+from regionspot.config import resolve_device
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -19,8 +19,8 @@ from regionspot.encoders.clip import ClipEncoder
 from regionspot.head import HeadConfig, RegionHead
 from regionspot.localizers.sam import SamLocalizer
 from regionspot.model import RegionSpot
-from regionspot.scoring import Scoring
-from regionspot.types import ImageArray, Vocabulary
+from regionspot.scoring import RegionScorer
+from regionspot.types import ImageArray, ScoreCalibration, Vocabulary
 
 CPU = torch.device("cpu")
 SIDE = 256  # of the small SAM's square, in pixels
@@ -32,7 +32,7 @@ CONFIG = ModelConfig(
     encoder=EncoderConfig("open_clip", (CLIP_SIDE,), "photo", "ViT-B-16-quickgelu", "openai"),
     head=HEAD,
 )
-SCORING = Scoring(logit_scale=100.0, presence_scale=20.0, presence_bias=-4.0)
+CALIBRATION = ScoreCalibration(logit_scale=100.0, presence_scale=20.0, presence_bias=-4.0)
 
 
 def small_sam(seed: int = 0) -> Sam:
@@ -73,8 +73,9 @@ def seeded_head(config: HeadConfig = HEAD, seed: int = 0) -> RegionHead:
 
 def small_model(config: ModelConfig = CONFIG) -> RegionSpot:
     localizer = SamLocalizer(small_sam(), token=config.token)
-    head = seeded_head(config.head)
-    return RegionSpot(config, localizer, small_encoder(), head, SCORING, CPU, torch.float32)
+    templates, head = config.encoder.templates, seeded_head(config.head)
+    scorer = RegionScorer(small_encoder(), templates, head, CALIBRATION)
+    return RegionSpot(config, localizer, scorer, CPU, torch.float32)
 
 
 def noise_image(height: int = 120, width: int = 200, seed: int = 0) -> ImageArray:

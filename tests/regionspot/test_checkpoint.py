@@ -1,5 +1,6 @@
 """Checkpoints: ours and the released ones, and every way in which a file does not fit."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,12 @@ from regionspot.errors import InputError
 from regionspot.head import HeadConfig
 from regionspot.localizers.sam import SamLocalizer
 from regionspot.model import load_model
-from regionspot.scoring import Scoring
-from regionspot.zero_shot import Adaptation
+from regionspot.types import ScoreCalibration
+from regionspot.zero_shot import FeatureAdapter
 from tests.regionspot.factories import (
+    CALIBRATION,
     CONFIG,
     HEAD,
-    SCORING,
     relative_error,
     seeded_head,
     small_encoder,
@@ -109,30 +110,30 @@ def test_nothing_in_a_file_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize(
-    ("scoring", "words", "adaptation"),
+    ("calibration", "classes", "adapter"),
     [
         (
-            SCORING,
+            CALIBRATION,
             ("cat", "dog"),
-            Adaptation(torch.ones(5), torch.zeros(5), torch.eye(5)[:, :2], torch.eye(2, 3)),
+            FeatureAdapter(torch.ones(5), torch.zeros(5), torch.eye(5)[:, :2], torch.eye(2, 3)),
         ),
         (None, (), None),
     ],
 )
 def test_our_file_gives_back_what_was_trained(
     tmp_path: Path,
-    scoring: Scoring | None,
-    words: tuple[str, ...],
-    adaptation: Adaptation | None,
+    calibration: ScoreCalibration | None,
+    classes: tuple[str, ...],
+    adapter: FeatureAdapter | None,
 ) -> None:
     path, head = tmp_path / "deep" / "x.safetensors", seeded_head()
-    save_head(path, TrainedHead(head, scoring, words, adaptation), CONFIG)
+    save_head(path, TrainedHead(head, calibration, classes, adapter), CONFIG)
     trained = load_head(path, CONFIG)
-    assert (trained.scoring, trained.trained_words) == (scoring, words)
-    assert (trained.adaptation is None) == (adaptation is None)
-    if trained.adaptation and adaptation:
-        for name, tensor in vars(adaptation).items():
-            assert torch.equal(getattr(trained.adaptation, name), tensor)
+    assert (trained.calibration, trained.seen_classes) == (calibration, classes)
+    assert (trained.adapter is None) == (adapter is None)
+    if trained.adapter and adapter:
+        for name, tensor in vars(adapter).items():
+            assert torch.equal(getattr(trained.adapter, name), tensor)
     for name, tensor in trained.head.state_dict().items():
         assert torch.equal(tensor, head.state_dict()[name].half().float())
     assert [p.name for p in path.parent.iterdir()] == ["x.safetensors"]
@@ -149,14 +150,25 @@ def test_our_file_gives_back_what_was_trained(
 def test_our_file_fits_only_its_model(
     tmp_path: Path, config: model.ModelConfig, message: str
 ) -> None:
-    save_head(tmp_path / "x.safetensors", TrainedHead(seeded_head(), SCORING), CONFIG)
+    save_head(tmp_path / "x.safetensors", TrainedHead(seeded_head(), CALIBRATION), CONFIG)
     with pytest.raises(InputError, match=message):
         load_head(tmp_path / "x.safetensors", config)
 
 
-def test_a_part_of_an_adaptation_is_refused(tmp_path: Path) -> None:
+def test_a_released_head_is_written_with_the_bytes_that_it_has(tmp_path: Path) -> None:
+    path = model.find_checkpoint("mini")
+    with safe_open(path, "pt") as file:
+        metadata, names = file.metadata(), set(file.keys())
+    assert names >= {f"adaptation.{part}" for part in ("usual", "scale", "reading", "directions")}
+    again, config = tmp_path / "again.safetensors", PRESETS["mini"]
+    training = json.loads(metadata["training"])
+    save_head(again, load_head(path, config), config, torch.float16, training)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_part_of_an_adapter_is_refused(tmp_path: Path) -> None:
     tensors = seeded_head().state_dict() | {"adaptation.usual": torch.ones(5)}
-    save_head(tmp_path / "x.safetensors", TrainedHead(seeded_head(), SCORING), CONFIG)
+    save_head(tmp_path / "x.safetensors", TrainedHead(seeded_head(), CALIBRATION), CONFIG)
     with safe_open(tmp_path / "x.safetensors", "pt") as file:
         save_file(tensors, tmp_path / "y.safetensors", file.metadata())
     with pytest.raises(InputError, match=r"does not fit the head; unknown: adaptation\.usual"):
@@ -187,9 +199,9 @@ def test_imported_head_is_found_and_scored_as_clip_says(
     assert isinstance(loaded.localizer, SamLocalizer)
     assert loaded.checkpoint == written
     scale = loaded.encoder.logit_scale
-    assert loaded.scoring == Scoring(scale, presence_scale=scale, presence_bias=0.0)
+    assert loaded.calibration == ScoreCalibration(scale, presence_scale=scale, presence_bias=0.0)
     tokens, memory = torch.randn(1, 3, 256), torch.randn(1, 17, 64)
-    assert relative_error(loaded.head(tokens, memory), head(tokens, memory)) < 1e-6
+    assert relative_error(loaded.scorer.head(tokens, memory), head(tokens, memory)) < 1e-6
 
 
 @pytest.mark.parametrize("name", ["bb", "mini"])

@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from regionspot import weights
-from regionspot.encoders.clip import ClipEncoder, build_clip, check_activation
+from regionspot.config import EncoderConfig
+from regionspot.encoders.clip import ClipEncoder, check_activation
 from regionspot.errors import InputError
 from regionspot.vocabulary import build_vocabulary
 from tests.regionspot.factories import (
@@ -28,6 +29,11 @@ from tests.regionspot.factories import (
 @pytest.fixture(scope="module")
 def encoder() -> ClipEncoder:
     return small_encoder()
+
+
+def build_clip(model: str, pretrained: str, side: int) -> ClipEncoder:
+    config = EncoderConfig("open_clip", (side,), "photo", model, pretrained)
+    return ClipEncoder.build(config, CPU, torch.float32)
 
 
 def squares(images: list[np.ndarray]) -> torch.Tensor:
@@ -153,21 +159,21 @@ def test_openais_archive_in_the_cache_is_read(
     monkeypatch.setenv("REGIONSPOT_CACHE", str(tmp_path))
     model = small_clip()
     save_as_openai_does(model, weights.cached_path(weights.WEIGHTS["clip-vit-b-16"]))
-    built = build_clip("ViT-B-16-quickgelu", "openai", CLIP_SIDE, CPU, torch.float32)
+    built = build_clip("ViT-B-16-quickgelu", "openai", CLIP_SIDE)
     (tokens,) = built.image_tokens([noise_image()])
     expected = tokens_before_ln_post(model, squares([noise_image()]))
     assert relative_error(tokens.sequence(), expected[0]) < 2e-3  # the file is in half precision
     with pytest.raises(InputError, match=r"takes squares of \(64, 64\), got 224"):
-        build_clip("ViT-B-16-quickgelu", "openai", 224, CPU, torch.float32)
+        build_clip("ViT-B-16-quickgelu", "openai", 224)
 
 
 def test_another_file_in_the_cache_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGIONSPOT_CACHE", str(tmp_path))
     weights.cached_path(weights.WEIGHTS["clip-vit-b-16"]).write_bytes(b"another")
     with pytest.raises(InputError, match=r"ViT-B-16\.pt is not .*autolabel models verify"):
-        build_clip("ViT-B-16-quickgelu", "openai", 224, CPU, torch.float32)
+        build_clip("ViT-B-16-quickgelu", "openai", 224)
 
 
 def test_weights_that_no_hub_gives_are_an_error() -> None:
     with pytest.raises(InputError, match="open_clip cannot load 'ViT-B-16'"):
-        build_clip("ViT-B-16", "laion2b_s34b_b88k", 224, CPU, torch.float32)
+        build_clip("ViT-B-16", "laion2b_s34b_b88k", 224)

@@ -152,5 +152,5 @@ def test_classes_are_near_to_the_broader_words_of_their_definitions(
 ) -> None:
     chihuahua, goldfinch, airliner, moped = 151, 11, 404, 665
     words = F.normalize(encoder.text(["dog", "bird", "airplane", "motorcycle", "cup"]), dim=-1)
-    classes = encoder.unseen_words(words, None).classes[[chihuahua, goldfinch, airliner, moped]]
+    classes = encoder.zero_shot(words, None).meanings[[chihuahua, goldfinch, airliner, moped]]
     assert (classes @ words.T).argmax(1).tolist() == [0, 1, 2, 3]

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import regionspot
-from regionspot.classifier import RegionClassifier
 from regionspot.config import PRESETS, preset
 from regionspot.errors import InputError
 from regionspot.model import RegionSpot
 from regionspot.predictor import Predictor
+from regionspot.scoring import RegionClassifier
 from regionspot.types import decode_mask
 from tests.regionspot.factories import (
     CONFIG,

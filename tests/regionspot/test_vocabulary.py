@@ -8,9 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from regionspot.errors import InputError
-from regionspot.templates import templates
 from regionspot.types import Vocabulary
-from regionspot.vocabulary import Words, build_vocabulary
+from regionspot.vocabulary import Words, build_vocabulary, templates
 from tests.regionspot.factories import small_encoder
 
 

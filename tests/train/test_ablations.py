@@ -5,8 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from regionspot.config import ModelConfig
+from regionspot.encoders import build_encoder
 from tests.train.factories import image, recipe, small_model
 from train.data import AnnotatedImage
 from train.experiments.ablations import ABLATIONS, FULL, ablate, as_markdown
@@ -38,6 +40,7 @@ def test_each_change_is_trained_and_set_beside_the_unchanged_head() -> None:
         annotated(12),
         annotated(6),
         features_of,
+        build_encoder(plain.model.encoder, torch.device("cpu"), torch.float32),
         seeds=(0, 1),
         on_head=lambda name, seed: told.append((name, seed)),
     )

@@ -1,4 +1,4 @@
-"""What the tower's classifier is told of boxes, learned on some words, holds for others."""
+"""An adapter of the image tower's classifier, fitted on some classes, holds for others."""
 
 from dataclasses import replace
 
@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from regionspot.types import Vocabulary
-from regionspot.zero_shot import UnseenWords
+from regionspot.zero_shot import ZeroShotClassifier
 from tests.train.factories import training_set
 from train.features.cache import ImageFeatures
-from train.zero_shot import fit_adaptation
+from train.zero_shot import fit_adapter
 
 KINDS = ("cat", "dog", "cup", "kite")
 CHANNELS = len(KINDS) + 2
@@ -22,11 +22,11 @@ def vocabulary(words: tuple[str, ...]) -> Vocabulary:
     return Vocabulary(words, EMBEDDINGS[[KINDS.index(word) for word in words]])
 
 
-def classifier_of(words: tuple[str, ...]) -> UnseenWords:
+def classifier_of(words: tuple[str, ...]) -> ZeroShotClassifier:
     """It knows all kinds; the head was trained on some."""
     classifier = nn.Linear(CHANNELS, len(KINDS), bias=False)
     classifier.weight.data = torch.eye(CHANNELS)[: len(KINDS)]
-    return UnseenWords(classifier, EMBEDDINGS, vocabulary(words).embedding)
+    return ZeroShotClassifier(classifier, EMBEDDINGS, vocabulary(words).embedding)
 
 
 def photos(kinds: tuple[str, ...], count: int, seed: int) -> list[ImageFeatures]:
@@ -43,24 +43,26 @@ def photos(kinds: tuple[str, ...], count: int, seed: int) -> list[ImageFeatures]
     return made
 
 
-def share_right(unseen: UnseenWords, images: list[ImageFeatures]) -> float:
+def accuracy(zero_shot: ZeroShotClassifier, images: list[ImageFeatures]) -> float:
     """Of all kinds, as if none had been trained on."""
-    looks = torch.cat([image.looks for image in images if image.looks is not None])
-    read = unseen.adaptation(looks) if unseen.adaptation else looks[:, :CHANNELS]
-    said = (read @ unseen.word_rows(EMBEDDINGS).T).argmax(1)
+    features = torch.cat(
+        [each.region_features for each in images if each.region_features is not None]
+    )
+    adapted = zero_shot.adapter(features) if zero_shot.adapter else features[:, :CHANNELS]
+    best = (adapted @ zero_shot.synthesized_rows(EMBEDDINGS).T).argmax(1)
     names = [name for image in images for name in image.names]
-    return sum(KINDS[k] == name for k, name in zip(said.tolist(), names, strict=True)) / len(names)
+    return sum(KINDS[k] == name for k, name in zip(best.tolist(), names, strict=True)) / len(names)
 
 
-def test_what_is_learned_on_some_words_helps_another() -> None:
+def test_what_is_learned_on_some_classes_helps_another() -> None:
     trained = KINDS[:3]
     plain = classifier_of(trained)
     data = training_set(photos(trained, 60, seed=0), trained)
-    adapted = replace(plain, adaptation=fit_adaptation([data], vocabulary(trained), plain))
+    adapted = replace(plain, adapter=fit_adapter([data], vocabulary(trained), plain))
     for kinds in (trained, ("kite",)):
         others = photos(kinds, 100, seed=1)
-        assert share_right(plain, others) < 0.8
-        assert share_right(adapted, others) > 0.95
+        assert accuracy(plain, others) < 0.8
+        assert accuracy(adapted, others) > 0.95
 
 
 def test_what_nobody_checked_for_teaches_nothing() -> None:
@@ -72,23 +74,23 @@ def test_what_nobody_checked_for_teaches_nothing() -> None:
         for photo in photos((kind,), 5, seed=0)
     ]
     plain = classifier_of(trained)
-    found = fit_adaptation([training_set(checked, trained)], vocabulary(trained), plain)
-    assert not found.reading.any()
+    found = fit_adapter([training_set(checked, trained)], vocabulary(trained), plain)
+    assert not found.down.any()
 
 
-def test_what_regions_have_in_common_is_their_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mean_is_that_of_the_training_regions(monkeypatch: pytest.MonkeyPatch) -> None:
     trained = KINDS[:3]
     halves = photos(trained, 4, seed=0), photos(trained, 6, seed=1)
     sets = [training_set(half, trained) for half in halves]
 
-    def usual() -> torch.Tensor:
-        return fit_adaptation(sets, vocabulary(trained), classifier_of(trained)).usual
+    def fitted() -> torch.Tensor:
+        return fit_adapter(sets, vocabulary(trained), classifier_of(trained)).mean
 
     def mean(*images: ImageFeatures) -> torch.Tensor:
         pooled = torch.cat([image.pooled for image in images if image.pooled is not None])
         tokens = torch.cat([image.tokens for image in images])
         return torch.cat([F.normalize(pooled, dim=-1), tokens], dim=1).mean(0)
 
-    torch.testing.assert_close(usual(), mean(*halves[0], *halves[1]))
+    torch.testing.assert_close(fitted(), mean(*halves[0], *halves[1]))
     monkeypatch.setattr("train.zero_shot.MOST_IMAGES", 5)
-    torch.testing.assert_close(usual(), mean(*halves[0][::2], *halves[1][::2]))
+    torch.testing.assert_close(fitted(), mean(*halves[0][::2], *halves[1][::2]))

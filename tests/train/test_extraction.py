@@ -18,6 +18,7 @@ from rich.console import Console
 from integrations.corrections import ReviewedImage
 from integrations.images import read_image
 from regionspot.config import ModelConfig, preset
+from regionspot.encoders import RegionPooler, build_encoder, encoder_class
 from regionspot.encoders.mini import POOLING
 from regionspot.errors import InputError
 from regionspot.types import ImageArray
@@ -27,7 +28,7 @@ from train.features import cache as features
 from train.features import extract as extraction
 from train.features.augment import AS_IT_IS, View
 from train.features.cache import FeatureStore, feature_set, load_features
-from train.features.extract import bytes_needed, check_space, extract, map_tokens
+from train.features.extract import bytes_needed, check_space, extract
 from train.features.progress import extract_sets
 from train.finetune.examples import review_features
 
@@ -35,6 +36,11 @@ ROOT = Path(__file__).parents[2]
 IMAGES = 9
 FLIP, CUT = View(flip=True), View(scale=2)
 SHARD = 2
+
+
+@pytest.fixture(scope="module")
+def pooler() -> RegionPooler | None:
+    return build_encoder(preset("mini").encoder, torch.device("cpu"), torch.float32).pooler
 
 
 def fake_localizer(config: ModelConfig) -> extraction.Extractor:
@@ -158,7 +164,9 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path: Path, da
 
 
 @pytest.mark.usefixtures("in_threads")
-def test_a_view_is_extracted_from_changed_pixels_and_boxes(tmp_path: Path, data: Path) -> None:
+def test_a_view_is_extracted_from_changed_pixels_and_boxes(
+    tmp_path: Path, data: Path, pooler: RegionPooler
+) -> None:
     cache, config, images = tmp_path / "cache", preset("mini"), opened(data)
     cut = feature_set(config, images, cache, CUT)
     needed = bytes_needed(cut)
@@ -166,8 +174,8 @@ def test_a_view_is_extracted_from_changed_pixels_and_boxes(tmp_path: Path, data:
     assert bytes_needed(cut) == 0
     assert needed == pytest.approx(sum(map(len, files(cache).values())), rel=0.02)
     with pytest.raises(InputError, match="is missing; run `python -m train extract`"):
-        load_features(config, images, cache)
-    store = FeatureStore(cut)
+        load_features(config, images, cache, pooler)
+    store = FeatureStore(cut, pooler)
     # Only the second box lies in the middle, and the last image has none.
     assert len(store) == IMAGES - 1
     assert [each.names for each in store] == [("dog",)] * len(store)
@@ -180,14 +188,16 @@ def test_a_view_is_extracted_from_changed_pixels_and_boxes(tmp_path: Path, data:
 
 
 @pytest.mark.usefixtures("in_threads")
-def test_a_data_set_of_some_words_takes_the_features_of_all(tmp_path: Path, data: Path) -> None:
+def test_a_data_set_of_some_words_takes_the_features_of_all(
+    tmp_path: Path, data: Path, pooler: RegionPooler
+) -> None:
     cache, config = tmp_path / "cache", preset("mini")
     extract(config, opened(data), cache, 1)
     (tmp_path / "dogs.txt").write_text("dog\n")
     dogs = open_dataset(f"coco:{data},words={tmp_path / 'dogs.txt'}")
     features = feature_set(config, dogs.images, cache)
     assert bytes_needed(features) == 0
-    store = FeatureStore(features, dogs.words)
+    store = FeatureStore(features, pooler, dogs.words)
     assert [each.names for each in store] == [("dog",)] * (IMAGES - 1)  # the last has a cat only
     assert store.names(3) == ("dog",)
     assert np.allclose(store[3].tokens[:, :4].numpy(), dogs.images[3].boxes[1:], atol=0.1)
@@ -200,7 +210,9 @@ def truncate(path: Path) -> None:
 
 
 @pytest.mark.usefixtures("in_threads")
-def test_broken_images_are_left_out_and_listed(tmp_path: Path, data: Path) -> None:
+def test_broken_images_are_left_out_and_listed(
+    tmp_path: Path, data: Path, pooler: RegionPooler
+) -> None:
     whole = {path.name: path.read_bytes() for path in (data / "images").iterdir()}
     truncate(data / "images/000004.jpg")
     (data / "images/000005.jpg").unlink()
@@ -211,7 +223,7 @@ def test_broken_images_are_left_out_and_listed(tmp_path: Path, data: Path) -> No
     assert "000004.jpg: " in reasons[4]
     assert "000005.jpg: " in reasons[5]
     assert reasons[8].endswith("000008.jpg: must be 64 x 48 as annotated, got 65 x 48")
-    store = FeatureStore(feature_set(config, images, cache))
+    store = FeatureStore(feature_set(config, images, cache), pooler)
     assert store.image_of.tolist() == [0, 1, 2, 3, 6, 7]
     assert np.allclose(store[4].tokens[:, :4].numpy(), images[6].boxes, atol=0.1)
     assert store[4].memory[0, 0] == read_image(images[6].path)[0, 0, 0]
@@ -245,14 +257,16 @@ def test_without_any_image_left_it_ends(tmp_path: Path, data: Path) -> None:
 
 
 @pytest.mark.usefixtures("in_threads")
-def test_a_review_does_without_a_broken_image(tmp_path: Path, data: Path) -> None:
+def test_a_review_does_without_a_broken_image(
+    tmp_path: Path, data: Path, pooler: RegionPooler
+) -> None:
     truncate(data / "images/000001.jpg")
     drawn = np.array([[2, 2, 9, 9]], np.float32)
     reviewed = [
         ReviewedImage(each.id, each.path, WIDTH, HEIGHT, each.boxes, drawn, ("",) * 3, ("",) * 3)
         for each in opened(data)[:2]
     ]
-    found, reasons = review_features(preset("mini"), reviewed, tmp_path, 1, lambda *_: None)
+    found, reasons = review_features(preset("mini"), reviewed, tmp_path, 1, lambda *_: None, pooler)
     assert list(found) == [0]
     assert found[0].tokens[:, 0].tolist() == [1, 24, 2]
     assert len(reasons) == 1
@@ -308,4 +322,5 @@ def test_a_full_disk_is_refused_beforehand(
     ("name", "tokens"), [("mini", 226), ("bb", 197), ("bl", 257), ("bl-336", 577)]
 )
 def test_tokens_of_a_map(name: str, tokens: int) -> None:
-    assert map_tokens(preset(name).encoder) == tokens
+    encoder = preset(name).encoder
+    assert encoder_class(encoder).map_length(encoder) == tokens

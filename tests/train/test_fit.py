@@ -20,7 +20,7 @@ from tests.train.factories import (
 from train.batch import collate
 from train.checkpoint import STATE
 from train.config import Recipe, stage1
-from train.metrics import region_cosines, top_k
+from train.metrics import region_scores, top_k
 from train.sampler import TrainingSet
 from train.trainer import Observer, first_head, fit, learning_rate
 
@@ -58,7 +58,7 @@ def test_learns_what_the_tokens_say(loss: str) -> None:
     config = recipe(loss=loss, epochs=8)
     head = fit(config, [training_set(images(80))], vocabulary(), observer=seen)
     unseen = [image(("dog", "cat", "cup"), seed=1000 + i) for i in range(8)]
-    found = region_cosines(head, unseen, vocabulary())
+    found = region_scores(head.regions, unseen, vocabulary())
     assert top_k(found, unseen, vocabulary(), 1).value > 95
     assert seen.losses[-1] < seen.losses[0]
     assert seen.evaluated_at == [20 * epoch for epoch in range(1, 9)]

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from regionspot.config import preset
-from regionspot.model import build_encoder
+from regionspot.encoders import build_encoder
+from regionspot.vocabulary import build_vocabulary
 from tests.train.factories import image, recipe, small_model, training_set
 from train.experiments.leave_classes_out import Found, Part, leave_out, mean_of, parts_of
-from train.run import embed_words
 
 WORDS = ("cat", "cup", "dog")
 NAMES = (("cat", "cup"), ("dog", "cup"), ("cup", "cat", "dog"))
@@ -26,10 +26,10 @@ def test_words_that_were_left_out_are_found_by_the_towers_classes() -> None:
     """Tokens tell the trained words, pooled features look like the classes of all words."""
     model = small_model(pooled_width=1280, text_width=384)
     encoder = build_encoder(preset("mini").encoder, torch.device("cpu"), torch.float32)
-    embedding = embed_words(model, WORDS).embedding
-    unseen = encoder.unseen_words(embedding, None)
-    assert unseen
-    rows = dict(zip(WORDS, unseen.word_rows(embedding), strict=True))
+    assert encoder.pooler
+    embedding = build_vocabulary(encoder, WORDS, model.encoder.templates).embedding
+    zero_shot = encoder.pooler.zero_shot(embedding, None)
+    rows = dict(zip(WORDS, zero_shot.synthesized_rows(embedding), strict=True))
     data = training_set(
         [
             replace(
@@ -43,7 +43,9 @@ def test_words_that_were_left_out_are_found_by_the_towers_classes() -> None:
     )
     told: list[tuple[str, ...]] = []
     plain = recipe(model=model, epochs=6)
-    found = leave_out(plain, data, 2, ["sky", "cup"], lambda words: told.append(tuple(words)))
+    found = leave_out(
+        plain, data, encoder, 2, ["sky", "cup"], lambda words: told.append(tuple(words))
+    )
     assert [part.words for part in found] == told
     for part in found:
         assert part.left_out.boxes > 0

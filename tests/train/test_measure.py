@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from regionspot.head import RegionHead
-from regionspot.scoring import Scoring
+from regionspot.types import ScoreCalibration
 from tests.train.factories import image, images, small_model, vocabulary
-from train.metrics import boxes_of, calibrate_presence, mean_presence, region_cosines, top_k
+from train.metrics import boxes_of, calibrate_presence, mean_presence, region_scores, top_k
 
 
 def test_presence_says_how_often_the_best_word_is_right() -> None:
@@ -22,7 +22,7 @@ def test_presence_says_how_often_the_best_word_is_right() -> None:
     said = torch.sigmoid(scale * cosine + bias)
     assert said.mean().item() == pytest.approx(is_right.float().mean().item(), abs=0.01)
     assert scale == pytest.approx(8, rel=0.3)
-    told = mean_presence(found, vocabulary(), Scoring(20, scale, bias))
+    told = mean_presence(found, vocabulary(), ScoreCalibration(20, scale, bias))
     assert told == pytest.approx(100 * said.mean().item())
 
 
@@ -40,10 +40,10 @@ def test_boxes_of_some_words_are_chosen_among_all() -> None:
     says_cat, says_dog = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]
     found = [torch.tensor([says_cat, says_cat]), torch.tensor([says_cat]), torch.tensor([says_dog])]
     assert top_k(found, data, vocabulary(), 1).value == 50
-    cosines, dogs = boxes_of(found, data, {"dog"})
+    scores, dogs = boxes_of(found, data, {"dog"})
     assert [each.names for each in dogs] == [("dog",), ("dog",)]
     assert torch.equal(dogs[0].tokens[0], data[0].tokens[1])
-    assert top_k(cosines, dogs, vocabulary(), 1).value == 50
+    assert top_k(scores, dogs, vocabulary(), 1).value == 50
     assert boxes_of(found, data, {"bird"}) == ([], [])
 
 
@@ -53,7 +53,7 @@ def test_words_that_were_not_verified_are_not_chosen() -> None:
     names = ("dog", "cup")
     data = [image(names), image(names, verified=frozenset({"cup"})), image(names)]
     (everything, some, _), (narrower, *_) = (
-        region_cosines(head, data, vocabulary(), broader=broader)
+        region_scores(head.regions, data, vocabulary(), broader)
         for broader in ({}, {"dog": frozenset({"cat"})})
     )
     assert everything.isfinite().all()

@@ -10,11 +10,12 @@ import torch
 
 from integrations.corrections import ReviewedImage, reviewed_image
 from integrations.fiftyone.review import SeenLabel
-from regionspot.checkpoint import TrainedHead
 from regionspot.errors import InputError
 from regionspot.head import HeadConfig, RegionHead
-from regionspot.types import Vocabulary
-from regionspot.zero_shot import Adaptation, UnseenWords
+from regionspot.scoring import RegionScorer
+from regionspot.types import ScoreCalibration, Vocabulary
+from regionspot.zero_shot import FeatureAdapter, ZeroShotClassifier
+from tests.regionspot.factories import small_encoder
 from train.experiments.simulated_review import Simulation
 from train.features.cache import ImageFeatures
 from train.finetune.examples import (
@@ -46,6 +47,12 @@ def words(*names: str) -> Vocabulary:
     return Vocabulary(names, every[[(KINDS + NEW).index(name) for name in names]])
 
 
+def scorer(head: RegionHead, zero_shot: ZeroShotClassifier | None = None) -> RegionScorer:
+    return RegionScorer(
+        small_encoder(), "name", head, ScoreCalibration.of_encoder(SCALE), zero_shot
+    )
+
+
 def features(kinds: tuple[str, ...], seed: int) -> ImageFeatures:
     generator = torch.Generator().manual_seed(seed)
     tokens = 0.2 * torch.randn(len(kinds), 256, generator=generator)
@@ -71,7 +78,7 @@ def trained() -> RegionHead:
     """A head that knows `KINDS`."""
     torch.manual_seed(0)
     start = RegionHead(HEAD).eval()
-    source = replayed_lessons(world(100, seed=1), start, words(*KINDS))
+    source = replayed_lessons(world(100, seed=1), scorer(start), words(*KINDS))
     return fine_tune(start, [source], SCALE, TAUGHT_ANEW)
 
 
@@ -95,7 +102,7 @@ def nameless(images: list[ImageFeatures]) -> list[ImageFeatures]:
 def review(head: RegionHead, images: list[ImageFeatures], touched: int) -> Source:
     vocabulary = words(*KINDS, *NEW)
     made = reviewed(images, touched)
-    return reviewed_lessons(made, nameless(images), head, vocabulary)
+    return reviewed_lessons(made, nameless(images), scorer(head), vocabulary)
 
 
 def accuracy(head: RegionHead, images: list[ImageFeatures], corrected: bool) -> float:
@@ -104,7 +111,7 @@ def accuracy(head: RegionHead, images: list[ImageFeatures], corrected: bool) -> 
     vocabulary = words(*KINDS, *NEW)
     hits = []
     for image, lesson in zip(
-        images, replayed_lessons(images, head, words(*KINDS)).lessons, strict=True
+        images, replayed_lessons(images, scorer(head), words(*KINDS)).lessons, strict=True
     ):
         best = (lesson.before @ vocabulary.embedding.T).argmax(1).tolist()
         hits += [
@@ -121,7 +128,7 @@ def test_corrected_words_are_learnt_and_the_others_do_not_fall_by_a_point(
 ) -> None:
     source, unseen = review(trained, world(60, seed=2), touched=20), world(200, seed=3)
     outcome = train_and_measure(
-        trained, source, (), SCALE, ReviewSettings(epochs=40, learning_rate=1e-3)
+        scorer(trained), source, (), ReviewSettings(epochs=40, learning_rate=1e-3)
     )
     assert accuracy(trained, unseen, corrected=True) < 20
     assert accuracy(outcome.taught.head, unseen, corrected=True) > 90
@@ -145,11 +152,11 @@ def calls_boats_cars(trained: RegionHead) -> RegionHead:
         for image in world(100, seed=1)
     ]
     return fine_tune(
-        trained, [replayed_lessons(images, trained, words(*KINDS))], SCALE, TAUGHT_ANEW
+        trained, [replayed_lessons(images, scorer(trained), words(*KINDS))], SCALE, TAUGHT_ANEW
     )
 
 
-def boats_told(head: RegionHead, unseen: UnseenWords) -> Source:
+def boats_told(start: RegionScorer) -> Source:
     """A person says in some images which regions are boats."""
     photos = world(60, seed=2)
     made = [
@@ -160,43 +167,43 @@ def boats_told(head: RegionHead, unseen: UnseenWords) -> Source:
         )
         for number, (image, photo) in enumerate(zip(reviewed(photos, 0), photos, strict=True))
     ]
-    asked = unseen.widen_words(words(*KINDS))
-    return reviewed_lessons(made, nameless(photos), head, asked, unseen)
+    assert start.zero_shot
+    return reviewed_lessons(made, nameless(photos), start, start.zero_shot.extend(words(*KINDS)))
 
 
-def share_right(head: RegionHead, unseen: UnseenWords, *kinds: str) -> float:
-    asked = unseen.widen_words(words(*KINDS))
-    lessons = replayed_lessons(world(200, seed=3), head, asked, unseen).lessons
+def share_right(tested: RegionScorer, *kinds: str) -> float:
+    assert tested.zero_shot
+    asked = tested.zero_shot.extend(words(*KINDS))
+    lessons = replayed_lessons(world(200, seed=3), tested, asked).lessons
     target, said = (torch.cat([getattr(x, k) for x in lessons]) for k in ("target", "said"))
     chosen = torch.isin(target, torch.tensor([KINDS.index(kind) for kind in kinds]))
     return float((said == target)[chosen].float().mean())
 
 
-def tower(rows: torch.Tensor) -> UnseenWords:
+def tower(rows: torch.Tensor) -> ZeroShotClassifier:
     """Its classes are the first kinds, as many as rows; the head was trained on three."""
     classifier = torch.nn.Linear(24, len(rows), bias=False)
     classifier.weight.data = rows
-    looks = [image.looks for image in world(20) if image.looks is not None]
-    nothing = Adaptation(
-        torch.cat(looks).mean(0),
+    features = [each.region_features for each in world(20) if each.region_features is not None]
+    identity = FeatureAdapter(
+        torch.cat(features).mean(0),
         torch.cat([torch.ones(24), torch.full((256,), 0.02)]),
         torch.zeros(24 + 256, 0),
         torch.zeros(0, 24),
     )
     classes = words(*KINDS[: len(rows)]).embedding
-    return UnseenWords(classifier, classes, words(*KINDS[:3]).embedding, nothing)
+    return ZeroShotClassifier(classifier, classes, words(*KINDS[:3]).embedding, identity)
 
 
 def test_a_new_word_that_is_corrected_is_still_scored_as_new(calls_boats_cars: RegionHead) -> None:
     """The tower has no class of boats. Other new words stay as they are."""
-    head, unseen = calls_boats_cars, tower(torch.eye(24)[: len(KINDS) - 1])
+    start = scorer(calls_boats_cars, tower(torch.eye(24)[: len(KINDS) - 1]))
     settings = ReviewSettings(epochs=40, learning_rate=1e-3)
-    taught = train_and_measure(head, boats_told(head, unseen), (), SCALE, settings).taught
-    assert taught.unseen
-    assert share_right(head, unseen, "boat") < 0.3
-    assert share_right(taught.head, taught.unseen, "boat") > 0.8
-    others = share_right(head, unseen, "chair", "car")
-    assert share_right(taught.head, taught.unseen, "chair", "car") >= others - 0.01 > 0.95
+    taught = train_and_measure(start, boats_told(start), (), settings).taught
+    assert share_right(start, "boat") < 0.3
+    assert share_right(taught, "boat") > 0.8
+    others = share_right(start, "chair", "car")
+    assert share_right(taught, "chair", "car") >= others - 0.01 > 0.95
 
 
 def test_the_towers_classifier_is_taught_what_it_mistakes(calls_boats_cars: RegionHead) -> None:
@@ -204,30 +211,30 @@ def test_the_towers_classifier_is_taught_what_it_mistakes(calls_boats_cars: Regi
     rows = torch.eye(24)[: len(KINDS)]
     rows[KINDS.index("car"), KINDS.index("boat")] = 1
     rows[KINDS.index("boat"), -1] = 3
-    head, unseen = calls_boats_cars, tower(rows)
-    review = boats_told(head, unseen)
+    start = scorer(calls_boats_cars, tower(rows))
+    review = boats_told(start)
     sources = by_touch(held(review.lessons, review.vocabulary), review)
     settings = ReviewSettings(hold_new_words=10)
-    taught = adapted_to_review(unseen, head, sources, SCALE, settings)
-    assert share_right(head, unseen, "boat") < 0.3
-    assert share_right(head, taught, "boat") > 0.8
+    taught = replace(start, zero_shot=adapted_to_review(start, sources, settings))
+    assert share_right(start, "boat") < 0.3
+    assert share_right(taught, "boat") > 0.8
     for others in (("chair", "car"), KINDS[:3]):
-        assert share_right(head, taught, *others) >= share_right(head, unseen, *others) - 0.01 > 0.9
+        assert share_right(taught, *others) >= share_right(start, *others) - 0.01 > 0.9
 
 
 def test_the_towers_classifier_has_nothing_to_learn_of_trained_words(
     calls_boats_cars: RegionHead,
 ) -> None:
-    unseen = replace(tower(torch.eye(24)[:3]), trained=words(*KINDS).embedding)
-    review = boats_told(calls_boats_cars, unseen)
-    assert adapted_to_review(unseen, calls_boats_cars, [review], SCALE, ReviewSettings()) is unseen
+    zero_shot = replace(tower(torch.eye(24)[:3]), seen=words(*KINDS).embedding)
+    start = scorer(calls_boats_cars, zero_shot)
+    assert adapted_to_review(start, [boats_told(start)], ReviewSettings()) is zero_shot
 
 
 def test_a_simulated_person_teaches_new_words() -> None:
     """The head is trained on the old names of kinds that a person calls otherwise."""
     torch.manual_seed(0)
     start = RegionHead(HEAD).eval()
-    old = replayed_lessons(world(100, seed=1), start, words(*KINDS))
+    old = replayed_lessons(world(100, seed=1), scorer(start), words(*KINDS))
     head = fine_tune(start, [old], SCALE, TAUGHT_ANEW)
 
     def called_otherwise(images: list[ImageFeatures]) -> list[ImageFeatures]:
@@ -242,10 +249,9 @@ def test_a_simulated_person_teaches_new_words() -> None:
         for images in (seen, looked_at)
     )
     simulation = Simulation(
-        TrainedHead(head, None, KINDS),
-        SCALE,
+        scorer(head),
+        KINDS,
         words(*KINDS, *NEW),
-        None,
         (sets[0], sets[1]),
         called_otherwise(world(100, seed=3)),
     )
@@ -260,8 +266,9 @@ def test_a_simulated_person_teaches_new_words() -> None:
 
 def test_replayed_words_are_kept(trained: RegionHead) -> None:
     source, replay = review(trained, world(20, seed=2), touched=20), world(40, seed=4)
-    others = replayed_lessons(replay, trained, words(*KINDS))
-    outcome = train_and_measure(trained, source, [others], SCALE, ReviewSettings(epochs=5))
+    start = scorer(trained)
+    others = replayed_lessons(replay, start, words(*KINDS))
+    outcome = train_and_measure(start, source, [others], ReviewSettings(epochs=5))
     assert outcome.before.replayed.total == outcome.after.replayed.total
     assert outcome.after.replayed.right >= outcome.before.replayed.right - 1
 
@@ -269,7 +276,7 @@ def test_replayed_words_are_kept(trained: RegionHead) -> None:
 def test_the_same_review_gives_the_same_weights(trained: RegionHead) -> None:
     source = review(trained, world(12, seed=2), touched=4)
     first, second = (
-        train_and_measure(trained, source, (), SCALE, ReviewSettings()) for _ in range(2)
+        train_and_measure(scorer(trained), source, (), ReviewSettings()) for _ in range(2)
     )
     assert first.held_out == 0
     for name, tensor in first.taught.head.state_dict().items():

@@ -9,9 +9,8 @@ from regionspot.head import RegionHead
 from tests.train.factories import WORDS, image, images, recipe, training_set, vocabulary
 from train.batch import collate
 from train.distillation import taught
-from train.finetune.examples import embed
 from train.losses import teacher_loss
-from train.metrics import region_cosines, top_k
+from train.metrics import region_scores, top_k
 from train.trainer import fit
 
 
@@ -28,7 +27,7 @@ def test_a_region_is_taught_what_the_teachers_say_of_it_on_average() -> None:
     counted: list[int] = []
     (data,) = taught([training_set(features)], teachers, lambda: counted.append(1))
     assert len(counted) == len(data.features) == 3
-    said = sum(embed([features[2]], teacher)[0] for teacher in teachers)
+    said = sum(teacher.regions([features[2]])[0].embedding for teacher in teachers)
     expected = F.normalize(torch.as_tensor(said), dim=-1)
     whole = data.features[2]
     assert whole.taught is not None
@@ -77,7 +76,7 @@ def test_a_head_follows_its_teachers_where_the_labels_are_wrong() -> None:
 
     def share_right(teaching: float) -> float:
         head = fit(recipe(teaching=teaching), taught([wrong], [teacher]), vocabulary())
-        return top_k(region_cosines(head, test, vocabulary()), test, vocabulary(), 1).value
+        return top_k(region_scores(head.regions, test, vocabulary()), test, vocabulary(), 1).value
 
     assert share_right(0.0) < 5
     assert share_right(0.95) > 90

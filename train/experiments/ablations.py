@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from regionspot.config import ModelConfig, preset, with_token
+from regionspot.vocabulary import TextTower, build_vocabulary
 from train.config import Recipe, mini
 from train.data import AnnotatedImage
 from train.features.cache import ImageFeatures
-from train.metrics import Accuracy, hits, region_cosines, share_of
-from train.run import embed_words, used_words
+from train.metrics import Accuracy, hits, region_scores, share_of
+from train.run import used_words
 from train.sampler import TrainingSet
 from train.trainer import fit
 
@@ -75,6 +76,7 @@ def ablate(
     training: Sequence[AnnotatedImage],
     test: Sequence[AnnotatedImage],
     features_of: FeaturesOf,
+    text: TextTower,
     seeds: Sequence[int],
     on_head: OnHead = lambda name, seed: None,
 ) -> list[Ablation]:
@@ -84,6 +86,7 @@ def ablate(
         recipe: of the unchanged head.
         training, test: words are chosen among those that either uses.
         features_of: the frozen towers' features of images, computed or from a cache.
+        text: the text tower of all models.
         on_head: told before each training.
 
     Returns:
@@ -95,13 +98,13 @@ def ablate(
     right: dict[str, npt.NDArray[np.float64]] = {}
     for name, model in models.items():
         shown, asked = features_of(model, training), features_of(model, test)
-        words = embed_words(model, names)
+        words = build_vocabulary(text, names, model.encoder.templates)
         data = TrainingSet(name, shown, [i.names for i in shown], words.names)
         counted = []
         for seed in seeds:
             on_head(name, seed)
             head = fit(replace(recipe, model=model, seed=seed), [data], words)
-            found = region_cosines(head, asked, words)
+            found = region_scores(head.regions, asked, words)
             counted.append([hits(found, asked, words, k) for k in (1, 5)])
         right[name] = np.mean(counted, axis=0)  # (2, M)
         boxes = np.array([len(image.names) for image in asked], np.float64)

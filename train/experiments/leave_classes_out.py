@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import torch
 
 from regionspot.checkpoint import TrainedHead
-from regionspot.model import build_encoder, unseen_words
-from regionspot.types import Vocabulary
+from regionspot.encoders import VisionLanguageEncoder
+from regionspot.scoring import RegionScorer
+from regionspot.vocabulary import build_vocabulary
 from train.config import Recipe
 from train.features.cache import ImageFeatures
-from train.metrics import boxes_of, region_cosines, top_k
-from train.run import adapted, embed_words
+from train.metrics import boxes_of, region_scores, top_k
+from train.run import adapted
 from train.sampler import TrainingSet, hold_out
 from train.trainer import fit
 
@@ -53,6 +54,7 @@ class Part:
 def leave_out(
     recipe: Recipe,
     data: TrainingSet,
+    encoder: VisionLanguageEncoder,
     parts: int,
     beside: Collection[str] = (),
     on_part: OnPart = lambda words: None,
@@ -64,7 +66,8 @@ def leave_out(
         on_part: told the words before each training.
     """
     training, held_out = hold_out(data, recipe.held_out, recipe.seed)
-    every = embed_words(recipe.model, [*data.words, *sorted(set(beside) - set(data.words))])
+    every = [*data.words, *sorted(set(beside) - set(data.words))]
+    templates = recipe.model.encoder.templates
     measured = []
     for words in parts_of(data, parts, recipe.seed):
         on_part(words)
@@ -75,10 +78,11 @@ def leave_out(
             if (rows := [row for row, name in enumerate(image.names) if name in kept])
         ]
         some = TrainingSet(data.name, features, [each.names for each in features], tuple(kept))
-        vocabulary = embed_words(recipe.model, kept)
+        vocabulary = build_vocabulary(encoder, kept, templates)
         head = fit(recipe, [some], vocabulary)
-        trained = TrainedHead(head, None, tuple(kept), adapted(recipe.model, [some], vocabulary))
-        measured.append(_measured(recipe, trained, list(held_out.features), every, words))
+        adapter = adapted(encoder.pooler, [some], vocabulary)
+        scorer = RegionScorer.of(encoder, TrainedHead(head, None, tuple(kept), adapter), templates)
+        measured.append(_measured(recipe, scorer, list(held_out.features), every, words, kept))
     return measured
 
 
@@ -95,18 +99,18 @@ def parts_of(data: TrainingSet, count: int, seed: int) -> list[tuple[str, ...]]:
 
 def _measured(
     recipe: Recipe,
-    trained: TrainedHead,
+    scorer: RegionScorer,
     images: Sequence[ImageFeatures],
-    vocabulary: Vocabulary,
+    every: Sequence[str],
     words: tuple[str, ...],
+    kept: Sequence[str],
 ) -> Part:
-    encoder = build_encoder(recipe.model.encoder, torch.device("cpu"), torch.float32)
-    unseen = unseen_words(encoder, trained, recipe.model.encoder.templates)
-    cosines = region_cosines(trained.head, images, vocabulary, unseen)
+    vocabulary = scorer.vocabulary(every)
+    scores = region_scores(scorer.regions, images, vocabulary)
     index = {name: k for k, name in enumerate(vocabulary.names)}
 
     def found(words: Collection[str]) -> Found:
-        some, chosen = boxes_of(cosines, images, words)
+        some, chosen = boxes_of(scores, images, words)
         if not some:
             return Found(0, *[float("nan")] * 3)
         target = torch.tensor([index[name] for image in chosen for name in image.names])
@@ -115,7 +119,7 @@ def _measured(
         top_1, top_5 = (top_k(some, chosen, vocabulary, k).value for k in (1, 5))
         return Found(len(target), top_1, top_5, loss)
 
-    return Part(words, found(words), found(trained.trained_words))
+    return Part(words, found(words), found(kept))
 
 
 def mean_of(parts: Sequence[Part]) -> Part:

@@ -9,16 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from integrations.corrections import ReviewedImage
-from regionspot.checkpoint import TrainedHead
+from regionspot.scoring import RegionScorer, class_scores
 from regionspot.types import Vocabulary
-from regionspot.zero_shot import UnseenWords, widened, word_cosines
-from train.callbacks import chosen_words
 from train.features.cache import ImageFeatures
-from train.finetune.examples import Source, embed, replayed_lessons, reviewed_lessons
-from train.finetune.finetune import Taught, teach
+from train.finetune.examples import Source, replayed_lessons, reviewed_lessons
+from train.finetune.finetune import teach
 from train.finetune.losses import ReviewSettings
 from train.finetune.metrics import Share
-from train.metrics import boxes_of, hits, region_cosines
+from train.metrics import boxes_of, hits, region_scores
 from train.sampler import TrainingSet
 
 GROUPS = ("corrected words", "all others", "trained others", "new others")
@@ -43,24 +41,24 @@ class Simulation:
     """What several reviews have in common.
 
     Attributes:
+        start: the scorer before any review.
+        seen: the classes that its head was trained on; empty: all.
         vocabulary: the words that are asked for, those of all images.
-        unseen: how words that the head was not trained on are scored; None: as all others.
         images: those that the head was trained on, of which its trained words are replayed, and
             others, which the person looks at. A region's name is its true word.
         tested: images that nobody looks at.
     """
 
-    start: TrainedHead
-    logit_scale: float
+    start: RegionScorer
+    seen: Sequence[str]
     vocabulary: Vocabulary
-    unseen: UnseenWords | None
     images: tuple[TrainingSet, TrainingSet]
     tested: Sequence[ImageFeatures]
 
     @cached_property
     def _trained_words(self) -> set[str]:
         """All words, for a head of which they are not known."""
-        return set(self.start.trained_words or self.vocabulary.names)
+        return set(self.seen or self.vocabulary.names)
 
     def review(self, count: int, replay: int, settings: ReviewSettings) -> Effect:
         """Correct some words, teach the head, and measure it.
@@ -77,19 +75,19 @@ class Simulation:
         corrected = self._corrected(words)
         replayed = self._replayed(replay, drawn)
         corrections = sum(int(lesson.corrected.sum()) for lesson in corrected.lessons)
-        start = Taught(self.start.head, self.unseen)
-        taught = teach(start.head, corrected, [replayed], self.logit_scale, settings)
-        return Effect(corrections, self._shares(start, words), self._shares(taught, words))
+        taught = teach(self.start, corrected, [replayed], settings)
+        return Effect(corrections, self._shares(self.start, words), self._shares(taught, words))
 
     def _corrected(self, words: set[str]) -> Source:
         """In an image with a mistake about the words, the person judges each region that is of one
         of them or that the head called so; the others they leave alone."""
-        asked = widened(self.vocabulary, self.unseen)
+        asked = self.vocabulary
         photos = list(self.images[1].features)
         features = [replace(photo, names=("",) * len(photo.names)) for photo in photos]
         images: list[ReviewedImage] = []
-        for photo, embedding in zip(photos, embed(features, self.start.head), strict=True):
-            best = word_cosines(embedding, photo.looks, asked, self.unseen).argmax(1)
+        for photo in photos:
+            (regions,) = self.start.regions([photo])
+            best = class_scores(regions, asked).argmax(1)
             said = tuple(asked.names[k] for k in best.tolist())
             pairs = list(zip(photo.names, said, strict=True))
             is_touched = any(true != guess and words & {true, guess} for true, guess in pairs)
@@ -98,7 +96,7 @@ class Simulation:
             )
             boxes, none = np.zeros((len(said), 4), np.float32), np.zeros((0, 4), np.float32)
             images.append(ReviewedImage(len(images), Path(), 0, 0, boxes, none, told, said))
-        return reviewed_lessons(images, features, self.start.head, asked, self.unseen)
+        return reviewed_lessons(images, features, self.start, asked)
 
     def _replayed(self, most: int, drawn: random.Random) -> Source:
         trained = self.images[0]
@@ -110,18 +108,17 @@ class Simulation:
         ]
         some = drawn.sample(known, min(most, len(known)))
         images = [trained.features[number].only(rows) for number, rows in some]
-        asked = widened(chosen_words(self.vocabulary, words), self.unseen)
-        return replayed_lessons(images, self.start.head, asked, self.unseen)
+        return replayed_lessons(images, self.start, self.vocabulary.only(words))
 
-    def _shares(self, taught: Taught, words: set[str]) -> dict[str, Share]:
-        found = region_cosines(taught.head, self.tested, self.vocabulary, taught.unseen)
+    def _shares(self, scorer: RegionScorer, words: set[str]) -> dict[str, Share]:
+        found = region_scores(scorer.regions, self.tested, self.vocabulary)
         others = set(self.vocabulary.names) - words
         known = self._trained_words
         shares = {}
         for name, group in zip(
             GROUPS, (words, others, others & known, others - known), strict=True
         ):
-            cosines, images = boxes_of(found, self.tested, group)
-            right = hits(cosines, images, self.vocabulary, 1).sum()
+            scores, images = boxes_of(found, self.tested, group)
+            right = hits(scores, images, self.vocabulary, 1).sum()
             shares[name] = Share(int(right), sum(len(image.names) for image in images))
         return shares

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,15 +19,12 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
-from regionspot.config import EncoderConfig, ModelConfig
-from regionspot.device import fast_dtype
-from regionspot.encoders import VisionLanguageEncoder
-from regionspot.encoders.mini import POOLING
+from regionspot.config import ModelConfig, fast_dtype
+from regionspot.encoders import RegionPooler, encoder_class
 from regionspot.errors import InputError
-from regionspot.model import build_encoder
 from regionspot.types import IntArray
 from regionspot.weights import sha256_by_preset
-from regionspot.zero_shot import looks_of
+from regionspot.zero_shot import region_features
 from train.data import AnnotatedImage
 from train.data.lazy import Lazy
 from train.features.augment import AS_IT_IS, View
@@ -62,9 +59,9 @@ class ImageFeatures:
     taught: torch.Tensor | None = None
 
     @property
-    def looks(self) -> torch.Tensor | None:
-        """(N, P + T) of the pooled features and the tokens, as words unseen in training need."""
-        return None if self.pooled is None else looks_of(self.pooled, self.tokens)
+    def region_features(self) -> torch.Tensor | None:
+        """(N, P + T) of the pooled features and the tokens, as the zero-shot classifier takes."""
+        return None if self.pooled is None else region_features(self.pooled, self.tokens)
 
     def only(self, rows: Sequence[int]) -> "ImageFeatures":
         """The image with some of its regions."""
@@ -136,7 +133,9 @@ def feature_set(
 def _folder_name(config: ModelConfig, tower: Tower, boxes: str, view: View) -> str:
     key: dict[str, object] = {
         "tower": tower,
-        "config": config.localizer if tower == "localizer" else _image_side(config.encoder),
+        "config": config.localizer
+        if tower == "localizer"
+        else encoder_class(config.encoder).feature_settings(config.encoder),
         "weights": sha256_by_preset(config.name),
         "precision": str(fast_dtype(torch.device("cpu"))),
         "boxes": boxes,
@@ -150,15 +149,6 @@ def _folder_name(config: ModelConfig, tower: Tower, boxes: str, view: View) -> s
     return f"{tower}-{name}"
 
 
-def _image_side(encoder: EncoderConfig) -> dict[str, object]:
-    """What the image features depend on; the text side may change without a new extraction."""
-    settings = asdict(encoder)
-    del settings["templates"]
-    if encoder.kind == "imagenet-minilm":
-        settings["pooling"] = POOLING
-    return settings
-
-
 class FeatureStore(Lazy[ImageFeatures]):
     """Features of images, read when they are asked for.
 
@@ -166,19 +156,25 @@ class FeatureStore(Lazy[ImageFeatures]):
     memory, so that what is not used for a while need not stay there.
 
     Args:
+        pooler: of the encoder that was extracted with; it gives the priors.
         words: regions of other words are left out; None: of none.
 
     Raises:
         InputError: a shard was not extracted.
     """
 
-    def __init__(self, features: FeatureSet, words: Collection[str] | None = None) -> None:
+    def __init__(
+        self,
+        features: FeatureSet,
+        pooler: RegionPooler | None,
+        words: Collection[str] | None = None,
+    ) -> None:
         for tower in TOWERS:
             for number in range(features.shard_count()):
                 path = features.shard_path(tower, number)
                 if not path.exists():
                     raise InputError(f"{path} is missing; run `python -m train extract` first")
-        self.features = features
+        self.features, self.pooler = features, pooler
         self._words = None if words is None else frozenset(words)
         there = np.setdiff1d(np.arange(len(features.images)), list(features.skipped()))
         self._rows: IntArray = there[features.regions[there] > 0]
@@ -195,15 +191,13 @@ class FeatureStore(Lazy[ImageFeatures]):
         image = self.features.images[row]
         names, kept = self._named(image)
         maps = self._open("encoder", row // SHARD)
-        pooled = None
-        if f"{image.id}.pooled" in maps.keys():  # noqa: SIM118  (it is no mapping)
-            pooled = maps.get_tensor(f"{image.id}.pooled")
+        pooled = maps.get_tensor(f"{image.id}.pooled") if self.pooler else None
         found = ImageFeatures(
             names=names,
             tokens=self._open("localizer", row // SHARD).get_tensor(f"{image.id}.tokens"),
             memory=maps.get_tensor(f"{image.id}.memory"),
             pooled=pooled,
-            prior=None if pooled is None else self._encoder.prior(pooled.float()),
+            prior=self.pooler.prior(pooled.float()) if self.pooler and pooled is not None else None,
             verified=image.verified,
         )
         return found if len(kept) == len(names) else found.only(kept)
@@ -225,21 +219,20 @@ class FeatureStore(Lazy[ImageFeatures]):
         words = self._words
         return names, [i for i, name in enumerate(names) if words is None or name in words]
 
-    @cached_property
-    def _encoder(self) -> VisionLanguageEncoder:
-        """Built for its priors alone, which not every encoder has."""
-        return build_encoder(self.features.config.encoder, torch.device("cpu"), torch.float32)
-
     def _open_shard(self, tower: Tower, number: int) -> Any:
         return safe_open(self.features.shard_path(tower, number), framework="pt")
 
 
 def load_features(
-    config: ModelConfig, images: Sequence[AnnotatedImage], cache: Path, view: View = AS_IT_IS
+    config: ModelConfig,
+    images: Sequence[AnnotatedImage],
+    cache: Path,
+    pooler: RegionPooler | None,
+    view: View = AS_IT_IS,
 ) -> list[ImageFeatures]:
     """The features of all images, in their order; as `FeatureStore`, without some.
 
     Raises:
         InputError: a shard was not extracted.
     """
-    return list(FeatureStore(feature_set(config, images, cache, view)))
+    return list(FeatureStore(feature_set(config, images, cache, view), pooler))

@@ -19,12 +19,11 @@ import torch
 from safetensors.torch import save_file
 
 from integrations.images import UnreadableImage, read_image
-from regionspot.config import EncoderConfig, ModelConfig
-from regionspot.device import fast_dtype
+from regionspot.config import ModelConfig, fast_dtype
+from regionspot.encoders import build_encoder, encoder_class
 from regionspot.errors import InputError
 from regionspot.files import atomic_path
 from regionspot.localizers.sam import SamLocalizer, build_sam
-from regionspot.model import build_encoder
 from regionspot.types import ImageArray
 from train.data import AnnotatedImage
 from train.features.augment import AS_IT_IS, View
@@ -74,8 +73,9 @@ def bytes_needed(features: FeatureSet) -> int:
     """What the shards that are still missing will take on the disk at most, from their shapes."""
     config = features.config
     width = config.head.map_width
-    pooled = width if config.encoder.kind == "imagenet-minilm" else 0
-    of_image = {"localizer": 0, "encoder": map_tokens(config.encoder) * width}
+    encoder = encoder_class(config.encoder)
+    pooled = width if encoder.pools else 0
+    of_image = {"localizer": 0, "encoder": encoder.map_length(config.encoder) * width}
     of_region = {"localizer": config.head.token_width, "encoder": pooled}
     tensors = {"localizer": 1, "encoder": 2 if pooled else 1}
     total = 0
@@ -104,18 +104,6 @@ def check_space(sets: Sequence[FeatureSet], cache: Path) -> tuple[int, int]:
             "make room, choose another --cache, or take less data or fewer views"
         )
     return needed, free
-
-
-def map_tokens(encoder: EncoderConfig) -> int:
-    """L: the class token and the tokens of the map that an encoder gives of an image."""
-    if encoder.kind == "imagenet-minilm":
-        return 1 + (-(-encoder.input_sizes[0] // 32)) ** 2  # the tower halves five times
-    import open_clip  # takes seconds to import
-
-    settings = open_clip.get_model_config(encoder.model)
-    assert settings is not None, "the preset's model is known"
-    patch: int = settings["vision_cfg"]["patch_size"]
-    return 1 + (encoder.input_sizes[0] // patch) ** 2
 
 
 def _missing(features: FeatureSet, tower: Tower) -> list[int]:
@@ -230,9 +218,10 @@ def _encoder(config: ModelConfig) -> Extractor:
 
     def maps(pixels: ImageArray, image: AnnotatedImage) -> dict[str, torch.Tensor]:
         (seen,) = encoder.image_tokens([pixels])
-        regions = encoder.pool(pixels, seen, image.boxes)
         memory = {"memory": seen.sequence()}
-        return memory if regions is None else memory | {"pooled": regions.pooled}
+        if encoder.pooler is None:
+            return memory
+        return memory | {"pooled": encoder.pooler.pool(pixels, seen, image.boxes).pooled}
 
     return maps
 

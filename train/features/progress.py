@@ -14,6 +14,7 @@ from rich.progress import (
 )
 
 from regionspot.config import ModelConfig
+from regionspot.encoders import RegionPooler
 from regionspot.errors import InputError
 from train.data import AnnotatedImage
 from train.features.cache import (
@@ -95,9 +96,13 @@ def skipped_lines(name: str, features: FeatureSet, reasons: Mapping[int, str]) -
 
 
 def extract_with_progress(
-    config: ModelConfig, images: Sequence[AnnotatedImage], cache: Path, workers: int
+    config: ModelConfig,
+    images: Sequence[AnnotatedImage],
+    cache: Path,
+    workers: int,
+    pooler: RegionPooler | None,
 ) -> list[ImageFeatures]:
     """Features of all images as they are, computed where the cache lacks them."""
     features = feature_set(config, images, cache)
     extract_sets({"images": features}, cache, workers, Console())
-    return list(FeatureStore(features))
+    return list(FeatureStore(features, pooler))

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch.nn import functional as F
 
 from integrations.corrections import ReviewedImage
 from regionspot.boxes import FloatArray
 from regionspot.config import ModelConfig
-from regionspot.head import RegionHead
-from regionspot.types import Vocabulary
-from regionspot.zero_shot import UnseenWords, word_cosines
+from regionspot.encoders import RegionPooler
+from regionspot.scoring import RegionScorer, class_scores
+from regionspot.types import Regions, Vocabulary
+from regionspot.zero_shot import ZeroShotClassifier
 from train.data import AnnotatedImage
 from train.features.cache import ImageFeatures, Tower, load_features
 from train.features.extract import extract
@@ -54,44 +54,51 @@ class Source:
     """Lessons that choose among the same words.
 
     Attributes:
-        vocabulary: the words, widened where there is `unseen`.
-        unseen: how words that the head was not trained on are scored; None: as all others.
+        vocabulary: of the scorer that training begins from.
+        zero_shot: of that scorer.
     """
 
     lessons: tuple[Lesson, ...]
     vocabulary: Vocabulary
-    unseen: UnseenWords | None = None
+    zero_shot: ZeroShotClassifier | None = None
+
+    def scores(self, embedding: torch.Tensor, features: torch.Tensor | None) -> torch.Tensor:
+        """Scores (N, K) of embeddings (N, D) and region features (N, P + T) with the words."""
+        logits = None
+        if self.zero_shot and features is not None:
+            logits = self.zero_shot.class_logits(features)
+        return class_scores(Regions(embedding, class_logits=logits), self.vocabulary)
 
 
 def reviewed_lessons(
     images: Sequence[ReviewedImage],
     features: Sequence[ImageFeatures],
-    head: RegionHead,
+    scorer: RegionScorer,
     vocabulary: Vocabulary,
-    unseen: UnseenWords | None = None,
 ) -> Source:
     """Lessons of a person's review; what they did not judge has no target.
 
     Args:
-        vocabulary, unseen: as of `Source`.
+        scorer: that training begins from.
+        vocabulary: its words.
     """
     words = {name: i for i, name in enumerate(vocabulary.names)}
     lessons = []
     for image, given in zip(images, features, strict=True):
         target = torch.tensor([words.get(word, UNKNOWN) for word in image.words])
-        before = embed([given], head)[0]
+        (regions,) = scorer.regions([given])
         lessons.append(
             Lesson(
                 given,
                 target,
                 torch.from_numpy(image.corrected),
                 torch.tensor([bool(word) for word in image.predicted]) & (target == UNKNOWN),
-                before,
-                word_cosines(before, given.looks, vocabulary, unseen).argmax(1),
+                regions.embedding,
+                class_scores(regions, vocabulary).argmax(1),
                 torch.zeros(len(target)),
             )
         )
-    return Source(tuple(lessons), vocabulary, unseen)
+    return Source(tuple(lessons), vocabulary, scorer.zero_shot)
 
 
 def held(lessons: Sequence[Lesson], vocabulary: Vocabulary) -> list[Lesson]:
@@ -111,14 +118,13 @@ def held(lessons: Sequence[Lesson], vocabulary: Vocabulary) -> list[Lesson]:
 
 def replayed_lessons(
     images: Sequence[ImageFeatures],
-    head: RegionHead,
+    scorer: RegionScorer,
     vocabulary: Vocabulary,
-    unseen: UnseenWords | None = None,
 ) -> Source:
     """Lessons of a data set that has its own words: each region is taught it, and is held.
 
     Args:
-        vocabulary, unseen: as of `Source`.
+        scorer, vocabulary: as of `reviewed_lessons`.
     """
     words = {name: i for i, name in enumerate(vocabulary.names)}
     lessons = []
@@ -126,11 +132,11 @@ def replayed_lessons(
         target = torch.tensor([words[name] for name in image.names])
         nowhere = torch.zeros(len(target), dtype=torch.bool)
         given = replace(image, names=("",) * len(target))
-        before = embed([given], head)[0]
-        said = word_cosines(before, given.looks, vocabulary, unseen).argmax(1)
+        (regions,) = scorer.regions([given])
+        said = class_scores(regions, vocabulary).argmax(1)
         hold = torch.ones(len(target))
-        lessons.append(Lesson(given, target, nowhere, nowhere, before, said, hold))
-    return Source(tuple(lessons), vocabulary, unseen)
+        lessons.append(Lesson(given, target, nowhere, nowhere, regions.embedding, said, hold))
+    return Source(tuple(lessons), vocabulary, scorer.zero_shot)
 
 
 def _trust(lessons: Sequence[Lesson], vocabulary: Vocabulary) -> torch.Tensor:
@@ -153,22 +159,13 @@ def batch_of(lessons: Sequence[Lesson]) -> Batch:
     return collate(images, [torch.arange(len(i.names)) for i in images], {"": 0})
 
 
-@torch.inference_mode()
-def embed(images: Sequence[ImageFeatures], head: RegionHead) -> list[torch.Tensor]:
-    """(N, D) normalised embeddings of each image's regions, each image for itself."""
-    found = []
-    for image in images:
-        batch = collate([image], [torch.arange(len(image.names))], dict.fromkeys(image.names, 0))
-        found.append(F.normalize(batch.embed(head)[0].float().cpu(), dim=-1).clone())
-    return found
-
-
 def review_features(
     config: ModelConfig,
     images: Sequence[ReviewedImage],
     cache: Path,
     workers: int,
     on_shard: OnShard,
+    pooler: RegionPooler | None,
 ) -> tuple[dict[int, ImageFeatures], list[str]]:
     """Features of all regions of each image, computed where the cache lacks them.
 
@@ -191,7 +188,7 @@ def review_features(
         reasons = extract(config, some, cache, workers, on_shard)
         skipped |= {some[row].id: reason for row, reason in reasons.items()}
         left = [image.id for row, image in enumerate(some) if row not in reasons]
-        parts.append(dict(zip(left, load_features(config, some, cache), strict=True)))
+        parts.append(dict(zip(left, load_features(config, some, cache, pooler), strict=True)))
     found = {
         image.id: _joined([part[image.id] for part in parts if image.id in part])
         for image in images

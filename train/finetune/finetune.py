@@ -6,8 +6,7 @@ from functools import partial
 
 import torch
 
-from regionspot.head import RegionHead
-from regionspot.zero_shot import UnseenWords
+from regionspot.scoring import RegionScorer
 from train.finetune.examples import UNKNOWN, Lesson, Source, held
 from train.finetune.losses import OnEpoch, ReviewSettings, fine_tune
 from train.finetune.metrics import Figures, changed_words, measure
@@ -17,37 +16,25 @@ OnStep = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Taught:
-    """What was fine-tuned on a review.
-
-    Attributes:
-        unseen: how words are scored that the head was not trained on; None: as all others.
-    """
-
-    head: RegionHead
-    unseen: UnseenWords | None
-
-
-@dataclass(frozen=True)
 class Outcome:
-    """What was fine-tuned on the whole review.
+    """What came of fine-tuning.
 
     Attributes:
+        taught: fine-tuned on the whole review.
         held_out: images with corrections that the figures are of, and that the rehearsal was
             trained without; 0 where there were too few: the figures are of what was trained on.
     """
 
-    taught: Taught
+    taught: RegionScorer
     held_out: int
     before: Figures
     after: Figures
 
 
 def train_and_measure(
-    start: RegionHead,
+    start: RegionScorer,
     review: Source,
     replays: Sequence[Source],
-    logit_scale: float,
     settings: ReviewSettings,
     on_step: OnStep = lambda what, done, total: None,
 ) -> Outcome:
@@ -59,8 +46,8 @@ def train_and_measure(
     """
     changed = changed_words(review)
 
-    def tuned(what: str, review: Source, others: Sequence[Source]) -> Taught:
-        return teach(start, review, others, logit_scale, settings, partial(on_step, what))
+    def tuned(what: str, review: Source, others: Sequence[Source]) -> RegionScorer:
+        return teach(start, review, others, settings, partial(on_step, what))
 
     corrected = sum(bool(lesson.corrected.any()) for lesson in review.lessons)
     if corrected < settings.held_out_from:
@@ -76,32 +63,29 @@ def train_and_measure(
 
 
 def teach(
-    start: RegionHead,
+    start: RegionScorer,
     review: Source,
     replays: Sequence[Source],
-    logit_scale: float,
     settings: ReviewSettings,
     on_step: OnEpoch = lambda done, total: None,
-) -> Taught:
+) -> RegionScorer:
     """Fine-tune on a review, held to what the head said of all that a person did not judge."""
     sources = [*by_touch(held(review.lessons, review.vocabulary), review), *replays]
-    head = fine_tune(start, sources, logit_scale, settings, on_step)
-    if not review.unseen:
-        return Taught(head, None)
-    return Taught(head, adapted_to_review(review.unseen, head, sources, logit_scale, settings))
+    scale = start.calibration.logit_scale
+    tuned = replace(start, head=fine_tune(start.head, sources, scale, settings, on_step))
+    return replace(tuned, zero_shot=adapted_to_review(tuned, sources, settings))
 
 
 def _compared(
-    start: RegionHead,
-    taught: Taught,
+    start: RegionScorer,
+    taught: RegionScorer,
     review: Source,
     replays: Sequence[Source],
     changed: torch.Tensor,
 ) -> tuple[Figures, Figures]:
     """Figures before and after."""
     before = measure(start, review, replays, changed)
-    review, *replays = (replace(each, unseen=taught.unseen) for each in (review, *replays))
-    return before, measure(taught.head, review, replays, changed)
+    return before, measure(taught, review, replays, changed)
 
 
 def by_touch(lessons: Sequence[Lesson], source: Source) -> tuple[Source, Source]:

@@ -19,7 +19,6 @@ from torch.nn import functional as F
 
 from regionspot.errors import InputError
 from regionspot.head import RegionHead
-from regionspot.zero_shot import word_cosines
 from train.finetune.examples import UNKNOWN, Lesson, Source, batch_of, cat_known
 
 OnEpoch = Callable[[int, int], None]
@@ -125,15 +124,12 @@ def source_loss(
     batch = batch_of(lessons)
     is_region = ~batch.padding
     regions = F.normalize(batch.embed(head)[is_region].float(), dim=-1)  # (R, D)
-    looks = cat_known([lesson.features.looks for lesson in lessons])
+    features = cat_known([lesson.features.region_features for lesson in lessons])
     target = torch.cat([lesson.target for lesson in lessons])
     before = torch.cat([lesson.before for lesson in lessons])
     hold = torch.cat([lesson.hold for lesson in lessons])
     distance = 1 - (regions * before).sum(-1)
-    logits, earlier = (
-        logit_scale * word_cosines(each, looks, source.vocabulary, source.unseen)
-        for each in (regions, before)
-    )
+    logits, earlier = (logit_scale * source.scores(each, features) for each in (regions, before))
     apart = settings.hold * distance + settings.hold_words * divergence(logits, earlier)
     loss = (hold * apart).sum() / hold.sum().clamp(min=1)
     taught = target != UNKNOWN

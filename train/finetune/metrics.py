@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from regionspot.head import RegionHead
-from regionspot.zero_shot import word_cosines
-from train.finetune.examples import UNKNOWN, Lesson, Source, embed
+from regionspot.scoring import RegionScorer, class_scores
+from train.finetune.examples import UNKNOWN, Lesson, Source
 
 
 @dataclass(frozen=True)
@@ -56,12 +55,12 @@ class Figures:
 
 
 def measure(
-    head: RegionHead,
+    scorer: RegionScorer,
     review: Source,
     replayed: Sequence[Source] = (),
     changed: torch.Tensor | None = None,
 ) -> Figures:
-    """Figures of a head, each image's regions judged over the words of its own set.
+    """Figures of a scorer, each image's regions judged over the words of its own set.
 
     Args:
         changed: words of the head that a person changed somewhere.
@@ -70,7 +69,7 @@ def measure(
     right, total = Counter[int](), Counter[int]()
     confirmed, left_alone, others = Counter[bool](), Counter[bool](), Counter[bool]()
     for lesson in review.lessons:
-        best = _best(head, lesson, review)
+        best = _best(scorer, lesson, review)
         is_right = best == lesson.target
         total.update(lesson.target[lesson.corrected].tolist())
         right.update(lesson.target[lesson.corrected & is_right].tolist())
@@ -80,7 +79,7 @@ def measure(
         left_alone.update((best == lesson.said)[alone].tolist())
     for source in replayed:
         for lesson in source.lessons:
-            others.update((_best(head, lesson, source) == lesson.target).tolist())
+            others.update((_best(scorer, lesson, source) == lesson.target).tolist())
     return Figures(
         {review.vocabulary.names[k]: Share(right[k], total[k]) for k in sorted(total)},
         _share(confirmed),
@@ -95,11 +94,9 @@ def changed_words(review: Source) -> torch.Tensor:
     return torch.tensor(sorted(given), dtype=torch.int64)
 
 
-def _best(head: RegionHead, lesson: Lesson, source: Source) -> torch.Tensor:
-    (embedding,) = embed([lesson.features], head)
-    return word_cosines(embedding, lesson.features.looks, source.vocabulary, source.unseen).argmax(
-        1
-    )
+def _best(scorer: RegionScorer, lesson: Lesson, source: Source) -> torch.Tensor:
+    (regions,) = scorer.regions([lesson.features])
+    return class_scores(regions, source.vocabulary).argmax(1)
 
 
 def _share(counts: Counter[bool]) -> Share:

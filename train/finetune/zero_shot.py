@@ -1,10 +1,9 @@
-"""Teaching the image tower's classifier a person's review, for words unseen in training.
+"""Extends the adapter of the image tower's classifier so that corrected unseen classes win, with KL
+divergence to the previous predictions elsewhere.
 
-What it is told of boxes is fitted once more: the words that a person gave shall be the best, and
-the other regions' shares of the words shall stay as they were. Only words that the head was not
-trained on can move; the head, which was fine-tuned before, alone has learned the others.
+Only scores of unseen classes can change; the head, which was fine-tuned before, learned the others.
 
-Axes: N regions, K words, P pooled channels, T token width, R directions.
+Axes: N regions, K classes, P pooled channels, T token width, R rank of the extension.
 """
 
 from collections.abc import Sequence
@@ -13,46 +12,40 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn import functional as F
 
-from regionspot.head import RegionHead
-from regionspot.zero_shot import UnseenWords, word_cosines
-from train.finetune.examples import UNKNOWN, Source, cat_known, embed
+from regionspot.scoring import RegionScorer
+from regionspot.zero_shot import ZeroShotClassifier
+from train.finetune.examples import UNKNOWN, Source, cat_known
 from train.finetune.losses import ReviewSettings, divergence, word_weights
-from train.zero_shot import fit_reading
+from train.zero_shot import fit_projection
 
-EPSILON = 1e-6  # length of a row below which it is a trained word's
+EPSILON = 1e-6  # length of a row below which it is a seen class's
 
 
 def adapted_to_review(
-    unseen: UnseenWords,
-    head: RegionHead,
-    sources: Sequence[Source],
-    logit_scale: float,
-    settings: ReviewSettings,
-) -> UnseenWords:
-    """Adapted further, to what a head that was fine-tuned on the same sources still lacks.
+    tuned: RegionScorer, sources: Sequence[Source], settings: ReviewSettings
+) -> ZeroShotClassifier | None:
+    """The zero-shot classifier with an extended adapter.
 
     Args:
-        unseen: that of the sources; as it is where it has no adaptation, or where no word of
-            a review is new.
+        tuned: its head was fine-tuned on the sources. Its classifier is given back as it is where
+            it has no adapter, or where no corrected class is unseen.
         sources: as of `fine_tune`.
-        logit_scale: what the model multiplies cosines with.
     """
-    adaptation = unseen.adaptation
-    rows = [_corrected_rows(source, unseen) for source in sources if source.lessons]
-    if not adaptation or not rows or not len(torch.cat(rows)):
-        return unseen
-    directions = torch.linalg.svd(torch.cat(rows), full_matrices=False).Vh
-    parts = [
-        _part(source, unseen, head, directions, logit_scale, settings)
-        for source in sources
-        if source.lessons
-    ]
+    zero_shot, scale = tuned.zero_shot, tuned.calibration.logit_scale
+    sources = [source for source in sources if source.lessons]
+    if zero_shot is None or zero_shot.adapter is None or not sources:
+        return zero_shot
+    rows = torch.cat([_corrected_rows(source, zero_shot) for source in sources])
+    if not len(rows):
+        return zero_shot
+    up = torch.linalg.svd(rows, full_matrices=False).Vh  # (R, P)
+    parts = [_part(source, tuned, zero_shot, up, scale, settings) for source in sources]
 
-    def loss(reading: torch.Tensor) -> torch.Tensor:
-        return torch.stack([part.loss(reading, settings) for part in parts]).sum()
+    def loss(down: torch.Tensor) -> torch.Tensor:
+        return torch.stack([part.loss(down, settings) for part in parts]).sum()
 
-    reading = fit_reading(len(adaptation.usual), directions, loss)
-    return replace(unseen, adaptation=adaptation.told_more(reading, directions))
+    down = fit_projection(len(zero_shot.adapter.mean), up, loss)
+    return replace(zero_shot, adapter=zero_shot.adapter.extended(down, up))
 
 
 @dataclass(frozen=True)
@@ -60,14 +53,14 @@ class _Part:
     """All regions of a source.
 
     Attributes:
-        read: (N, P + T) as of `Adaptation.scaled`.
-        along: (R, K) of the directions, in logits.
-        now, before: (N, K) logits of the fine-tuned head and of the one before, as yet.
+        scaled: (N, P + T) as of `FeatureAdapter.scaled`.
+        along: (R, K) logits of the rows of `up`.
+        now, before: (N, K) logits of the fine-tuned head and of the one before, without extension.
         target, hold: (N,) as of `Lesson`.
-        weights: (K,) of the words.
+        weights: (K,) of the classes.
     """
 
-    read: torch.Tensor
+    scaled: torch.Tensor
     along: torch.Tensor
     now: torch.Tensor
     before: torch.Tensor
@@ -75,9 +68,9 @@ class _Part:
     hold: torch.Tensor
     weights: torch.Tensor
 
-    def loss(self, reading: torch.Tensor, settings: ReviewSettings) -> torch.Tensor:
+    def loss(self, down: torch.Tensor, settings: ReviewSettings) -> torch.Tensor:
         """Cross-entropy of the regions with a word, and how far the held ones are from before."""
-        logits = self.now + self.read @ reading @ self.along
+        logits = self.now + self.scaled @ down @ self.along  # (N, K)
         apart = self.hold * divergence(logits, self.before)
         loss = settings.hold_new_words * apart.sum() / self.hold.sum().clamp(min=1)
         taught = self.target != UNKNOWN
@@ -86,37 +79,35 @@ class _Part:
         return loss
 
 
-def _corrected_rows(source: Source, unseen: UnseenWords) -> torch.Tensor:
-    """Rows (R, P) of the new words that a person gave to regions."""
-    words = {k for lesson in source.lessons for k in lesson.target[lesson.corrected].tolist()}
-    rows = unseen.scored_rows(source.vocabulary)[sorted(words)]
+def _corrected_rows(source: Source, zero_shot: ZeroShotClassifier) -> torch.Tensor:
+    """Rows (R, P) of the unseen classes that a person gave to regions."""
+    classes = {k for lesson in source.lessons for k in lesson.target[lesson.corrected].tolist()}
+    assert source.vocabulary.zero_shot
+    rows = zero_shot.weighted_rows(source.vocabulary.zero_shot)[sorted(classes)]
     return rows[rows.norm(dim=1) > EPSILON]
 
 
 def _part(
     source: Source,
-    unseen: UnseenWords,
-    head: RegionHead,
-    directions: torch.Tensor,
-    logit_scale: float,
+    tuned: RegionScorer,
+    zero_shot: ZeroShotClassifier,
+    up: torch.Tensor,
+    scale: float,
     settings: ReviewSettings,
 ) -> _Part:
-    looks = cat_known([lesson.features.looks for lesson in source.lessons])
-    assert looks is not None
-    assert unseen.adaptation
-    now, before = (
-        logit_scale * word_cosines(embedding, looks, source.vocabulary, unseen)
-        for embedding in (
-            torch.cat(embed([lesson.features for lesson in source.lessons], head)),
-            torch.cat([lesson.before for lesson in source.lessons]),
-        )
-    )
+    lessons = source.lessons
+    features = cat_known([lesson.features.region_features for lesson in lessons])
+    assert features is not None
+    assert zero_shot.adapter
+    assert source.vocabulary.zero_shot
+    now = torch.cat([tuned.head.regions([lesson.features])[0].embedding for lesson in lessons])
+    before = torch.cat([lesson.before for lesson in lessons])
     return _Part(
-        unseen.adaptation.scaled(looks),
-        logit_scale * directions @ unseen.scored_rows(source.vocabulary).T,
-        now,
-        before,
-        torch.cat([lesson.target for lesson in source.lessons]),
-        torch.cat([lesson.hold for lesson in source.lessons]),
+        zero_shot.adapter.scaled(features),
+        scale * up @ zero_shot.weighted_rows(source.vocabulary.zero_shot).T,
+        scale * source.scores(now, features),
+        scale * source.scores(before, features),
+        torch.cat([lesson.target for lesson in lessons]),
+        torch.cat([lesson.hold for lesson in lessons]),
         word_weights(source, settings.balance),
     )

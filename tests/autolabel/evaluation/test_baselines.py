@@ -14,11 +14,10 @@ from autolabel.evaluation.baselines import (
     cut_out,
     load_baseline,
 )
-from regionspot.classifier import RegionClassifier
 from regionspot.errors import InputError
 from regionspot.localizers.sam import SamLocalizer
-from regionspot.scoring import Scoring
-from regionspot.types import encode_mask
+from regionspot.scoring import RegionClassifier
+from regionspot.types import ScoreCalibration, encode_mask
 from tests.regionspot.factories import (
     noise_image,
     random_boxes,
@@ -34,8 +33,9 @@ NOTHING = np.zeros((0, 4), np.float32)
 
 def classifier(crops: CropKind, batch_size: int = 32) -> CropClassifier:
     encoder = small_encoder()
-    scoring = Scoring.of_encoder(encoder.logit_scale)
-    return CropClassifier(encoder, SamLocalizer(small_sam()), "photo", crops, scoring, batch_size)
+    calibration = ScoreCalibration.of_encoder(encoder.logit_scale)
+    localizer = SamLocalizer(small_sam())
+    return CropClassifier(encoder, localizer, "photo", crops, calibration, batch_size)
 
 
 def test_box_crop_is_clip_on_the_pixels_of_the_box() -> None:

@@ -16,8 +16,7 @@ from integrations.annotations import Annotation, Category, LabelledImage
 from integrations.formats.coco import write_coco
 from integrations.progress import NullReporter
 from regionspot.errors import InputError
-from regionspot.scoring import Scoring
-from regionspot.types import Regions, Vocabulary
+from regionspot.types import Regions, ScoreCalibration, Vocabulary
 
 CATEGORIES = (
     Category(4, "red_thing"),
@@ -31,7 +30,7 @@ SIDE = 60
 class ByColour:
     """A classifier that knows three colours, and counts its calls."""
 
-    scoring = Scoring(20.0, 1.0, 0.0)
+    calibration = ScoreCalibration(20.0, 1.0, 0.0)
     calls = 0
 
     def vocabulary(self, words):

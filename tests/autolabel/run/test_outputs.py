@@ -21,19 +21,24 @@ SHARD = 32
 def make_outputs(folder: Path, images: int) -> Outputs:
     """A run over images that do not exist, with random regions."""
     model = load_model("mini")
-    width = model.region_width
+    nothing = model.scorer.no_regions()
+    assert nothing.class_logits is not None
+    width, classes = nothing.embedding.shape[1], nothing.class_logits.shape[1]
     random = np.random.default_rng(0)
 
     def image(number: int) -> ImageRegions:
         corner = random.random((20, 2), np.float32) * 500
         boxes = np.concatenate([corner, corner + 20], axis=1)
-        embedding = torch.from_numpy(random.standard_normal((20, width), np.float32))
+        embedding, logits = (
+            torch.from_numpy(random.standard_normal((20, size), np.float32))
+            for size in (width, classes)
+        )
         return ImageRegions(
             ImageRef(number, f"{number}.jpg"),
             640,
             640,
             Proposals(boxes, np.ones(20, np.float32)),
-            Regions(embedding),
+            Regions(embedding, class_logits=logits),
         )
 
     shards = tuple(

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from autolabel.run.images import ImageRef
 from autolabel.run.shards import (
@@ -21,10 +22,12 @@ from autolabel.run.shards import (
 from regionspot.errors import InputError
 from regionspot.types import Proposals, Regions, encode_mask
 
-WIDTH, HEIGHT, TEXT_WIDTH = 17, 11, 4
+WIDTH, HEIGHT, TEXT_WIDTH, CLASSES = 17, 11, 4, 6
 
 
-def make_image(number: int, regions: int, masks: bool = True) -> ImageRegions:
+def make_image(
+    number: int, regions: int, masks: bool = True, classes: int = CLASSES
+) -> ImageRegions:
     random = np.random.default_rng(number)
     boxes = random.random((regions, 4), np.float32)
     bitmaps = random.random((regions, HEIGHT, WIDTH)) > 0.5
@@ -37,6 +40,7 @@ def make_image(number: int, regions: int, masks: bool = True) -> ImageRegions:
             torch.from_numpy(random.standard_normal((regions, TEXT_WIDTH), np.float32)),
             tuple(map(encode_mask, bitmaps)) if masks else (),
             random.random(regions, np.float32) if masks else np.zeros(0, np.float32),
+            torch.from_numpy(random.random((regions, classes), np.float32)) if classes else None,
         ),
     )
 
@@ -47,6 +51,10 @@ def assert_same(got: ImageRegions, put: ImageRegions) -> None:
     np.testing.assert_array_equal(got.proposals.boxes, put.proposals.boxes)
     np.testing.assert_array_equal(got.proposals.score, put.proposals.score)
     assert torch.equal(got.regions.embedding, put.regions.embedding.half())
+    logits = put.regions.class_logits
+    assert (got.regions.class_logits is None) == (logits is None)
+    if logits is not None:
+        assert torch.equal(got.regions.class_logits, logits.half())
     assert got.regions.masks == put.regions.masks
     np.testing.assert_array_equal(got.regions.mask_iou, put.regions.mask_iou)
 
@@ -55,14 +63,18 @@ def assert_same(got: ImageRegions, put: ImageRegions) -> None:
 @given(
     counts=st.lists(st.none() | st.integers(0, 5), min_size=1, max_size=6),
     masks=st.booleans(),
+    classes=st.sampled_from([0, CLASSES]),
 )
 def test_images_come_back_as_they_were(
-    tmp_path: Path, counts: list[int | None], masks: bool
+    tmp_path: Path, counts: list[int | None], masks: bool, classes: int
 ) -> None:
+    nothing = Regions(
+        torch.zeros(0, TEXT_WIDTH), class_logits=torch.zeros(0, classes) if classes else None
+    )
     images = [
-        skipped_image(ImageRef(number, "broken.jpg"), "not an image", TEXT_WIDTH)
+        skipped_image(ImageRef(number, "broken.jpg"), "not an image", nothing)
         if count is None
-        else make_image(number, count, masks)
+        else make_image(number, count, masks, classes)
         for number, count in enumerate(counts)
     ]
     shard = write_shard(tmp_path, 0, images)
@@ -78,6 +90,21 @@ def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
     first, second = (write_shard(tmp_path, index, images) for index in (0, 1))
     assert first.sha256 == second.sha256
     assert (tmp_path / first.file).read_bytes() == (tmp_path / second.file).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "version"),
+    [({"images": "[]"}, 1), ({"shard": '{"schema_version": 3, "images": []}'}, 3)],
+)
+def test_a_shard_of_another_schema_version_is_refused(
+    tmp_path: Path, metadata: dict[str, str], version: int
+) -> None:
+    shard = write_shard(tmp_path, 0, [make_image(1, 3)])
+    path = tmp_path / shard.file
+    save_file({"boxes": np.zeros((0, 4), np.float32)}, path, metadata)
+    expected = rf"{path.name} must be of schema version 2, got {version}; .* with --overwrite$"
+    with pytest.raises(InputError, match=expected):
+        list(read_shards(tmp_path, [shard]))
 
 
 def test_a_shard_that_was_cut_is_not_whole(tmp_path: Path) -> None:
