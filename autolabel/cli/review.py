@@ -1,6 +1,5 @@
 """`autolabel review`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,16 +21,6 @@ def review(
     A label that you rename, delete or tag `reviewed` leaves the view, and `autolabel export`
     writes the labels as they stand. Ctrl-C ends the App.
     """
-    show_review(run, port, browser)
+    from autolabel.review.app import serve_review
 
-
-def show_review(run: Path, port: int = PORT, browser: bool = True) -> None:
-    """Open the App at a run's view "needs review" and wait until it is closed."""
-    from autolabel.review.app import open_review
-
-    with open_review(run, port, browser) as review:
-        print_line(
-            f"FiftyOne at {review.address}, dataset {review.dataset!r}, view {review.view!r}; "
-            "Ctrl-C ends it"
-        )
-        review.wait()
+    serve_review(run, port, browser, print_line)

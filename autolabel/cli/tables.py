@@ -18,9 +18,9 @@ def show_run(run: RunFolder, launch: bool = False) -> None:
     """Print the table of a run, open the review if asked, and exit with the run's code."""
     print_run(run)
     if launch:
-        from autolabel.cli.review import show_review
+        from autolabel.cli.review import review
 
-        show_review(run.folder)
+        review(run.folder)
     raise typer.Exit(EXIT_SOME_SKIPPED if run.manifest.counts["skipped"] else EXIT_ALL_LABELLED)
 
 
