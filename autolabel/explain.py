@@ -1,4 +1,4 @@
-"""`autolabel explain`: for each region of an image, where the head looked and what it answered.
+"""`autolabel explain`: the cross-attention and the best words of each region of an image.
 
 Axes: N regions, K words, h w rows and columns of the encoder's map.
 """
@@ -105,7 +105,7 @@ def explain_regions(
     probabilities = class_probabilities(scores, model.calibration)
     best, order = probabilities.topk(min(BEST_WORDS, len(vocabulary)))
     present = presence_of(scores, vocabulary, model.calibration).gather(1, order[:, :1])[:, 0]
-    maps, class_token = attention.map.mean(0), attention.class_token.mean(0)
+    maps, class_token = attention.mean()
     return [
         Explanation(
             box=box,
@@ -113,7 +113,7 @@ def explain_regions(
                 (vocabulary.names[i], float(p)) for i, p in zip(order[row], best[row], strict=True)
             ),
             presence=float(present[row]),
-            attention=maps[row].numpy(),
+            attention=maps[row],
             class_token=float(class_token[row]),
         )
         for row, box in enumerate(boxes)

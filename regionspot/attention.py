@@ -3,7 +3,7 @@
 Axes: B images, N regions, L map tokens (class token first), h w the map's rows and columns.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,16 +21,38 @@ from regionspot.types import ImageArray, Regions
 
 @dataclass(frozen=True)
 class RegionAttention:
-    """Attention weights, the mean over the heads of each decoder layer.
+    """Cross-attention weights of one image, the mean over the heads of each decoder layer.
 
     Attributes:
-        map: (layers, N, h, w) weights of the map's places. Together with the class token's they
-            add up to 1; the map is of the whole image, resized to a square.
+        map: (layers, N, h, w) weights of the map, which is of the whole image, resized to a
+            square. Together with the class token's they add up to 1.
         class_token: (layers, N) weight of the class token; 0 where the head does not read it.
     """
 
     map: torch.Tensor
     class_token: torch.Tensor
+
+    @classmethod
+    def of_layers(
+        cls, layers: Sequence[torch.Tensor], rows: int, has_class_token: bool
+    ) -> "RegionAttention":
+        """The mean over heads of `recorded_cross_attention`, for the one image of a batch.
+
+        Args:
+            layers: (1, heads, N, L) each.
+            rows: h of the map.
+            has_class_token: whether the first of the L tokens is the class token.
+        """
+        weights = torch.stack([layer[0].mean(0) for layer in layers]).float().cpu()
+        class_token = torch.zeros(weights.shape[:2])  # (layers, N)
+        if has_class_token:
+            class_token, weights = weights[..., 0], weights[..., 1:]
+        # (layers, N, L) to (layers, N, h, w)
+        return cls(weights.reshape(*weights.shape[:2], rows, -1), class_token)
+
+    def mean(self) -> tuple[FloatArray, FloatArray]:
+        """Maps (N, h, w) and class token's weights (N,), the mean over the layers."""
+        return self.map.mean(0).numpy(), self.class_token.mean(0).numpy()
 
 
 def attended(
@@ -55,13 +77,8 @@ def attended(
     embedding = model.localizer.encode(image)
     with recorded_cross_attention(model.scorer.head) as layers:
         (regions,) = model.read([image], [embedding], [tokens], [checked])
-    # from (1, heads, N, L) a layer to (layers, N, L)
-    weights = torch.stack([layer[0].mean(0) for layer in layers]).float().cpu()
-    class_token = torch.zeros(weights.shape[:2])
-    if model.config.head.class_token:
-        class_token, weights = weights[..., 0], weights[..., 1:]
-    places = weights.reshape(*weights.shape[:2], *tokens.map.shape[1:])  # (layers, N, h, w)
-    return regions, RegionAttention(places, class_token)
+    shape = tokens.map.shape  # (C, h, w)
+    return regions, RegionAttention.of_layers(layers, shape[1], model.config.head.class_token)
 
 
 @contextmanager

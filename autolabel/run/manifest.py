@@ -20,7 +20,7 @@ from autolabel.options import Options, validated
 from regionspot.errors import InputError
 from regionspot.files import atomic_write
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # of manifest and shards; 1 had no number
 MANIFEST = "run.json"
 COCO = "labels.coco.json"
 LVIS = "labels.lvis.json"
@@ -101,7 +101,7 @@ class Manifest:
     """The content of `run.json`.
 
     Attributes:
-        schema_version: of this layout and of the run folder's.
+        schema_version: version of the layout of the run folder.
         name: of the run.
         status: `running` or `complete`.
         options: the options that decide the labels.

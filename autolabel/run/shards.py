@@ -28,13 +28,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from autolabel.run.images import ImageRef
-from autolabel.run.manifest import REGIONS, Shard
+from autolabel.run.manifest import REGIONS, SCHEMA_VERSION, Shard
 from regionspot.errors import InputError
 from regionspot.files import atomic_write_bytes
 from regionspot.types import Proposals, Regions, Rle
 
 METADATA = "shard"
-SCHEMA_VERSION = 2  # 1 had no number, and the class logits as columns of the embedding
 
 
 @dataclass(frozen=True)

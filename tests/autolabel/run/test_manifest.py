@@ -50,7 +50,7 @@ def written(folder: Path, **changes: Any) -> Path:
 def test_it_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     assert read_manifest(written(tmp_path)) == MANIFEST
     content = json.loads((tmp_path / "run.json").read_text())
-    assert content["schema_version"] == 1
+    assert content["schema_version"] == 2
     assert content["options"]["conf_threshold"] == 0.25
 
 
@@ -84,11 +84,11 @@ def test_a_wrong_value_is_one_line_with_file_and_field(
     assert "\n" not in message
 
 
-@pytest.mark.parametrize(("version", "came"), [(2, "2"), (None, "None"), ("1", "1")])
+@pytest.mark.parametrize(("version", "came"), [(3, "3"), (None, "None"), ("2", "2")])
 def test_another_schema_version_says_what_to_do(tmp_path: Path, version: object, came: str) -> None:
     with pytest.raises(UnusableManifest) as caught:
         read_manifest(written(tmp_path, schema_version=version))
-    assert f"schema_version must be 1, got {came}; run again with --overwrite" in str(caught.value)
+    assert f"schema_version must be 2, got {came}; run again with --overwrite" in str(caught.value)
 
 
 def test_a_manifest_without_a_version_is_overwritten_only_when_told(tmp_path: Path) -> None:
@@ -96,12 +96,12 @@ def test_a_manifest_without_a_version_is_overwritten_only_when_told(tmp_path: Pa
     content = json.loads((folder / "run.json").read_text())
     del content["schema_version"]
     (folder / "run.json").write_text(json.dumps(content))
-    with pytest.raises(UnusableManifest, match="schema_version must be 1, got none"):
+    with pytest.raises(UnusableManifest, match="schema_version must be 2, got none"):
         find_run(folder, MANIFEST, overwrite=False)
     assert find_run(folder, MANIFEST, overwrite=True) is None
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"name": "app", "schema_version": 1}'])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"name": "app", "schema_version": 2}'])
 def test_what_is_no_runs_manifest_is_never_overwritten(tmp_path: Path, content: str) -> None:
     (tmp_path / "run.json").write_text(content)
     for overwrite in (False, True):
