@@ -71,21 +71,17 @@ def proposal_metrics(
     total = sum(len(proposals) for proposals in found)
     if not total:
         raise InputError("nothing to measure: there are no images, or no proposals in any")
-    labelled, proposed = [], []
+    ground_truth, predictions = [], []
     for image, proposals in zip(images, found, strict=True):
         labels = tuple(replace(each, category_id=_OBJECT.id) for each in image.annotations)
-        labelled.append(replace(image, annotations=labels))
-        boxes = tuple(
-            Annotation(_OBJECT.id, (x1, y1, x2, y2), score)
-            for (x1, y1, x2, y2), score in zip(
-                proposals.boxes.tolist(), proposals.score.tolist(), strict=True
-            )
-        )
-        proposed.append(replace(image, annotations=boxes))
-    ground_truth, predictions = (
-        LabelledSet((_OBJECT,), tuple(each)) for each in (labelled, proposed)
+        rows = zip(proposals.boxes.tolist(), proposals.score.tolist(), strict=True)
+        boxes = tuple(Annotation(_OBJECT.id, tuple(box), score) for box, score in rows)
+        ground_truth.append(replace(image, annotations=labels))
+        predictions.append(replace(image, annotations=boxes))
+    labelled, proposed = (
+        LabelledSet((_OBJECT,), tuple(each)) for each in (ground_truth, predictions)
     )
-    result = evaluate_coco(pair_images(ground_truth, predictions, federated=False), "bbox")
+    result = evaluate_coco(pair_images(labelled, proposed, federated=False), "bbox")
     (precision,), (recall,) = result.precision, result.recall[-1]  # (A, T) each
     return ProposalMetrics(
         images=len(images),
