@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 import torch
 
+from regionspot import RegionSpot
 from regionspot.boxes import FloatArray
-from regionspot.config import ModelConfig, fast_dtype, preset, resolve_device
-from regionspot.encoders import VisionLanguageEncoder, build_encoder
-from regionspot.localizers.sam import SamLocalizer, build_sam, run_length_masks
+from regionspot.encoders import VisionLanguageEncoder
+from regionspot.localizers.sam import SamLocalizer, run_length_masks
 from regionspot.scoring import checked_batch, label_regions
 from regionspot.types import (
     ImageArray,
@@ -122,26 +122,8 @@ def cut_out(image: ImageArray, box: FloatArray, mask: Rle | None = None) -> Imag
     return np.where(inside, crop, np.array(BACKGROUND, np.uint8))
 
 
-def load_baseline(
-    model: str | ModelConfig = "mini",
-    crops: CropKind = "box",
-    device: str = "auto",
-    dtype: torch.dtype | None = None,
-) -> CropClassifier:
-    """A baseline with the towers of a preset; it needs no trained head.
-
-    Args:
-        model: a preset's name, or a configuration.
-        crops: `box` or `mask`.
-        device, dtype: as `load_model`.
-
-    Raises:
-        InputError: an unknown name, or weights that cannot be had.
-    """
-    config = preset(model) if isinstance(model, str) else model
-    where = resolve_device(device)
-    precision = dtype or fast_dtype(where)
-    encoder = build_encoder(config.encoder, where, precision)
-    localizer = SamLocalizer(build_sam(config.localizer).to(where), precision)
-    calibration = ScoreCalibration.of_encoder(encoder.logit_scale)
-    return CropClassifier(encoder, localizer, config.encoder.templates, crops, calibration)
+def crop_baseline(model: RegionSpot, crops: CropKind) -> CropClassifier:
+    """A baseline with the towers of a model, whose head it does not use."""
+    calibration = ScoreCalibration.of_encoder(model.encoder.logit_scale)
+    templates = model.config.encoder.templates
+    return CropClassifier(model.encoder, model.localizer, templates, crops, calibration)

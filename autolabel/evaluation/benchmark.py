@@ -10,12 +10,12 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 
-from autolabel.evaluation.baselines import load_baseline
+from autolabel.evaluation.baselines import crop_baseline
 from autolabel.evaluation.evaluate import RESAMPLES, EvaluationResult, evaluate_sets, upper_bound
 from autolabel.evaluation.metrics import Metric
 from autolabel.evaluation.pairing import without_crowds
@@ -136,13 +136,13 @@ def _check_images(request: BenchmarkRequest, labels: LabelledSet) -> None:
 
 
 def _classifiers(request: BenchmarkRequest) -> dict[str, Callable[[], Classifier]]:
+    """By name in the table, each built when it is called; all share the towers of the model."""
     preset(request.model)
-    found: dict[str, Callable[[], Classifier]] = {
-        request.model: partial(load_model, request.model, request.device, request.checkpoint)
-    }
+    model = cache(partial(load_model, request.model, request.device, request.checkpoint))
+    found: dict[str, Callable[[], Classifier]] = {request.model: model}
     if request.baselines:
-        found["box crops"] = partial(load_baseline, request.model, "box", request.device)
-        found["mask crops"] = partial(load_baseline, request.model, "mask", request.device)
+        found["box crops"] = lambda: crop_baseline(model(), "box")
+        found["mask crops"] = lambda: crop_baseline(model(), "mask")
     return found
 
 

@@ -11,9 +11,10 @@ from autolabel.evaluation.baselines import (
     BACKGROUND,
     CropClassifier,
     CropKind,
+    crop_baseline,
     cut_out,
-    load_baseline,
 )
+from regionspot import load_model
 from regionspot.errors import InputError
 from regionspot.localizers.sam import SamLocalizer
 from regionspot.scoring import RegionClassifier
@@ -98,6 +99,6 @@ def test_mini_names_the_cat_by_its_crop(
     image = np.asarray(photo("chelsea"))
     height, width = image.shape[:2]
     boxes = np.array([[100, 20, width - 60, height]], np.float32)
-    baseline = load_baseline("mini", crops, "cpu", torch.float32)
+    baseline = crop_baseline(load_model("mini", "cpu", dtype=torch.float32), crops)
     labels = baseline.predict(image, boxes, baseline.vocabulary(["truck", "cat", "banana"]))
     assert labels.name(0) == "cat"

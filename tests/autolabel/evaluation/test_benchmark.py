@@ -32,6 +32,7 @@ class ByColour:
 
     calibration = ScoreCalibration(20.0, 1.0, 0.0)
     calls = 0
+    loaded = 0
 
     def vocabulary(self, words):
         return Vocabulary(tuple(words), torch.eye(3))
@@ -70,9 +71,14 @@ def request_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BenchmarkRequ
         Image.fromarray(pixels).save(images / f"{number}.png")
         labelled.append(LabelledImage(number, f"{number}.png", SIDE, SIDE, tuple(labels)))
     write_coco(tmp_path / "gt.json", CATEGORIES, labelled)
-    monkeypatch.setattr(benchmark, "load_model", lambda *_: ByColour())
-    monkeypatch.setattr(benchmark, "load_baseline", lambda *_: ByColour())
-    ByColour.calls = 0
+
+    def load_model(*_: object) -> ByColour:
+        ByColour.loaded += 1
+        return ByColour()
+
+    monkeypatch.setattr(benchmark, "load_model", load_model)
+    monkeypatch.setattr(benchmark, "crop_baseline", lambda *_: ByColour())
+    ByColour.calls = ByColour.loaded = 0
     other = str(tmp_path / "gt.json")
     return BenchmarkRequest(
         ground_truth=tmp_path / "gt.json",
@@ -101,6 +107,7 @@ def test_one_table_of_all_classifiers_and_boxes(request_of: BenchmarkRequest) ->
     assert table[-1]["seconds"] is None
     assert [row["boxes"] for row in table[:2]] == ["ground truth", "gt.json"]
     assert not (request_of.out / "work").exists()
+    assert ByColour.loaded == 1
 
 
 def test_it_resumes_where_it_stopped(
