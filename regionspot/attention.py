@@ -1,4 +1,4 @@
-"""Where the head looked for each region: its cross-attention over the map (paper, Figure 4).
+"""The head's cross-attention over the map, for each region (paper, Figure 4).
 
 Axes: B images, N regions, L map tokens (class token first), h w the map's rows and columns.
 """
@@ -26,7 +26,7 @@ class RegionAttention:
     Attributes:
         map: (layers, N, h, w) weights of the map, which is of the whole image, resized to a
             square. Together with the class token's they add up to 1.
-        class_token: (layers, N) weight of the class token; 0 where the head does not read it.
+        class_token: (layers, N) weight of the class token; 0 where the head ignores it.
     """
 
     map: torch.Tensor
@@ -58,7 +58,7 @@ class RegionAttention:
 def attended(
     model: RegionSpot, image: ImageArray, boxes: FloatArray
 ) -> tuple[Regions, RegionAttention]:
-    """The regions of one image as `RegionSpot.regions`, and where the head looked for each.
+    """The regions of one image as `RegionSpot.regions`, and the attention of each.
 
     Args:
         image: uint8 (H, W, 3) RGB.
@@ -66,7 +66,7 @@ def attended(
 
     Raises:
         InputError: an image or boxes that cannot be used, no box at all, or a head that is
-            configured not to read the map.
+            configured not to attend to the map.
     """
     checked = checked_input(image, boxes)
     if not model.config.head.read_map:
@@ -85,12 +85,14 @@ def attended(
 def recorded_cross_attention(head: RegionHead) -> Iterator[list[torch.Tensor]]:
     """Weights (B, heads, N, L) of each decoder layer, in order, while the head runs.
 
-    `nn.TransformerDecoderLayer` asks its attention for no weights; a hook makes it ask for them,
-    which changes nothing else.
+    `nn.TransformerDecoderLayer` calls its attention with `need_weights=False`; a hook sets it to
+    True, which changes nothing else.
     """
     weights: list[torch.Tensor] = []
 
-    def ask(module: nn.Module, args: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def need_weights(
+        module: nn.Module, args: Any, options: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
         return args, options | {"need_weights": True, "average_attn_weights": False}
 
     def keep(module: nn.Module, args: Any, output: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -99,7 +101,7 @@ def recorded_cross_attention(head: RegionHead) -> Iterator[list[torch.Tensor]]:
     handles = []
     for layer in head.decoder.layers:
         attention = layer.get_submodule("multihead_attn")
-        handles.append(attention.register_forward_pre_hook(ask, with_kwargs=True))
+        handles.append(attention.register_forward_pre_hook(need_weights, with_kwargs=True))
         handles.append(attention.register_forward_hook(keep))
     try:
         yield weights

@@ -30,7 +30,7 @@ def as_boxes(boxes: npt.ArrayLike) -> FloatArray:
 
 
 def check_boxes(boxes: FloatArray, width: int, height: int) -> None:
-    """Refuse boxes that no region of the image can answer to.
+    """Refuse boxes that are no region of the image.
 
     Args:
         boxes: (N, 4) xyxy pixels.
@@ -79,7 +79,7 @@ def xywh_to_xyxy(boxes: FloatArray) -> FloatArray:
 
 
 def xyxy_to_relative_xywh(boxes: FloatArray, width: int, height: int) -> FloatArray:
-    """(N, 4) corner boxes in pixels to FiftyOne's left, top, width, height in shares of it."""
+    """(N, 4) corner boxes in pixels to FiftyOne's left, top, width, height in [0, 1]."""
     sides = np.array([width, height, width, height], np.float32)
     return np.asarray(xyxy_to_xywh(boxes) / sides, np.float32)
 

@@ -1,7 +1,7 @@
 """Reading and writing the trained head.
 
-Ours are safetensors whose metadata say what the head is part of; the official release's files are
-read with `weights_only` and strictly.
+Ours are safetensors whose metadata hold the model's configuration, the calibration and the seen
+classes; the official release's files are read with `weights_only` and strictly.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The trained part: region tokens read the image's map by cross-attention (paper, section 3.3).
+"""The trained part: region tokens attend to the image's map (paper, section 3.3).
 
 Axes: B images, N regions, L map tokens (class token first), T token width, P pooled channels,
 C map width, D text width.
@@ -27,8 +27,8 @@ class HeadConfig:
         text_width: D, of the region and text embeddings.
         width: channels inside the decoder; the official heads use the map's.
         depth, heads, feedforward, dropout: of the decoder (paper: 3, 8, 2048, 0.1).
-        class_token: whether the map's class token is read (paper, Table 4a).
-        read_map: whether the map is read at all; without it the token alone is classified.
+        class_token: whether regions attend to the map's class token, too (paper, Table 4a).
+        read_map: whether regions attend to the map at all; else the token alone is classified.
         regions_attend: whether the regions of an image attend to each other, or each to itself.
         token_width: channels of the localizer's tokens; 32 for those of the mask MLP.
         pooled_width: channels of a box-pooled map feature that is added to the query and to the
@@ -157,7 +157,7 @@ class RegionHead(nn.Module):
         if self.config.regions_attend:
             open_mask = None if padding_mask is None else _attendable(padding_mask)
             return {"tgt_key_padding_mask": open_mask}
-        # a padded row sees itself here, so that no row is barred from all and becomes NaN
+        # a padded row attends to itself here: a row without any key would become NaN
         others = ~torch.eye(N, dtype=torch.bool, device=self.to_clip.weight.device)
         return {"tgt_mask": others}
 
@@ -174,7 +174,7 @@ def _padded(rows: Sequence[torch.Tensor | None], device: torch.device) -> torch.
 
 
 def _attendable(padding_mask: torch.Tensor) -> torch.Tensor:
-    """The mask with one row left open in images of no region, where softmax would be 0 / 0."""
+    """(B, N): the mask, with a row open in images of no region, where softmax would be 0 / 0."""
     mask = padding_mask.clone()
     mask[:, 0] &= ~padding_mask.all(dim=1)
     return mask

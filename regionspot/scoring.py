@@ -53,7 +53,7 @@ class RegionClassifier(Protocol):
 
 @dataclass(frozen=True)
 class RegionScorer:
-    """The head between its two frozen sides: the encoder's text tower and its classifier.
+    """Scores regions against words: the encoder, the trained head, calibration and zero-shot.
 
     Attributes:
         templates: the prompt ensemble of words, as of `regionspot.vocabulary.templates`.
@@ -153,7 +153,8 @@ def presence(
 ) -> torch.Tensor:
     """Sigmoid (N, K) of each score alone, which does not depend on the other words.
 
-    The bias of unseen classes is taken off: it only makes up for the head's leaning to seen ones.
+    The bias of unseen classes is subtracted: it only makes up for the head's preference for seen
+    ones.
     """
     if vocabulary.zero_shot is not None:
         scores = scores - UNSEEN_BIAS * vocabulary.zero_shot.novelty.to(scores.device)

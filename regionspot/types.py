@@ -109,7 +109,8 @@ class ImageTokens:
     Attributes:
         class_token: (C,) the token of the whole image.
         map: (C, h, w) the spatial tokens, row by row.
-        finer: maps (C, h, w) of larger inputs, for pooling small boxes; not read by the head.
+        finer: maps (C, h', w') of larger inputs, for pooling small boxes; the head does not get
+            them.
     """
 
     class_token: torch.Tensor

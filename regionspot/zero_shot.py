@@ -1,10 +1,10 @@
 """Classes that the head was not trained on, scored by the classifier of a frozen image tower.
 
-A head that was trained on few classes answers with those. For unseen classes, the classifier of a
-tower that was trained on many more says more: a class's row of it is synthesized as a mixture of
-the rows of classes of near meaning (Changpinyo et al. 2016, "Synthesized classifiers for zero-shot
-learning", arXiv 1603.00550), and multiplied with a region's pooled feature. F-VLM (Kuo et al. 2023,
-arXiv 2209.15639, section 3.3) combines a frozen and a trained classifier likewise.
+A head that was trained on few classes prefers these. For an unseen class, a row is synthesized for
+the classifier of a tower that was trained on many more classes, as a mixture of the rows of classes
+of near meaning (Changpinyo et al. 2016, "Synthesized classifiers for zero-shot learning", arXiv
+1603.00550), and multiplied with a region's pooled feature. F-VLM (Kuo et al. 2023, arXiv
+2209.15639, section 3.3) combines a frozen and a trained classifier likewise.
 
 `regionspot.scoring.class_scores` adds up the terms.
 
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from regionspot.types import Vocabulary, ZeroShotClasses
 
 CLASSIFIER_WEIGHT = 1.1  # of the tower's classifier in an unseen class's score
-SEEN_DISCOUNT = 0.57  # by which an unseen class's cosine counts less: the head leans to seen ones
+SEEN_DISCOUNT = 0.57  # by which an unseen class's cosine counts less: the head prefers seen ones
 UNSEEN_BIAS = 0.18  # added to unseen classes (calibrated stacking, Chao et al. 2016)
 
 SHARPNESS = 12.0  # of the softmax over the tower's classes, on the cosine of meanings
@@ -66,7 +66,7 @@ class FeatureAdapter:
 
 @dataclass(frozen=True)
 class ZeroShotClassifier:
-    """The frozen image tower's classifier, and which classes it is to be asked about.
+    """The frozen image tower's classifier, for classes that the head was not trained on.
 
     Attributes:
         classifier: linear, from pooled features (N, P) to M classes.

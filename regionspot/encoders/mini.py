@@ -32,15 +32,15 @@ NATIVE_SIDE = 260
 STRIDE = 32  # pixels of the input square a place of the map
 OBJECT_SIDE = 160.0  # pixels; the tower was trained on objects in squares of 260
 OCTAVES = 1.0  # deviation of a map's Gaussian weight, over log2 of box side / OBJECT_SIDE
-CROP_SIDE = 128  # pixels that the tower sees of a box's own crop
-CROP_SHARE = 0.3  # of the crop in a pooled feature, beside the maps
+CROP_SIDE = 128  # pixels of the square that a box's own crop is resized to
+CROP_WEIGHT = 0.3  # of the crop in a pooled feature; the maps have the rest
 CROP_MARGIN = 0.05  # by which a crop is larger than its box
 SMALLEST_CROP = 16.0  # pixels of the image
 CROP_BATCH = 32
 POOLING = {  # what cached features depend on
     "object_side": OBJECT_SIDE,
     "octaves": OCTAVES,
-    "crop": [CROP_SIDE, CROP_SHARE, CROP_MARGIN, SMALLEST_CROP],
+    "crop": [CROP_SIDE, CROP_WEIGHT, CROP_MARGIN, SMALLEST_CROP],
 }
 
 
@@ -139,7 +139,7 @@ class ImagenetMiniLm:
         if len(boxes):
             cropped = F.normalize(self._cropped(image, boxes), dim=-1)
             length = pooled.norm(dim=1, keepdim=True)
-            pooled = (1 - CROP_SHARE) * pooled + CROP_SHARE * length * cropped
+            pooled = (1 - CROP_WEIGHT) * pooled + CROP_WEIGHT * length * cropped
         return PooledRegions(pooled, self.prior(pooled))
 
     def _cropped(self, image: ImageArray, boxes: FloatArray) -> torch.Tensor:

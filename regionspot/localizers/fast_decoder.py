@@ -14,7 +14,8 @@ but by rounding:
 - Only the mask token (and the IoU token where masks are asked for) goes through the last
   attention, and the upscaling is left out where no masks are asked for.
 
-Axes: B boxes of a chunk, T prompt tokens, P image tokens, H heads, C = 256 channels.
+Axes: N boxes, B boxes of a chunk, T prompt tokens, P image tokens, H heads, D channels of a head,
+C = 256 channels, h w rows and columns of the embedding (P = h w).
 """
 
 from dataclasses import dataclass
@@ -31,12 +32,12 @@ CPU_CHUNK, GPU_CHUNK = 4, 64
 
 @dataclass(frozen=True)
 class Decoded:
-    """What the decoder says of N boxes.
+    """The decoder's output for N boxes.
 
     Attributes:
-        token: (N, 256) the first mask token after the transformer.
-        mask_logits: (N, 256, 256) or None.
-        mask_iou: (N,) or None.
+        token: (N, C) the first mask token after the transformer.
+        mask_logits: (N, 4 h, 4 w), or None where no masks were asked for.
+        mask_iou: (N,) estimated, or None likewise.
     """
 
     token: torch.Tensor
@@ -48,10 +49,10 @@ class RegionDecoder:
     """The first mask token, and if asked the mask, for many boxes on one image embedding.
 
     Args:
-        decoder: the package's own mask decoder; its weights are read, never changed.
+        decoder: the package's own mask decoder; its weights are used, never changed.
         dtype: of the image tokens' products; the few prompt tokens stay in float32.
-        chunk: boxes at a time. A box needs about 15 MB in float32: on a CPU few boxes stay in
-            cache, a GPU has to be given many. By default 4 or 64.
+        chunk: boxes at a time; by default 4 on a CPU, where few stay in cache at about 15 MB a
+            box in float32, and 64 on a GPU.
     """
 
     def __init__(
@@ -97,22 +98,26 @@ class RegionDecoder:
     def _decode(
         self, image: "_SharedImage", prompts: torch.Tensor, masks: bool
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Token (B, C), mask logits (B, 4 h, 4 w) and IoU (B,) of prompts (B, 2, C).
+
+        Without masks the last two are the token again, and are not looked at.
+        """
         decoder, transformer = self.decoder, self.decoder.transformer
         first, second = transformer.layers
-        output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])  # (5, C)
         prompt_position = torch.cat(
             [output_tokens.expand(len(prompts), -1, -1), prompts], dim=1
-        ).float()
+        ).float()  # (B, T, C), T = 5 + 2
 
-        tokens = first.norm1(first.self_attn(*[prompt_position] * 3))
+        tokens = first.norm1(first.self_attn(*[prompt_position] * 3))  # (B, T, C)
         tokens = first.norm2(tokens + image.attended_by(tokens + prompt_position))
         tokens = first.norm3(tokens + first.mlp(tokens))
-        keys = image.tokens + image.attend_to(tokens + prompt_position, tokens)
+        keys = image.tokens + image.attend_to(tokens + prompt_position, tokens)  # (B, P, C)
         keys = _norm(first.norm4, keys)
 
         position = tokens + prompt_position
         tokens = second.norm1(tokens + second.self_attn(position, position, tokens))
-        placed = keys + image.position
+        placed = keys + image.position  # (B, P, C) + (P, C)
         attention = second.cross_attn_token_to_image
         tokens = second.norm2(
             tokens + _token_to_image(attention, tokens + prompt_position, placed, keys)
@@ -123,13 +128,13 @@ class RegionDecoder:
         keys = _norm(second.norm4, keys)
 
         kept = slice(IOU_TOKEN if masks else MASK_TOKEN, MASK_TOKEN + 1)
-        tokens, prompt_position = tokens[:, kept], prompt_position[:, kept]
+        tokens, prompt_position = tokens[:, kept], prompt_position[:, kept]  # (B, 1 or 2, C)
         attention = transformer.final_attn_token_to_image
         tokens = tokens + _token_to_image(
             attention, tokens + prompt_position, keys + image.position, keys
         )
         tokens = transformer.norm_final_attn(tokens)
-        token = tokens[:, -1]
+        token = tokens[:, -1]  # (B, C)
         if not masks:
             return token, token, token
         return token, self._masks(keys, token, image.side), self._iou(tokens[:, IOU_TOKEN])
@@ -137,19 +142,20 @@ class RegionDecoder:
     def _masks(
         self, keys: torch.Tensor, token: torch.Tensor, side: tuple[int, int]
     ) -> torch.Tensor:
+        """Mask logits (B, 4 h, 4 w) of image tokens (B, P, C) and mask tokens (B, C)."""
         B, _, C = keys.shape
-        grid = keys.float().transpose(1, 2).reshape(B, C, *side)
-        upscaled = self.decoder.output_upscaling(grid)
-        weights = self.decoder.output_hypernetworks_mlps[0](token)
+        grid = keys.float().transpose(1, 2).reshape(B, C, *side)  # (B, P, C) to (B, C, h, w)
+        upscaled = self.decoder.output_upscaling(grid)  # (B, C / 8, 4 h, 4 w)
+        weights = self.decoder.output_hypernetworks_mlps[0](token)  # (B, C / 8)
         return torch.einsum("bc,bchw->bhw", weights, upscaled)
 
     def _iou(self, token: torch.Tensor) -> torch.Tensor:
-        prediction: torch.Tensor = self.decoder.iou_prediction_head(token)
+        prediction: torch.Tensor = self.decoder.iou_prediction_head(token)  # (B, masks)
         return prediction[:, 0]
 
 
 class _SharedImage:
-    """What the first layer computes from the image alone."""
+    """The image's part of the first layer, which is the same for every box."""
 
     def __init__(
         self,
@@ -159,40 +165,40 @@ class _SharedImage:
         dtype: torch.dtype,
     ) -> None:
         self.side = (embedding.shape[1], embedding.shape[2])
-        tokens = embedding.flatten(1).T
+        tokens = embedding.flatten(1).T  # (P, C)
         placed = tokens + position.flatten(1).T
         self.tokens = tokens.to(dtype).contiguous()
         self.position = position.flatten(1).T.to(dtype).contiguous()
         first = decoder.transformer.layers[0]
-        self._reading = first.cross_attn_token_to_image
-        self._writing = first.cross_attn_image_to_token
-        heads = self._reading.num_heads
-        self._keys = _split_heads(self._reading.k_proj(placed)[None], heads)
-        self._values = _split_heads(self._reading.v_proj(tokens)[None], heads)
-        queries = self._writing.q_proj(placed)
+        self._token_to_image = first.cross_attn_token_to_image
+        self._image_to_token = first.cross_attn_image_to_token
+        heads = self._token_to_image.num_heads
+        self._keys = _split_heads(self._token_to_image.k_proj(placed)[None], heads)  # (1, H, P, D)
+        self._values = _split_heads(self._token_to_image.v_proj(tokens)[None], heads)
+        queries = self._image_to_token.q_proj(placed)  # (P, H D)
         self._queries = (queries / (queries.shape[1] // heads) ** 0.5).to(dtype)
 
     def attended_by(self, queries: torch.Tensor) -> torch.Tensor:
         """Token-to-image attention of queries (B, T, C) over the shared keys and values."""
-        attention = self._reading
+        attention = self._token_to_image
         q = _split_heads(attention.q_proj(queries), attention.num_heads)
         B, H, T, D = q.shape
         # boxes side by side: one product a head instead of one a head and box
         q = q.transpose(0, 1).reshape(H, B * T, D)
-        read = F.scaled_dot_product_attention(q, self._keys[0], self._values[0])
-        read = read.view(H, B, T, D).permute(1, 2, 0, 3).reshape(B, T, H * D)
-        return torch.as_tensor(attention.out_proj(read))
+        attended = F.scaled_dot_product_attention(q, self._keys[0], self._values[0])  # (H, B T, D)
+        attended = attended.view(H, B, T, D).permute(1, 2, 0, 3).reshape(B, T, H * D)
+        return torch.as_tensor(attention.out_proj(attended))
 
     def attend_to(self, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """Image-to-token attention of the shared queries over the tokens (B, T, C)."""
-        attention = self._writing
+        attention = self._image_to_token
         k = _split_heads(attention.k_proj(keys), attention.num_heads)
         B, H, T, D = k.shape
         by_head = k.new_zeros(B, H, D, H, T)
         index = torch.arange(H)
-        by_head[:, index, :, index] = k.permute(1, 0, 3, 2)  # a head's channels see its keys only
-        scores = self._queries @ by_head.view(B, H * D, H * T).to(self.tokens.dtype)
-        return _write(attention, scores, values)
+        by_head[:, index, :, index] = k.permute(1, 0, 3, 2)  # zero between heads
+        scores = self._queries @ by_head.view(B, H * D, H * T).to(self.tokens.dtype)  # (B, P, H T)
+        return _attend(attention, scores, values)
 
 
 def _token_to_image(
@@ -201,11 +207,12 @@ def _token_to_image(
     """Attention of tokens (B, T, C) over a box's own image tokens (B, P, C)."""
     q = _split_heads(attention.q_proj(queries), attention.num_heads)
     B, H, T, D = q.shape
-    projected = q @ attention.k_proj.weight.view(H, D, -1) / D**0.5
-    scores = projected.view(B, H * T, -1).to(keys.dtype) @ placed.transpose(1, 2)
-    read = (scores.softmax(-1) @ keys).float().view(B, H, T, -1)
+    projected = q @ attention.k_proj.weight.view(H, D, -1) / D**0.5  # (B, H, T, C)
+    scores = projected.view(B, H * T, -1).to(keys.dtype) @ placed.transpose(1, 2)  # (B, H T, P)
+    attended = (scores.softmax(-1) @ keys).float().view(B, H, T, -1)  # (B, H, T, C)
     value = attention.v_proj
-    heads = read @ value.weight.view(H, D, -1).transpose(1, 2) + value.bias.view(H, 1, D)
+    heads = attended @ value.weight.view(H, D, -1).transpose(1, 2) + value.bias.view(H, 1, D)
+    # (B, H, T, D) to (B, T, H D)
     return torch.as_tensor(attention.out_proj(heads.transpose(1, 2).reshape(B, T, H * D)))
 
 
@@ -219,21 +226,22 @@ def _image_to_token(
     )
     B, H, T, D = k.shape
     query = attention.q_proj
-    projected = (k @ query.weight.view(H, D, -1)).view(B, H * T, -1)
+    projected = (k @ query.weight.view(H, D, -1)).view(B, H * T, -1)  # (B, H T, C)
     constant = (k @ query.bias.view(H, D, 1)).view(B, 1, H * T)
     scores = torch.baddbmm(
         constant.to(placed.dtype), placed, projected.transpose(1, 2).to(placed.dtype)
-    )
-    return _write(attention, scores, values)
+    )  # (B, P, H T)
+    return _attend(attention, scores, values)
 
 
-def _write(attention: Attention, scores: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """From scores (B, P, H T) and tokens (B, T, C) to what image tokens receive (B, P, C)."""
+def _attend(attention: Attention, scores: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Softmax over the tokens of each head of scores (B, P, H T), times values (B, T, C): the
+    attention's output (B, P, C)."""
     v = _split_heads(attention.v_proj(values), attention.num_heads)
     B, H, T, D = v.shape
     output = attention.out_proj
-    projected = v @ output.weight.T.view(H, D, -1)
-    weights = scores.view(B, -1, H, T).softmax(-1).view(B, -1, H * T)
+    projected = v @ output.weight.T.view(H, D, -1)  # (B, H, T, C)
+    weights = scores.view(B, -1, H, T).softmax(-1).view(B, -1, H * T)  # (B, P, H T)
     return torch.baddbmm(
         output.bias.to(scores.dtype),
         weights,
@@ -242,8 +250,9 @@ def _write(attention: Attention, scores: torch.Tensor, values: torch.Tensor) -> 
 
 
 def _split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
-    B, N, C = x.shape
-    return x.view(B, N, heads, C // heads).transpose(1, 2)
+    """(B, T, C) to (B, H, T, D)."""
+    B, T, C = x.shape
+    return x.view(B, T, heads, C // heads).transpose(1, 2)
 
 
 def _norm(norm: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:

@@ -46,7 +46,7 @@ class TinyVitEncoder(nn.Module):
         )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Embed a batch of images."""
+        """Embed a batch of images (B, 3, 1024, 1024)."""
         x = self.trunk.patch_embed(image)
         for stage in self.trunk.stages:
             x = stage(x)

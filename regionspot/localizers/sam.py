@@ -1,4 +1,7 @@
-"""Any model of segment-anything's shape as a localizer."""
+"""Any model of segment-anything's shape as a localizer.
+
+Axes: N regions, T token width, C = 256 channels, h w rows and columns of the low-resolution masks.
+"""
 
 import numpy as np
 import torch
@@ -40,7 +43,8 @@ class SamLocalizer:
         scale = self.sam.image_encoder.img_size / max(height, width)
         size = max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
         resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-        pixels = torch.from_numpy(resized.copy()).to(self.sam.device).permute(2, 0, 1)[None]
+        pixels = torch.from_numpy(resized.copy()).to(self.sam.device)
+        pixels = pixels.permute(2, 0, 1)[None]  # (1, 3, H, W)
         square = self.sam.preprocess(pixels).contiguous(memory_format=torch.channels_last)
         with torch.autocast(square.device.type, self.dtype, enabled=self.dtype != torch.float32):
             features = self.sam.image_encoder(square)[0]
@@ -50,7 +54,7 @@ class SamLocalizer:
     def tokens(
         self, embedding: ImageEmbedding, boxes: FloatArray, masks: bool = False
     ) -> RegionTokens:
-        """One token, and if asked one low-resolution mask, for each xyxy pixel box (N, 4).
+        """Tokens (N, T), and if asked mask logits (N, h, w), for xyxy pixel boxes (N, 4).
 
         Token and mask come from the same pass of the decoder.
         """
@@ -63,8 +67,8 @@ class SamLocalizer:
             np.float32,
         )
         encoder = self.sam.prompt_encoder
-        corners = torch.from_numpy(boxes * scale).to(self.sam.device)
-        prompts, dense = encoder(None, corners, None)
+        corners = torch.from_numpy(boxes * scale).to(self.sam.device)  # (N, 4) of the padded square
+        prompts, dense = encoder(None, corners, None)  # (N, 2, C), (N, C, 64, 64)
         if not len(boxes):
             dense = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         if self.token == "prompt" and not masks:
@@ -77,6 +81,7 @@ class SamLocalizer:
         )
 
     def _chosen(self, prompts: torch.Tensor, mask_token: torch.Tensor) -> torch.Tensor:
+        """Tokens (N, T), from prompts (N, 2, C) and mask tokens (N, C)."""
         if self.token == "prompt":
             return prompts.mean(1)
         if self.token == "mask-mlp":
@@ -93,7 +98,7 @@ def run_length_masks(
     of the box alone, so that a large image costs no more than its boxes.
 
     Args:
-        tokens: of the regions, with `mask_logits`.
+        tokens: of the N regions, with `mask_logits`.
         boxes: (N, 4) xyxy pixels of the original image.
         threshold: on the logits; 0 is SAM's own.
     """
@@ -107,6 +112,7 @@ def run_length_masks(
         x2, y2 = min(x2, embedding.width), min(y2, embedding.height)
         columns = _grid(x1, x2, embedding.input_width / embedding.width, side, square.device)
         rows = _grid(y1, y2, embedding.input_height / embedding.height, side, square.device)
+        # (1, y2 - y1, x2 - x1, 2), x first
         grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)[None]
         window = F.grid_sample(square, grid, padding_mode="border", align_corners=False)
         mask = np.zeros((embedding.height, embedding.width), np.bool_)

@@ -25,7 +25,7 @@ def test_weights_add_up_to_one_and_regions_are_the_models() -> None:
 
 
 def test_weights_are_the_softmax_of_queries_and_keys() -> None:
-    head = small_model().head
+    head = small_model().scorer.head
     caught: list[tuple[torch.Tensor, ...]] = []
     attention = head.decoder.layers[0].get_submodule("multihead_attn")
     hook = attention.register_forward_pre_hook(lambda module, args: caught.append(args))

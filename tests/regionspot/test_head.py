@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -180,3 +180,25 @@ def test_regions_see_each_other_only_where_they_may() -> None:
     )
     one_by_one = torch.cat([together(tokens[:, i : i + 1], memory) for i in range(5)], dim=1)
     torch.testing.assert_close(apart(tokens, memory), one_by_one, rtol=0, atol=1e-5)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Inputs of one image."""
+
+    tokens: torch.Tensor
+    memory: torch.Tensor
+    pooled: torch.Tensor | None = None
+    prior: torch.Tensor | None = None
+
+
+def test_regions_of_a_batch_are_those_of_each_image() -> None:
+    head = seeded_head()
+    tokens, memory = inputs()
+    batch = [Features(tokens[0], memory[0]), Features(tokens[1, :2].half(), memory[1].half())]
+    found = head.regions(batch)
+    assert [len(each.embedding) for each in found] == [5, 2]
+    for each, image in zip(found, batch, strict=True):
+        expected = head(image.tokens[None].float(), image.memory[None].float())[0]
+        torch.testing.assert_close(each.embedding, F.normalize(expected, dim=-1))
+        assert each.class_logits is None

@@ -8,11 +8,9 @@ import pytest
 import torch
 
 import regionspot
-from regionspot.config import PRESETS, preset
 from regionspot.errors import InputError
 from regionspot.model import RegionSpot
 from regionspot.predictor import Predictor
-from regionspot.scoring import RegionClassifier
 from regionspot.types import decode_mask
 from tests.regionspot.factories import (
     CONFIG,
@@ -74,18 +72,6 @@ def test_no_boxes_no_labels(model: RegionSpot, masks: bool) -> None:
     assert len(model.predict(IMAGE, [], WORDS)) == 0
 
 
-def test_presence_does_not_depend_on_the_other_words(model: RegionSpot) -> None:
-    boxes = random_boxes(4)
-    labels = model.predict(IMAGE, boxes, WORDS)
-    for row, best in enumerate(labels.class_id):
-        alone = replace(WORDS, names=(WORDS.names[best],), embedding=WORDS.embedding[[best]])
-        single = model.predict(IMAGE, boxes, alone)
-        assert single.presence[row] == pytest.approx(labels.presence[row], abs=1e-6)
-        assert single.score[row] == 1
-        assert single.margin[row] == 1
-        assert single.runner_up[row] == 0
-
-
 def test_masks_and_their_iou_come_with_the_same_labels(model: RegionSpot) -> None:
     boxes = random_boxes(3)
     bare, labels = model.predict(IMAGE, boxes, WORDS), model.predict(IMAGE, boxes, WORDS, True)
@@ -94,22 +80,6 @@ def test_masks_and_their_iou_come_with_the_same_labels(model: RegionSpot) -> Non
     assert [decode_mask(mask).shape for mask in labels.masks] == [IMAGE.shape[:2]] * 3
     assert bare.masks == ()
     assert len(bare.mask_iou) == 0
-
-
-@pytest.mark.parametrize("masks", [False, True])
-def test_predictor_says_what_the_model_says(model: RegionSpot, masks: bool) -> None:
-    predictor = Predictor(model)
-    with pytest.raises(InputError, match="no image is set; call set_image first"):
-        predictor.predict(random_boxes(2), WORDS)
-    predictor.set_image(IMAGE)
-    for boxes in (random_boxes(3), random_boxes(2, seed=1)):
-        found = predictor.predict(boxes, WORDS, masks)
-        expected = model.predict(IMAGE, boxes, WORDS, masks)
-        np.testing.assert_allclose(found.score, expected.score, rtol=0, atol=1e-5)
-        np.testing.assert_allclose(found.mask_iou, expected.mask_iou, rtol=0, atol=1e-5)
-        assert found.masks == expected.masks
-    with pytest.raises(InputError, match="image must be"):
-        predictor.set_image(IMAGE[0])
 
 
 @pytest.mark.parametrize(
@@ -152,18 +122,6 @@ def test_boxes_that_cannot_be_used(model: RegionSpot, boxes: np.ndarray, message
         model.predict(IMAGE, boxes, WORDS)
 
 
-def test_words_of_another_model_and_uneven_batches_are_refused(model: RegionSpot) -> None:
-    other = replace(WORDS, embedding=torch.zeros(len(WORDS), 9))
-    with pytest.raises(
-        InputError, match=r"must be \(K, 32\) as this model embeds it, got \(7, 9\)"
-    ):
-        model.predict(IMAGE, random_boxes(2), other)
-    with pytest.raises(InputError, match="expected boxes for 1 images, got 2"):
-        model.regions([IMAGE], [NOTHING, NOTHING])
-    with pytest.raises(InputError, match="the vocabulary is empty"):
-        model.vocabulary([])
-
-
 def test_vocabulary_is_made_with_the_configured_templates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,23 +151,3 @@ def test_ablations_of_the_head_reach_the_regions(
     ablated = small_model(replace(CONFIG, head=replace(CONFIG.head, **change)))
     found, expected = (m.regions([IMAGE], [random_boxes(4)])[0] for m in (ablated, model))
     assert relative_error(found.embedding, expected.embedding) > 1e-4
-
-
-def test_the_model_is_a_region_classifier(model: RegionSpot) -> None:
-    classifier: RegionClassifier = model
-    assert len(classifier.predict(IMAGE, random_boxes(2), WORDS)) == 2
-
-
-def test_presets_are_the_papers() -> None:
-    shapes = {
-        name: (c.localizer, c.encoder.model, c.encoder.input_sizes, c.head.width, c.head.text_width)
-        for name, c in PRESETS.items()
-        if name != "mini"
-    }
-    assert shapes == {
-        "bb": ("vit_b", "ViT-B-16-quickgelu", (224,), 768, 512),
-        "bl": ("vit_b", "ViT-L-14-quickgelu", (224,), 1024, 768),
-        "bl-336": ("vit_b", "ViT-L-14-336-quickgelu", (336,), 1024, 768),
-    }
-    with pytest.raises(InputError, match="unknown model 'xl'; presets are mini, bb, bl, bl-336"):
-        preset("xl")

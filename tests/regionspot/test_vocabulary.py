@@ -8,7 +8,6 @@ import torch
 from torch.nn import functional as F
 
 from regionspot.errors import InputError
-from regionspot.types import Vocabulary
 from regionspot.vocabulary import Words, build_vocabulary, templates
 from tests.regionspot.factories import small_encoder
 
@@ -104,10 +103,3 @@ def test_unknown_templates_list_the_known_ones() -> None:
         "cat",
         "a photo of a cat.",
     ]
-
-
-def test_vocabulary_checks_its_shape() -> None:
-    with pytest.raises(InputError, match=r"embedding must be \(2, D\), got \(3, 4\)"):
-        Vocabulary(("a", "b"), torch.zeros(3, 4))
-    with pytest.raises(InputError, match="the vocabulary is empty"):
-        Vocabulary((), torch.zeros(0, 4))

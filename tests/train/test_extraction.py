@@ -18,7 +18,7 @@ from rich.console import Console
 from integrations.corrections import ReviewedImage
 from integrations.images import read_image
 from regionspot.config import ModelConfig, preset
-from regionspot.encoders import RegionPooler, build_encoder, encoder_class
+from regionspot.encoders import RegionPooler, build_encoder
 from regionspot.encoders.mini import POOLING
 from regionspot.errors import InputError
 from regionspot.types import ImageArray
@@ -316,11 +316,3 @@ def test_a_full_disk_is_refused_beforehand(
     monkeypatch.setattr(extraction.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(InputError, match=r"need 0\.0 GB and .* has 0\.0 GB free; make room"):
         check_space(sets, tmp_path / "new/cache")
-
-
-@pytest.mark.parametrize(
-    ("name", "tokens"), [("mini", 226), ("bb", 197), ("bl", 257), ("bl-336", 577)]
-)
-def test_tokens_of_a_map(name: str, tokens: int) -> None:
-    encoder = preset(name).encoder
-    assert encoder_class(encoder).map_length(encoder) == tokens

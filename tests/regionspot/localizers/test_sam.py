@@ -11,7 +11,6 @@ from segment_anything import SamPredictor, sam_model_registry
 from regionspot.boxes import FloatArray
 from regionspot.config import TokenSource, with_token
 from regionspot.errors import InputError
-from regionspot.localizers.fast_decoder import RegionDecoder
 from regionspot.localizers.sam import SamLocalizer, build_sam, run_length_masks
 from regionspot.types import RegionTokens, decode_mask
 from regionspot.weights import WEIGHTS, cached_path
@@ -92,28 +91,6 @@ def test_token_without_masks_is_the_same_token(localizer: SamLocalizer) -> None:
     assert alone.mask_iou is None
     with_masks = localizer.tokens(embedding, BOXES, masks=True)
     torch.testing.assert_close(alone.tokens, with_masks.tokens, rtol=0, atol=1e-5)
-
-
-def test_bfloat16_token_is_near(localizer: SamLocalizer) -> None:
-    decoder = localizer.sam.mask_decoder
-    embedding, position = torch.randn(256, 16, 16), localizer.sam.prompt_encoder.get_dense_pe()[0]
-    prompts = torch.randn(5, 2, 256, generator=torch.Generator().manual_seed(1))
-    exact = RegionDecoder(decoder)(embedding, position, prompts).token
-    rounded = RegionDecoder(decoder, torch.bfloat16)(embedding, position, prompts).token
-    assert 0 < relative_error(rounded, exact) < 2e-2
-
-
-@pytest.mark.parametrize("chunk", [1, 2, 50])
-def test_chunks_change_nothing(localizer: SamLocalizer, chunk: int) -> None:
-    embedding, position = torch.randn(256, 16, 16), localizer.sam.prompt_encoder.get_dense_pe()[0]
-    prompts = torch.randn(5, 2, 256, generator=torch.Generator().manual_seed(1))
-    decoded = [
-        RegionDecoder(localizer.sam.mask_decoder, chunk=n)(embedding, position, prompts, masks=True)
-        for n in (4, chunk)
-    ]
-    for name in ("token", "mask_logits", "mask_iou"):
-        first, second = (getattr(each, name) for each in decoded)
-        torch.testing.assert_close(second, first, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("masks", [False, True])

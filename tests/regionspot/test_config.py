@@ -1,0 +1,39 @@
+"""Presets, the settings that image features depend on, and devices."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from regionspot.config import PRESETS, preset, resolve_device
+from regionspot.errors import InputError
+
+
+def test_presets_are_the_papers() -> None:
+    shapes = {
+        name: (c.localizer, c.encoder.model, c.encoder.input_sizes, c.head.width, c.head.text_width)
+        for name, c in PRESETS.items()
+        if name != "mini"
+    }
+    assert shapes == {
+        "bb": ("vit_b", "ViT-B-16-quickgelu", (224,), 768, 512),
+        "bl": ("vit_b", "ViT-L-14-quickgelu", (224,), 1024, 768),
+        "bl-336": ("vit_b", "ViT-L-14-336-quickgelu", (336,), 1024, 768),
+    }
+    with pytest.raises(InputError, match="unknown model 'xl'; presets are mini, bb, bl, bl-336"):
+        preset("xl")
+
+
+def test_image_settings_are_all_but_the_text_side() -> None:
+    encoder = preset("bl").encoder
+    assert encoder.image_settings() == replace(encoder, templates="name").image_settings()
+    assert set(encoder.image_settings()) == {"kind", "input_sizes", "model", "pretrained"}
+
+
+def test_the_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto") == torch.device("cpu")
+    with pytest.raises(InputError, match="no CUDA device was found; use --device cpu or auto"):
+        resolve_device("cuda")
+    with pytest.raises(InputError, match="device must be one of auto, cpu, cuda, got 'gpu'"):
+        resolve_device("gpu")

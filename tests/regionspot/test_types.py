@@ -1,0 +1,41 @@
+"""Dataclasses that cross borders are checked when they are made."""
+
+import numpy as np
+import pytest
+import torch
+
+from regionspot.errors import InputError
+from regionspot.types import Labels, Proposals, Vocabulary
+
+
+def test_vocabulary_checks_its_shape() -> None:
+    with pytest.raises(InputError, match=r"embedding must be \(2, D\), got \(3, 4\)"):
+        Vocabulary(("a", "b"), torch.zeros(3, 4))
+    with pytest.raises(InputError, match="the vocabulary is empty"):
+        Vocabulary((), torch.zeros(0, 4))
+
+
+def test_some_words_of_a_vocabulary_keep_their_rows() -> None:
+    every = Vocabulary(("a", "b", "c"), torch.eye(3), (("a",), ("b", "B"), ("c",)))
+    some = every.only(["c", "b"])
+    assert (some.names, some.synonyms) == (("c", "b"), (("c",), ("b", "B")))
+    assert torch.equal(some.embedding, every.embedding[[2, 1]])
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"), [([2, 0], [2, 0]), ([False, True, False], [1]), ([], [])]
+)
+def test_some_rows_of_labels(rows: list[int], kept: list[int]) -> None:
+    boxes = np.array([[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3]], np.float32)
+    number = np.arange(3, dtype=np.float32)
+    ids = np.arange(3)
+    every = Labels(boxes, ids, number, ids, number, number, ("a", "b", "c"))
+    some = every[np.array(rows, np.bool_ if rows and isinstance(rows[0], bool) else np.int64)]
+    assert len(some) == len(kept)
+    for name in ("boxes", "class_id", "score", "runner_up", "margin", "presence"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(every, name)[kept])
+
+
+def test_a_proposal_has_one_score_a_box() -> None:
+    with pytest.raises(InputError, match=r"score must be \(1,\), one for each box, got \(2,\)"):
+        Proposals(np.array([[0, 0, 1, 1]]), np.zeros(2))
