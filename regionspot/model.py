@@ -162,15 +162,9 @@ class RegionSpot:
         pooler = self.encoder.pooler
         batch = []
         for image, t, m, b in zip(images, tokens, maps, boxes, strict=True):
-            pooled = pooler.pool(image, m, b) if pooler else None
-            batch.append(
-                _Inputs(
-                    t.tokens,
-                    m.sequence(),
-                    pooled.pooled if pooled else None,
-                    pooled.prior if pooled else None,
-                )
-            )
+            pooled = pooler.pool(image, m, b) if pooler else None  # (N, P)
+            prior = pooler.prior(pooled) if pooler and pooled is not None else None  # (N, D)
+            batch.append(_Inputs(t.tokens, m.sequence(), pooled, prior))
         return self.scorer.regions(batch)
 
     def label(self, boxes: FloatArray, regions: Regions, vocabulary: Vocabulary) -> Labels:

@@ -1,7 +1,7 @@
 """What crosses package borders: frozen dataclasses, checked when they are made.
 
 Axes: B images, N regions, L map tokens, T token width, K words, C map width, D text width,
-P pooled channels, M classes of the encoder's own classifier.
+M classes of the encoder's own classifier.
 """
 
 from collections.abc import Sequence
@@ -127,20 +127,6 @@ class ImageTokens:
     def sequence(self) -> torch.Tensor:
         """(L, C): the class token, then the map row by row; L = 1 + h w."""
         return torch.cat([self.class_token[None], self.map.flatten(1).T])
-
-
-@dataclass(frozen=True)
-class PooledRegions:
-    """The encoder's features of each box.
-
-    Attributes:
-        pooled: (N, P) mean of its maps inside the box, and of the map of the box's own crop where
-            the encoder makes one.
-        prior: (N, D) embeddings of its own classes, averaged by their probabilities for the box.
-    """
-
-    pooled: torch.Tensor
-    prior: torch.Tensor
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 
 from regionspot.boxes import FloatArray
 from regionspot.config import EncoderConfig
-from regionspot.types import ImageArray, ImageTokens, PooledRegions
+from regionspot.types import ImageArray, ImageTokens
 from regionspot.zero_shot import FeatureAdapter, ZeroShotClassifier
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class RegionPooler(Protocol):
     """What an encoder gives beside its map if its image tower has a classifier of its own."""
 
-    def pool(self, image: ImageArray, tokens: ImageTokens, boxes: FloatArray) -> PooledRegions:
-        """Features of the xyxy pixel boxes (N, 4) of an RGB image, uint8 (H, W, 3)."""
+    def pool(self, image: ImageArray, tokens: ImageTokens, boxes: FloatArray) -> torch.Tensor:
+        """Features (N, P) of the xyxy pixel boxes (N, 4) of an RGB image, uint8 (H, W, 3)."""
 
     def prior(self, pooled: torch.Tensor) -> torch.Tensor:
         """Class embeddings (N, D), averaged by the classifier's probabilities for pooled features

@@ -22,7 +22,7 @@ from torchvision.ops import roi_align
 
 from regionspot.boxes import FloatArray
 from regionspot.config import EncoderConfig
-from regionspot.types import ImageArray, ImageTokens, PooledRegions
+from regionspot.types import ImageArray, ImageTokens
 from regionspot.vocabulary import BARE_NAME, cached_features
 from regionspot.weights import WEIGHTS, locate
 from regionspot.zero_shot import FeatureAdapter, ZeroShotClassifier
@@ -128,8 +128,8 @@ class ImagenetMiniLm:
         return self.prior(pooled).cpu()
 
     @torch.inference_mode()
-    def pool(self, image: ImageArray, tokens: ImageTokens, boxes: FloatArray) -> PooledRegions:
-        """Features (N, 1280) of xyxy pixel boxes (N, 4), and their `prior` (N, 384).
+    def pool(self, image: ImageArray, tokens: ImageTokens, boxes: FloatArray) -> torch.Tensor:
+        """Features (N, 1280) of xyxy pixel boxes (N, 4).
 
         They are means of the maps inside the boxes, which show the surroundings, and of the map of
         each box's own crop, which shows details.
@@ -140,7 +140,7 @@ class ImagenetMiniLm:
             cropped = F.normalize(self._cropped(image, boxes), dim=-1)
             length = pooled.norm(dim=1, keepdim=True)
             pooled = (1 - CROP_WEIGHT) * pooled + CROP_WEIGHT * length * cropped
-        return PooledRegions(pooled, self.prior(pooled))
+        return pooled
 
     def _cropped(self, image: ImageArray, boxes: FloatArray) -> torch.Tensor:
         """Mean maps (N, 1280) of the squares around boxes, one or more."""

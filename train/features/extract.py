@@ -221,7 +221,7 @@ def _encoder(config: ModelConfig) -> Extractor:
         memory = {"memory": seen.sequence()}
         if encoder.pooler is None:
             return memory
-        return memory | {"pooled": encoder.pooler.pool(pixels, seen, image.boxes).pooled}
+        return memory | {"pooled": encoder.pooler.pool(pixels, seen, image.boxes)}
 
     return maps
 

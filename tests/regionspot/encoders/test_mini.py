@@ -47,11 +47,11 @@ def test_image_tower_knows_the_cat(
     assert tokens.map.shape == (1280, 15, 15)
     assert [m.shape for m in tokens.finer] == [(1280, 30, 30)]
     pooled = encoder.pool(image, tokens, BOX)
-    assert pooled.pooled.shape == (1, 1280)
-    for said in (whole, pooled.prior):
-        assert (said @ words.T).argmax() == 0
+    assert pooled.shape == (1, 1280)
+    for embedding in (whole, encoder.prior(pooled)):
+        assert (embedding @ words.T).argmax() == 0
     nothing = encoder.pool(image, tokens, np.zeros((0, 4), np.float32))
-    assert nothing.prior.shape == (0, encoder.text_width)
+    assert encoder.prior(nothing).shape == (0, encoder.text_width)
 
 
 def test_boxes_are_pooled_from_the_map_on_which_they_are_of_the_size_of_objects() -> None:
@@ -74,9 +74,10 @@ def test_a_box_is_also_seen_by_itself(
 ) -> None:
     image = np.asarray(photo("chelsea"))
     (tokens,) = encoder.image_tokens([np.full_like(image, 127)])
-    cat, grey = (encoder.pool(each, tokens, BOX) for each in (image, np.full_like(image, 127)))
+    pooled = [encoder.pool(each, tokens, BOX) for each in (image, np.full_like(image, 127))]
+    cat, grey = map(encoder.prior, pooled)
     words = F.normalize(encoder.text(["cat", "truck", "banana"]), dim=-1)
-    assert ((cat.prior - grey.prior) @ words.T).argmax() == 0
+    assert ((cat - grey) @ words.T).argmax() == 0
 
 
 def test_crops_are_squares_inside_of_the_image() -> None:
