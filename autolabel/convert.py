@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from integrations.annotations import LabelledImage
-from integrations.formats.coco_writer import Tally
+from integrations.annotations import LabelledImage, Tally
 from integrations.formats.registry import Format, format_named, write_folder
 from integrations.images import image_size
 from integrations.paths import path_inside

@@ -1,12 +1,13 @@
 """Labelled images as every format's reader gives them and every writer takes them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from regionspot.boxes import FloatArray
+from regionspot.boxes import Box, FloatArray
 from regionspot.errors import InputError
 from regionspot.types import Labels, Rle
 
@@ -17,11 +18,15 @@ Attribute = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Category:
-    """A word that boxes are labelled with.
+    """A class that boxes are labelled with.
 
     Attributes:
         id: unique in its set.
+        name: of the class.
         synonyms: other strings that mean the same.
+        supercategory: COCO's broader class; empty where there is none.
+        synset: LVIS's WordNet synset; empty where there is none.
+        definition: LVIS's gloss of the synset; empty where there is none.
         frequency: LVIS's r, c or f; None where it is not known.
     """
 
@@ -39,7 +44,8 @@ class Annotation:
     """One labelled box.
 
     Attributes:
-        box: x1, y1, x2, y2 in pixels of the image; float64, so that a file's numbers survive.
+        category_id: id of its `Category`.
+        box: x1, y1, x2, y2 in pixels of the image; Python's floats, so that a file's numbers stay.
         score: a model's confidence; None where a person drew the box.
         mask: run lengths of the image's size, or polygons.
         area: in square pixels as a file gave it; None: that of the mask, or else of the box.
@@ -49,7 +55,7 @@ class Annotation:
     """
 
     category_id: int
-    box: tuple[float, float, float, float]
+    box: Box
     score: float | None = None
     mask: Rle | Polygons | None = None
     area: float | None = None
@@ -66,10 +72,11 @@ class LabelledImage:
         id: unique in its set.
         file_name: relative to the images' folder.
         width, height: in pixels; 0 where a file that was read does not say.
-        absent: ids of categories that somebody made sure are not in the image (LVIS's
+        annotations: its labels, in the file's order.
+        absent: ids of categories that a person verified to be absent from the image (LVIS's
             `neg_category_ids`). What a model did not find is not absent.
-        unverified: ids of categories that were looked for, but of which there may be more in the
-            image than is labelled (LVIS's `not_exhaustive_category_ids`).
+        unverified: ids of categories that are not exhaustively labelled in the image (LVIS's
+            `not_exhaustive_category_ids`).
         attributes: whatever else is known of it, by name.
     """
 
@@ -91,15 +98,39 @@ class LabelledSet:
     images: tuple[LabelledImage, ...]
 
 
+@dataclass
+class Tally:
+    """What was written.
+
+    Attributes:
+        images: how many.
+        annotations: how many, of all images.
+        images_with: how many images each category id has an annotation in.
+        instances_of: how many annotations each category id has.
+    """
+
+    images: int = 0
+    annotations: int = 0
+    images_with: Counter[int] = field(default_factory=Counter)
+    instances_of: Counter[int] = field(default_factory=Counter)
+
+    def add(self, image: LabelledImage) -> None:
+        """Count an image and its annotations."""
+        category_ids = [each.category_id for each in image.annotations]
+        self.images += 1
+        self.annotations += len(category_ids)
+        self.images_with.update(set(category_ids))
+        self.instances_of.update(category_ids)
+
+
 def vocabulary_categories(
     names: Sequence[str], synonyms: Sequence[Sequence[str]] = ()
 ) -> tuple[Category, ...]:
     """Categories of a vocabulary: ids from 1, in the vocabulary's order.
 
     Args:
-        names: K words.
-        synonyms: for each word the strings that stand for it, itself among them or not; may be
-            empty.
+        names: K class names.
+        synonyms: of each class, K sequences that may hold the name itself; or empty.
     """
     others = synonyms or [()] * len(names)
     return tuple(
@@ -113,23 +144,26 @@ def labelled_image(
 ) -> LabelledImage:
     """A model's labels of one image, with `vocabulary_categories` of the same vocabulary.
 
-    Every word was looked for and none was verified, so all are `unverified` and none is `absent`.
+    A model verifies nothing, so all categories are `unverified` and none is `absent`.
 
     Args:
-        labels: N rows.
-        score: (N,) the confidence to write: the detector's times the word's.
-        width, height: of the image, in pixels.
+        labels: N rows, boxes in xyxy pixels of the image.
+        score: (N,) the confidence to write: the detector's times the class's.
+        image_id: unique in its set.
+        file_name: relative to the images' folder.
+        width: of the image, in pixels.
+        height: of the image, in pixels.
     """
     annotations = tuple(
         Annotation(
             category_id=int(labels.class_id[row]) + 1,
             box=(_pixels(x1), _pixels(y1), _pixels(x2), _pixels(y2)),
-            score=_share(score[row]),
+            score=_fraction(score[row]),
             mask=labels.masks[row] if labels.masks else None,
             attributes={
                 "runner_up": labels.names[int(labels.runner_up[row])],
-                "margin": _share(labels.margin[row]),
-                "presence": _share(labels.presence[row]),
+                "margin": _fraction(labels.margin[row]),
+                "presence": _fraction(labels.presence[row]),
             },
         )
         for row, (x1, y1, x2, y2) in enumerate(labels.boxes)
@@ -143,7 +177,7 @@ def _pixels(value: np.float32) -> float:
     return round(float(value), 3)
 
 
-def _share(value: np.float32) -> float:
+def _fraction(value: np.float32) -> float:
     return round(float(value), 6)
 
 

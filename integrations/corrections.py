@@ -1,8 +1,8 @@
 """What a person's review says of each region of an image.
 
-A label is a person's if they gave it another word, drew or moved its box, or tagged it (or its
+A label is a person's if they gave it another class, drew or moved its box, or tagged it (or its
 image) "reviewed". A label left alone says nothing, even beside one that was corrected: nobody
-knows whether it was looked at.
+knows whether the person saw it.
 
 Axes: N regions of one image, the proposals first and then the boxes that a person drew.
 """
@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from integrations.fiftyone.review import SeenLabel
-from regionspot.boxes import FloatArray, box_area, clip_boxes
+from regionspot.boxes import FloatArray, box_area, clip_boxes, relative_to_pixels
 
-# A label's box went through FiftyOne's shares of the image and back.
+# A label's box went through FiftyOne's fractions of the sides and back.
 SAME_BOX_PIXELS = 0.05
 
 
@@ -27,12 +27,13 @@ class ReviewedImage:
 
     Attributes:
         id: unique in its set.
+        path: of the image file.
         width, height: of the upright image, in pixels.
-        proposals: (P, 4) xyxy pixels, that the model looked at.
-        drawn: (N - P, 4) xyxy pixels, of a person.
-        words: N; what a person says it is, or empty.
-        predicted: N; the label that the model gave, or empty where it gave none.
-        sampled: whether it is one of the images that are looked at whatever a person did.
+        proposals: (P, 4) float32 xyxy pixels, the boxes that the model classified.
+        drawn: (N - P, 4) float32 xyxy pixels, the boxes that a person drew or moved.
+        words: N; the class that a person gave, or empty.
+        predicted: N; the class that the model gave, or empty where it gave none.
+        sampled: whether the image is in the sample that does not depend on what a person did.
     """
 
     id: int
@@ -47,7 +48,7 @@ class ReviewedImage:
 
     @property
     def corrected(self) -> npt.NDArray[np.bool_]:
-        """(N,) whether a person's word is another than the model's, or their box is new."""
+        """(N,) whether a person's class is another than the model's, or their box is new."""
         pairs = zip(self.words, self.predicted, strict=True)
         return np.array([bool(word) and word != before for word, before in pairs], np.bool_)
 
@@ -64,12 +65,15 @@ def reviewed_image(
     labels: Sequence[SeenLabel],
     proposals: FloatArray | None,
 ) -> ReviewedImage:
-    """Match labels to the boxes that the model looked at.
+    """Match labels to the boxes that the model classified.
 
     Args:
-        size: width and height in pixels.
-        proposals: (P, 4) xyxy pixels; None where the run is gone: then the boxes of the labels
-            that a model gave stand for them, and none of these counts as moved.
+        id: unique in its set.
+        path: of the image file.
+        size: width and height of the upright image, in pixels.
+        labels: as they stand in FiftyOne.
+        proposals: (P, 4) float32 xyxy pixels; None where the run is gone: then the boxes of the
+            labels that a model gave stand for them, and none of these counts as moved.
     """
     width, height = size
     labels = [e for e in labels if e.word and box_area(_pixels([e], width, height))[0] > 0]
@@ -99,9 +103,8 @@ def reviewed_image(
 
 def _pixels(labels: Sequence[SeenLabel], width: int, height: int) -> FloatArray:
     """(N, 4) xyxy pixels, inside the image."""
-    shares = np.array([each.box for each in labels], np.float64).reshape(-1, 4)
-    scaled = (shares * [width, height, width, height]).astype(np.float32)
-    return clip_boxes(scaled, width, height)
+    relative = np.array([each.box for each in labels], np.float64).reshape(-1, 4)
+    return clip_boxes(relative_to_pixels(relative, width, height).astype(np.float32), width, height)
 
 
 def _same_box(box: FloatArray, proposals: FloatArray, taken: Sequence[str]) -> int | None:

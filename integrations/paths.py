@@ -9,7 +9,7 @@ from regionspot.errors import InputError
 def path_inside(folder: Path, name: str) -> Path:
     """`folder / name`, made sure that the name picks nothing outside of `folder`.
 
-    Folders on the way are judged after all links are followed. A file may itself be a link to
+    Folders on the way are checked after all links are followed. A file may itself be a link to
     anywhere, as `--link` makes them: whoever put it there chose that one file, and no name that
     somebody wrote into a JSON can. Through a link to a folder, a name could pick any file below it.
 
@@ -39,6 +39,25 @@ def check_relative(name: str) -> None:
         raise InputError(f"{name!r} is absolute; expected a name relative to the images' folder")
     if ".." in windows.parts:
         raise InputError(f"{name!r} leaves the images' folder")
+
+
+def check_image_name(name: str, folder: Path | None, where: str) -> None:
+    """Refuse the name that a label file gives an image, if it leaves the images' folder.
+
+    Args:
+        name: relative to the images' folder.
+        folder: of the images; where it is given, links out of it are refused too.
+        where: what the message begins with.
+
+    Raises:
+        InputError: the name leaves the folder, or is no name of a file.
+    """
+    try:
+        check_relative(name)
+        if folder is not None:
+            path_inside(folder, name)
+    except InputError as error:
+        raise InputError(f"{where} {error}") from error
 
 
 def is_utf8(name: str) -> bool:

@@ -1,8 +1,13 @@
 """Conversions and operations on boxes, each named for what it does.
 
 Inside the code a box is absolute-pixel `xyxy` float32 in the frame of the original image (after
-EXIF orientation). Files use other forms; they are reached through the functions here only.
+EXIF orientation). Files use other forms; they are reached through the functions here only. Each
+conversion takes an array (N, 4), whose dtype it keeps, or one box as a tuple of four numbers.
 """
+
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any, Protocol, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +15,8 @@ import numpy.typing as npt
 from regionspot.errors import InputError
 
 FloatArray = npt.NDArray[np.float32]
+Floats = TypeVar("Floats", npt.NDArray[np.float32], npt.NDArray[np.float64])
+Box = tuple[float, float, float, float]
 
 
 def as_boxes(boxes: npt.ArrayLike) -> FloatArray:
@@ -68,25 +75,83 @@ def box_area(boxes: FloatArray) -> FloatArray:
     return np.asarray(sides[:, 0] * sides[:, 1], np.float32)
 
 
-def xyxy_to_xywh(boxes: FloatArray) -> FloatArray:
-    """(N, 4) corner boxes to COCO's left, top, width, height."""
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+class _Conversion(Protocol):
+    @overload
+    def __call__(self, boxes: Box, /) -> Box: ...
+    @overload
+    def __call__(self, boxes: Floats, /) -> Floats: ...
 
 
-def xywh_to_xyxy(boxes: FloatArray) -> FloatArray:
-    """(N, 4) COCO boxes to corners."""
-    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+class _RelativeConversion(Protocol):
+    @overload
+    def __call__(self, boxes: Box, width: int, height: int, /) -> Box: ...
+    @overload
+    def __call__(self, boxes: Floats, width: int, height: int, /) -> Floats: ...
 
 
-def xyxy_to_relative_xywh(boxes: FloatArray, width: int, height: int) -> FloatArray:
-    """(N, 4) corner boxes in pixels to FiftyOne's left, top, width, height in [0, 1]."""
-    sides = np.array([width, height, width, height], np.float32)
-    return np.asarray(xyxy_to_xywh(boxes) / sides, np.float32)
+def _apply(formula: Callable[..., Box], boxes: Any, *sides: int) -> Any:
+    if isinstance(boxes, np.ndarray):
+        return np.stack(formula(*boxes.T, *sides), axis=-1)  # four (N,) to (N, 4)
+    return formula(*boxes, *sides)
 
 
-def relative_xywh_to_xyxy(boxes: FloatArray, width: int, height: int) -> FloatArray:
-    """(N, 4) FiftyOne boxes to corner boxes in pixels."""
-    return xywh_to_xyxy(boxes * np.array([width, height, width, height], np.float32))
+def _conversion(formula: Callable[[float, float, float, float], Box]) -> _Conversion:
+    return cast(_Conversion, wraps(formula)(partial(_apply, formula)))
+
+
+def _relative(
+    formula: Callable[[float, float, float, float, int, int], Box],
+) -> _RelativeConversion:
+    return cast(_RelativeConversion, wraps(formula)(partial(_apply, formula)))
+
+
+@_conversion
+def xyxy_to_xywh(x1: float, y1: float, x2: float, y2: float) -> Box:
+    """Corners to COCO's left, top, width, height."""
+    return x1, y1, x2 - x1, y2 - y1
+
+
+@_conversion
+def xywh_to_xyxy(left: float, top: float, width: float, height: float) -> Box:
+    """COCO's left, top, width, height to corners."""
+    return left, top, left + width, top + height
+
+
+@_relative
+def relative_to_pixels(a: float, b: float, c: float, d: float, width: int, height: int) -> Box:
+    """Fractions of an image's sides to pixels, xyxy and xywh alike."""
+    return a * width, b * height, c * width, d * height
+
+
+@_relative
+def xyxy_to_relative_xywh(x1: float, y1: float, x2: float, y2: float, w: int, h: int) -> Box:
+    """Corners in pixels to FiftyOne's left, top, width, height in fractions of the sides."""
+    return x1 / w, y1 / h, (x2 - x1) / w, (y2 - y1) / h
+
+
+@_relative
+def relative_xywh_to_xyxy(x: float, y: float, width: float, height: float, w: int, h: int) -> Box:
+    """FiftyOne's left, top, width, height in fractions of the sides to corners in pixels."""
+    return x * w, y * h, (x + width) * w, (y + height) * h
+
+
+@_relative
+def xyxy_to_relative_cxcywh(x1: float, y1: float, x2: float, y2: float, w: int, h: int) -> Box:
+    """Corners in pixels to YOLO's centre, width, height in fractions of the sides."""
+    return (x1 + x2) / 2 / w, (y1 + y2) / 2 / h, (x2 - x1) / w, (y2 - y1) / h
+
+
+@_relative
+def relative_cxcywh_to_xyxy(x: float, y: float, width: float, height: float, w: int, h: int) -> Box:
+    """YOLO's centre, width, height in fractions of the sides to corners in pixels."""
+    left, top = x - width / 2, y - height / 2
+    return left * w, top * h, (x + width / 2) * w, (y + height / 2) * h
+
+
+def rounded(box: Box, digits: int) -> Box:
+    """A box of numbers with at most so many decimals."""
+    x1, y1, x2, y2 = box
+    return round(x1, digits), round(y1, digits), round(x2, digits), round(y2, digits)
 
 
 def box_iou(a: FloatArray, b: FloatArray) -> FloatArray:

@@ -10,7 +10,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from integrations.fiftyone.environment import use_private_folder
+from integrations.fiftyone.session import use_private_folder
 
 # The tests need no hub; a library that would ask one has to fail here as it does offline.
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -22,8 +22,14 @@ from regionspot.model import SHIPPED
 from regionspot.scoring import RegionScorer
 from train import config as recipes
 from train.config import override
-from train.data import AnnotatedImage, known_words, listed_words, load_coco, open_dataset
-from train.data.registry import READERS
+from train.data import (
+    READERS,
+    AnnotatedImage,
+    known_classes,
+    load_coco,
+    load_label_space,
+    open_dataset,
+)
 from train.experiments.ablations import ablate, as_markdown, plain_recipe
 from train.experiments.leave_classes_out import leave_out, mean_of
 from train.experiments.simulated_review import GROUPS, Simulation
@@ -192,8 +198,8 @@ def measure(
     table = Table(*columns, box=None, pad_edge=False)
     for folder in data:
         images = load_coco(folder)
-        groups = listed_words(folder)
-        parts = {file.stem: known_words(file, groups) for file in of or ()}
+        groups = load_label_space(folder)
+        parts = {file.stem: known_classes(file, groups) for file in of or ()}
         features = extract_with_progress(config, images, cache, workers, encoder.pooler)
         words = {
             name: groups[name] if synonyms else [name]

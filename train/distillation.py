@@ -11,14 +11,14 @@ import torch
 from torch.nn import functional as F
 
 from regionspot.head import RegionHead
-from train.data.lazy import Lazy
+from train.data import LazySequence
 from train.features.cache import ImageFeatures
 from train.sampler import TrainingSet
 
 OnImage = Callable[[], None]
 
 
-class Taught(Lazy[ImageFeatures]):
+class Taught(LazySequence[ImageFeatures]):
     """Images with the teachers' mean embedding of each region, which is kept in memory: 4 D bytes a
     region."""
 

@@ -21,8 +21,7 @@ from regionspot.zero_shot import FeatureAdapter
 from train.callbacks import Monitor, Shown, check_tensorboard
 from train.checkpoint import STATE, fingerprint
 from train.config import Recipe, as_json
-from train.data import AnnotatedImage, Dataset, merge_words, open_dataset
-from train.data.lazy import Rows
+from train.data import AnnotatedImage, Dataset, Subset, merge_label_spaces, open_dataset
 from train.distillation import taught
 from train.distributed import Processes, joined_processes
 from train.features.augment import AS_IT_IS, parse_view
@@ -73,7 +72,7 @@ def train(recipe: Recipe, specs: Sequence[str], places: Places, console: Console
     with joined_processes(places.device) as processes:
         console = console if processes.is_first else Console(quiet=True)
         specs = [spec for spec, _ in parsed]
-        _, datasets = merge_words([open_dataset(spec) for spec in specs])
+        _, datasets = merge_label_spaces([open_dataset(spec) for spec in specs])
         encoder = build_encoder(recipe.model.encoder, torch.device("cpu"), torch.float32)
         sources = open_sources(
             recipe,
@@ -167,7 +166,7 @@ class Source:
     def split(self, share: float, seed: int) -> tuple[list[TrainingSet], TrainingSet]:
         """What to train on, views and all, and a share of the images, as they are, held out."""
         training, held_out = hold_out(self.data, share, seed)
-        assert isinstance(training.features, Rows)
+        assert isinstance(training.features, Subset)
         kept = {int(self.image_of[0][row]) for row in training.features.rows}
         views = [
             view.only([row for row, image in enumerate(images.tolist()) if image in kept])
@@ -234,15 +233,15 @@ def open_sources(
 def _source(
     dataset: Dataset, name: str, views: Sequence[FeatureSet], pooler: RegionPooler | None
 ) -> Source:
-    words = dataset.words if dataset.is_limited else None
+    words = dataset.classes if dataset.is_limited else None
     stores = [FeatureStore(view, pooler, words) for view in views]
     plain, *others = [
         TrainingSet(
             name if not row else f"{name}, {store.features.view}",
             store,
             [store.names(i) for i in range(len(store))],
-            tuple(dataset.words),
-            dataset.broader,
+            tuple(dataset.classes),
+            dataset.ancestors,
         )
         for row, store in enumerate(stores)
     ]
@@ -257,7 +256,7 @@ def short_name(spec: str) -> str:
 
 def shown_of(source: Source, held_out: TrainingSet) -> Shown | None:
     """The first held-out image of a data set, to draw attention over."""
-    if not isinstance(held_out.features, Rows) or not len(held_out):
+    if not isinstance(held_out.features, Subset) or not len(held_out):
         return None
     image = source.images[int(source.image_of[0][held_out.features.rows[0]])]
     rows = [row for row, name in enumerate(image.names) if name in held_out.words]

@@ -16,7 +16,7 @@ import torch
 
 from regionspot.errors import InputError
 from regionspot.types import IntArray
-from train.data.lazy import Rows
+from train.data import Subset
 from train.features.cache import ImageFeatures
 
 BLOCK = 10_000  # positions over which the ratios of several data sets are kept
@@ -55,7 +55,7 @@ class TrainingSet:
     def only(self, rows: Sequence[int]) -> "TrainingSet":
         """The set of some of its images, in that order."""
         names = [self.names[row] for row in rows]
-        return replace(self, features=Rows(self.features, rows), names=names)
+        return replace(self, features=Subset(self.features, rows), names=names)
 
 
 def hold_out(data: TrainingSet, share: float, seed: int) -> tuple[TrainingSet, TrainingSet]:

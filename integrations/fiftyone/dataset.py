@@ -1,12 +1,13 @@
 """A run's labels in a FiftyOne dataset: its own label field, its registration, its views."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from integrations.annotations import Annotation, LabelledImage
+from integrations.annotations import LabelledImage
 from integrations.fiftyone.labels import (
     REVIEWED_TAG,
     from_detection,
@@ -79,7 +80,7 @@ def free_run_key(dataset: str, name: str) -> str:
     return _first_free(key, "_", lambda candidate: candidate in taken)
 
 
-def _first_free(name: str, mark: str, is_taken: Any) -> str:
+def _first_free(name: str, mark: str, is_taken: Callable[[str], bool]) -> str:
     number, candidate = 1, name
     while is_taken(candidate):
         number += 1
@@ -130,8 +131,9 @@ def add_labels(
     """Write a run's labels into its field, batch by batch. A field of that name is deleted first.
 
     Args:
+        target: the run's field.
         images: in order; those that the dataset does not hold any more are passed over.
-        names: the words of category 1, 2, ...
+        names: of category 1, 2, ...
         provenance: goes into each label.
         new_samples: whether the images are added to the dataset, or are in it already.
     """
@@ -179,7 +181,7 @@ def save_views(target: LabelField, confidence: float, margin: float) -> dict[str
 
     "needs review" holds the labels whose confidence or margin is below the given ones, least
     confident image first; "confident" all others; "nothing found" the images with no label. A
-    label that a person drew, gave another word, or tagged "reviewed" needs no review.
+    label that a person drew, gave another class, or tagged "reviewed" needs no review.
 
     Returns:
         The name of each view: a name that the dataset uses otherwise gets the field's added.
@@ -224,41 +226,78 @@ def read_labels(
     """Images with their labels as they stand in FiftyOne now.
 
     Args:
+        target: a field of detections.
         images: without labels; those that the dataset does not hold any more are passed over.
-        category_ids: by word; `words_in_use` says which there are.
-        only_reviewed: leave out the labels that only a model has seen.
-    """
-    import dataclasses
+        category_ids: by name; `words_in_use` says which there are.
+        only_reviewed: leave out the labels that nobody reviewed.
 
-    dataset = load_dataset(target.dataset)
-    for batch in in_batches(images):
-        ids = present_ids(dataset, [sample for sample, _ in batch])
-        found = {
-            sample.id: sample[target.field]
-            for sample in dataset.select(list(ids.values())).select_fields(target.field)
-        }
-        for sample, image in batch:
-            if sample not in ids:
-                continue
-            detections = found[ids[sample]]
-            annotations: tuple[Annotation, ...] = tuple(
-                from_detection(each, category_ids, image.width, image.height)
-                for each in (detections.detections if detections else ())
-                if not only_reviewed or is_reviewed(each)
-            )
-            yield dataclasses.replace(image, annotations=annotations)
+    Raises:
+        InputError: the dataset is gone, or has no such field of detections.
+    """
+    for image, _, detections in read_detections(target, images):
+        annotations = tuple(
+            from_detection(each, category_ids, image.width, image.height)
+            for each in detections
+            if not only_reviewed or is_reviewed(each)
+        )
+        yield dataclasses.replace(image, annotations=annotations)
 
 
 def words_in_use(target: LabelField) -> list[str]:
-    """All words of the field's labels, sorted.
+    """All class names of the field's labels, sorted.
 
     Raises:
-        InputError: the dataset or the field is gone.
+        InputError: the dataset is gone, or has no such field of detections.
     """
-    dataset = load_dataset(target.dataset)
-    if not dataset.has_sample_field(target.field):
-        raise InputError(f"FiftyOne's dataset {target.dataset!r} has no field {target.field!r}")
+    dataset = load_detections(target.dataset, target.field)
     return sorted(dataset.distinct(f"{target.field}.detections.label"))
+
+
+def load_detections(name: str, field: str) -> Any:
+    """FiftyOne's dataset of that name, checked to have a field of detections.
+
+    Raises:
+        InputError: there is no such dataset or field, or the field holds something else.
+    """
+    import fiftyone as fo
+
+    dataset = load_dataset(name)
+    if getattr(dataset.get_field(field), "document_type", None) is not fo.Detections:
+        fields = ", ".join(dataset.get_field_schema())
+        raise InputError(
+            f"FiftyOne's dataset {name!r} has no field {field!r} of detections; "
+            f"its fields are {fields}"
+        )
+    return dataset
+
+
+def samples_with_detections(view: Any, field: str) -> Iterator[tuple[Any, Sequence[Any]]]:
+    """Each of FiftyOne's samples of a view, and its detections in a field."""
+    for sample in view.iter_samples():
+        yield sample, sample[field].detections if sample[field] else ()
+
+
+def read_detections(
+    target: LabelField, images: Iterable[tuple[Sample, Item]]
+) -> Iterator[tuple[Item, Any, Sequence[Any]]]:
+    """FiftyOne's sample and its detections for each image, in the images' order.
+
+    Args:
+        target: a field of detections.
+        images: how FiftyOne knows each, and what comes back with its detections; those that the
+            dataset does not hold any more are passed over.
+
+    Raises:
+        InputError: the dataset is gone, or has no such field of detections.
+    """
+    dataset = load_detections(target.dataset, target.field)
+    for batch in in_batches(images):
+        ids = present_ids(dataset, [sample for sample, _ in batch])
+        view = dataset.select(list(ids.values())).select_fields(target.field)
+        found = {pair[0].id: pair for pair in samples_with_detections(view, target.field)}
+        for sample, item in batch:
+            if sample in ids:
+                yield item, *found[ids[sample]]
 
 
 def present_ids(dataset: Any, samples: Sequence[Sample]) -> dict[Sample, str]:

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from integrations.annotations import Annotation, LabelledImage, as_rle
+from regionspot.boxes import Box, relative_xywh_to_xyxy, rounded, xyxy_to_relative_xywh
 from regionspot.types import decode_mask, encode_mask
 
-Box = tuple[float, float, float, float]
 REVIEWED_TAG = "reviewed"
 SCORES = ("runner_up", "margin", "presence")
 
@@ -23,35 +23,51 @@ def to_detections(image: LabelledImage, names: Sequence[str], provenance: Mappin
     """FiftyOne's `Detections` of an image.
 
     Args:
-        names: the word of category 1, 2, ...
-        provenance: goes into each label; here, too, lies the word as predicted, so that a person's
-            correction can be told from the model's answer.
+        image: with the labels of a model.
+        names: of category 1, 2, ...
+        provenance: goes into each label: run, model, vocabulary.
     """
     import fiftyone as fo
 
-    detections = []
-    for each in image.annotations:
-        x1, y1, x2, y2 = each.box
-        word = names[each.category_id - 1]
-        detection = fo.Detection(
-            label=word,
-            bounding_box=[
-                x1 / image.width,
-                y1 / image.height,
-                (x2 - x1) / image.width,
-                (y2 - y1) / image.height,
-            ],
-            confidence=each.score,
-            predicted=word,
-            **each.attributes,
-            **provenance,
-        )
-        if each.mask is not None:
-            left, top, right, bottom = window(each.box, image.width, image.height)
-            mask = decode_mask(as_rle(each.mask, image.width, image.height))
-            detection.mask = mask[top:bottom, left:right]
-        detections.append(detection)
-    return fo.Detections(detections=detections)
+    return fo.Detections(
+        detections=[
+            to_detection(each, image, names[each.category_id - 1], **each.attributes, **provenance)
+            for each in image.annotations
+        ]
+    )
+
+
+def to_detection(
+    annotation: Annotation, image: LabelledImage, name: str, /, **fields: object
+) -> Any:
+    """FiftyOne's `Detection` of an annotation.
+
+    Its field `predicted` holds the name as written, so that a class that a person changes, and
+    the score of another class, can be told from the model's answer.
+
+    Args:
+        annotation: its mask is kept inside the pixels that its box touches.
+        image: that it is of.
+        name: of its category.
+        fields: further ones.
+
+    Raises:
+        InputError: the mask is of another size than the image.
+    """
+    import fiftyone as fo
+
+    detection = fo.Detection(
+        label=name,
+        bounding_box=list(xyxy_to_relative_xywh(annotation.box, image.width, image.height)),
+        confidence=annotation.score,
+        predicted=name,
+        **fields,
+    )
+    left, top, right, bottom = window(annotation.box, image.width, image.height)
+    if annotation.mask is not None and right > left and bottom > top:
+        mask = decode_mask(as_rle(annotation.mask, image.width, image.height))
+        detection.mask = mask[top:bottom, left:right]
+    return detection
 
 
 def from_detection(
@@ -62,18 +78,18 @@ def from_detection(
     A label that a person gave or changed has no score of a model.
 
     Args:
-        category_ids: by word.
-        width, height: of the image, in pixels.
+        detection: FiftyOne's.
+        category_ids: by name.
+        width: of the image, in pixels.
+        height: of the image, in pixels.
     """
     left, top, box_width, box_height = detection.bounding_box
-    box = (
-        round(left * width, 3),
-        round(top * height, 3),
-        round((left + box_width) * width, 3),
-        round((top + box_height) * height, 3),
-    )
-    attributes = {name: value for name in SCORES if (value := _get(detection, name)) is not None}
-    by_model = _get(detection, "predicted") == detection.label
+    box = relative_xywh_to_xyxy((left, top, box_width, box_height), width, height)
+    box = rounded(box, 3)
+    attributes = {
+        name: value for name in SCORES if (value := get_value(detection, name)) is not None
+    }
+    by_model = get_value(detection, "predicted") == detection.label
     mask = detection.get_mask()
     return Annotation(
         category_id=category_ids[detection.label],
@@ -85,8 +101,8 @@ def from_detection(
 
 
 def is_reviewed(detection: Any) -> bool:
-    """Whether a person drew the label, gave it another word, or tagged it."""
-    return REVIEWED_TAG in detection.tags or _get(detection, "predicted") != detection.label
+    """Whether a person drew the label, gave it another class, or tagged it."""
+    return REVIEWED_TAG in detection.tags or get_value(detection, "predicted") != detection.label
 
 
 def window(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
@@ -109,5 +125,6 @@ def _paste(mask: npt.NDArray[Any], box: Box, width: int, height: int) -> npt.NDA
     return canvas
 
 
-def _get(detection: Any, name: str) -> Any:
+def get_value(detection: Any, name: str) -> Any:
+    """A field of a detection; None where it has none of that name."""
     return detection[name] if detection.has_field(name) else None

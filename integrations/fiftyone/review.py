@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from integrations.fiftyone.dataset import LabelField, Sample, in_batches, present_ids
-from integrations.fiftyone.labels import REVIEWED_TAG
+from integrations.fiftyone.dataset import LabelField, Sample, read_detections
+from integrations.fiftyone.labels import REVIEWED_TAG, get_value
 from integrations.fiftyone.session import load_dataset
+from regionspot.boxes import Box, xywh_to_xyxy
 from regionspot.errors import InputError
 
 Item = TypeVar("Item")
@@ -18,13 +19,13 @@ class SeenLabel:
     """A label as it stands in FiftyOne.
 
     Attributes:
-        box: x1, y1, x2, y2 as shares of the image's width and height.
-        word: that it has now.
-        predicted: the word that a model gave it; empty where a person drew it.
+        box: x1, y1, x2, y2 in fractions of the image's sides.
+        word: its class now.
+        predicted: the class that a model gave it; empty where a person drew it.
         tagged: whether it, or its whole image, is tagged "reviewed".
     """
 
-    box: tuple[float, float, float, float]
+    box: Box
     word: str
     predicted: str
     tagged: bool
@@ -36,45 +37,33 @@ def read_seen(
     """The labels of each image; those that the dataset does not hold any more are passed over.
 
     Args:
-        images: how FiftyOne knows each, and whatever shall come back with its labels.
+        target: a field of detections.
+        images: how FiftyOne knows each, and what comes back with its labels.
 
     Raises:
-        InputError: the dataset or the field is gone, or the field holds no boxes.
+        InputError: the dataset is gone, or has no such field of detections.
     """
-    import fiftyone as fo
-
-    dataset = load_dataset(target.dataset)
-    if not dataset.has_sample_field(target.field):
-        raise InputError(f"FiftyOne's dataset {target.dataset!r} has no field {target.field!r}")
-    kind = dataset.get_field(target.field)
-    if getattr(kind, "document_type", None) is not fo.Detections:
-        raise InputError(f"the field {target.field!r} of {target.dataset!r} must hold Detections")
-    for batch in in_batches(images):
-        ids = present_ids(dataset, [sample for sample, _ in batch])
-        view = dataset.select(list(ids.values())).select_fields(target.field)
-        found = {sample.id: sample for sample in view}
-        for sample, item in batch:
-            if sample in ids:
-                yield item, _labels_of(found[ids[sample]], target.field)
+    for item, sample, detections in read_detections(target, images):
+        whole = REVIEWED_TAG in sample.tags
+        yield item, tuple(_seen(each, whole) for each in detections)
 
 
-def _labels_of(sample: object, field: str) -> tuple[SeenLabel, ...]:
-    detections = sample[field]  # type: ignore[index]  # FiftyOne has no types
-    whole = REVIEWED_TAG in sample.tags  # type: ignore[attr-defined]
-    labels = []
-    for each in detections.detections if detections else ():
-        left, top, width, height = each.bounding_box
-        predicted = each["predicted"] if each.has_field("predicted") else None
-        tagged = whole or REVIEWED_TAG in each.tags
-        box = (left, top, left + width, top + height)
-        labels.append(SeenLabel(box, each.label or "", predicted or "", tagged))
-    return tuple(labels)
+def _seen(detection: Any, is_tagged: bool) -> SeenLabel:
+    left, top, width, height = detection.bounding_box
+    return SeenLabel(
+        xywh_to_xyxy((left, top, width, height)),
+        detection.label or "",
+        get_value(detection, "predicted") or "",
+        is_tagged or REVIEWED_TAG in detection.tags,
+    )
 
 
 def run_folder_of(dataset: str, field: str, key: str = "") -> Path | None:
     """The folder of the run that wrote a field, as it registered itself with the dataset.
 
     Args:
+        dataset: FiftyOne's name of it.
+        field: of its samples.
         key: of the run; empty: whichever wrote the field last.
 
     Returns:

@@ -12,26 +12,22 @@ import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from integrations.annotations import (
-    Annotation,
-    Attribute,
-    Category,
-    LabelledImage,
-    LabelledSet,
-    as_rle,
-)
-from integrations.fiftyone.labels import from_detection, window
+from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet, Tally
+from integrations.fiftyone.dataset import in_batches, samples_with_detections
+from integrations.fiftyone.labels import from_detection, get_value, to_detection
 from integrations.fiftyone.session import connect
-from integrations.formats.coco_writer import Tally
-from integrations.formats.validation import checked_images, names_by_id
+from integrations.formats.validation import (
+    checked_images,
+    free_attributes,
+    names_by_id,
+    naming_image,
+)
 from integrations.images import image_size
 from integrations.paths import check_relative, path_inside
 from regionspot.errors import InputError
-from regionspot.types import decode_mask
 
 METADATA, SAMPLES, IMAGES = "metadata.json", "samples.json", "data"
 FIELD = "labels"
@@ -42,7 +38,6 @@ _OF_LABEL = frozenset(
     {"id", "attributes", "tags", "label", "bounding_box", "mask", "mask_path", "confidence"}
     | {"index", "predicted", "iscrowd", "annotation_id"}
 )
-_BATCH = 100
 
 
 def write_fiftyone(
@@ -53,9 +48,7 @@ def write_fiftyone(
 ) -> Tally:
     """Write `metadata.json` and `samples.json`; the images belong into `data/`.
 
-    Args:
-        folder: to write into.
-        info: goes into the dataset's info as it is.
+    See `registry.Writer`; `info` goes into the dataset's info as it is.
 
     Raises:
         InputError: something cannot be written, or FiftyOne does not start.
@@ -69,9 +62,12 @@ def write_fiftyone(
         dataset.info = {**(info or {}), _CATEGORIES: [dataclasses.asdict(c) for c in categories]}
         dataset.default_classes = list(names.values())
         dataset.save()
-        checked = iter(checked_images(folder, categories, images, tally))
-        while batch := list(islice(checked, _BATCH)):
-            dataset.add_samples([_sample(image, names, root) for image in batch], progress=False)
+        for batch in in_batches(checked_images(folder, categories, images, tally)):
+            samples = []
+            for image in batch:
+                with naming_image(folder, image):
+                    samples.append(_sample(image, names, root))
+            dataset.add_samples(samples, progress=False)
         dataset.export(
             export_dir=str(root),
             dataset_type=fo.types.FiftyOneDataset,
@@ -106,43 +102,23 @@ def _sample(image: LabelledImage, names: Mapping[int, str], root: Path) -> Any:
         attributes=dict(image.attributes),
     )
     sample[FIELD] = fo.Detections(
-        detections=[_detection(each, image, names) for each in image.annotations]
+        detections=[
+            to_detection(
+                each,
+                image,
+                names[each.category_id],
+                iscrowd=each.is_crowd,
+                annotation_id=each.id,
+                **_free(each),
+            )
+            for each in image.annotations
+        ]
     )
     return sample
 
 
-def _detection(annotation: Annotation, image: LabelledImage, names: Mapping[int, str]) -> Any:
-    import fiftyone as fo
-
-    x1, y1, x2, y2 = annotation.box
-    word = names[annotation.category_id]
-    detection = fo.Detection(
-        label=word,
-        bounding_box=[
-            x1 / image.width,
-            y1 / image.height,
-            (x2 - x1) / image.width,
-            (y2 - y1) / image.height,
-        ],
-        confidence=annotation.score,
-        # So that the score of a label that gets another word can be told from that one's.
-        predicted=word,
-        iscrowd=annotation.is_crowd,
-        annotation_id=annotation.id,
-        **_free(annotation.attributes),
-    )
-    if annotation.mask is not None:
-        left, top, right, bottom = window(annotation.box, image.width, image.height)
-        if right > left and bottom > top:
-            mask = decode_mask(as_rle(annotation.mask, image.width, image.height))
-            detection.mask = mask[top:bottom, left:right]
-    return detection
-
-
-def _free(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
-    taken = attributes.keys() & _OF_LABEL
-    if taken:
-        raise InputError(f"an attribute may not be named {', '.join(sorted(taken))}")
+def _free(annotation: Annotation) -> dict[str, object]:
+    attributes = free_attributes(annotation.attributes, _OF_LABEL)
     return {name: value for name, value in attributes.items() if value is not None}
 
 
@@ -173,8 +149,10 @@ def read_fiftyone(path: Path, folder: Path | None = None) -> LabelledSet:
         ids = {category.name: category.id for category in categories}
         inside = Path(os.path.realpath(folder or root / IMAGES))
         images = tuple(
-            _image(path, sample, field, ids, inside, number)
-            for number, sample in enumerate(dataset, start=1)
+            _image(path, sample, detections, ids, inside, number)
+            for number, (sample, detections) in enumerate(
+                samples_with_detections(dataset, field), start=1
+            )
         )
     return LabelledSet(categories, images)
 
@@ -193,16 +171,21 @@ def _categories(dataset: Any, field: str) -> tuple[Category, ...]:
     known = [
         Category(**{**each, "synonyms": tuple(each["synonyms"])})
         for each in dataset.info.get(_CATEGORIES, ())
-    ] or [Category(number, word) for number, word in enumerate(dataset.default_classes, start=1)]
+    ] or [Category(number, name) for number, name in enumerate(dataset.default_classes, start=1)]
     names = {category.name for category in known}
     used = dataset.distinct(f"{field}.detections.label") if len(dataset) else []
     highest = max((category.id for category in known), default=0)
-    new = [word for word in sorted(used) if word not in names]
-    return (*known, *(Category(n, word) for n, word in enumerate(new, start=highest + 1)))
+    new = [name for name in sorted(used) if name not in names]
+    return (*known, *(Category(n, name) for n, name in enumerate(new, start=highest + 1)))
 
 
 def _image(
-    path: Path, sample: Any, field: str, ids: Mapping[str, int], root: Path, number: int
+    path: Path,
+    sample: Any,
+    detections: Sequence[Any],
+    ids: Mapping[str, int],
+    root: Path,
+    number: int,
 ) -> LabelledImage:
     # The file may be a link, so that only its folder is followed.
     parent, last = os.path.split(sample.filepath)
@@ -216,7 +199,6 @@ def _image(
     else:
         width, height = image_size(path_inside(root, name))
     values = {key: sample[key] for key in _OF_IMAGE if sample.has_field(key)}
-    detections = sample[field].detections if sample[field] else ()
     return LabelledImage(
         number if values.get("image_id") is None else int(values["image_id"]),
         name,
@@ -238,11 +220,7 @@ def _annotation(detection: Any, ids: Mapping[str, int], width: int, height: int)
     return dataclasses.replace(
         from_detection(detection, ids, width, height),
         score=detection.confidence,
-        is_crowd=bool(_value(detection, "iscrowd")),
-        id=_value(detection, "annotation_id"),
+        is_crowd=bool(get_value(detection, "iscrowd")),
+        id=get_value(detection, "annotation_id"),
         attributes=attributes,
     )
-
-
-def _value(detection: Any, name: str) -> Any:
-    return detection[name] if detection.has_field(name) else None

@@ -4,9 +4,8 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from integrations.annotations import Category, LabelledImage, LabelledSet
-from integrations.formats.coco_reader import read_json
-from integrations.formats.coco_writer import Json, Tally, write_json
+from integrations.annotations import Category, LabelledImage, LabelledSet, Tally
+from integrations.formats.coco import Json, read_instances, write_instances
 
 # At most so many images (section 3.1 of the paper).
 _RARE, _COMMON = 10, 100
@@ -23,7 +22,7 @@ def read_lvis(path: Path, folder: Path | None = None) -> LabelledSet:
         InputError: the file does not hold together, an image does not say what was verified in
             it, or its name leaves the folder.
     """
-    return read_json(path, folder, federated=True)
+    return read_instances(path, folder, federated=True)
 
 
 def write_lvis(
@@ -32,22 +31,14 @@ def write_lvis(
     images: Iterable[LabelledImage],
     info: Mapping[str, object] | None = None,
 ) -> Tally:
-    """Write an LVIS JSON, from one pass over the images.
+    """Write an LVIS JSON; see `registry.Writer`.
 
-    LVIS has no crowd regions: they are left out, and the image says of their category that there
-    may be more of it. Counts of images and instances are those of this file, and so is the
-    frequency of a category that brings none.
-
-    Args:
-        path: of the JSON file; it takes its name only once it is complete.
-        categories: all that annotations may name; their ids are written as they are.
-        images: in the order to write.
-        info: goes into the file as it is.
-
-    Raises:
-        InputError: something cannot be written; an older file stays as it was.
+    LVIS has no crowd regions: they are left out, and their category becomes unverified in the
+    image. Counts of images and instances are those of this file, and so is the frequency of a
+    category that brings none.
     """
-    return write_json(path, categories, _without_crowds(images), info or {}, _image, _category)
+    kept = _without_crowds(images)
+    return write_instances(path, categories, kept, info or {}, _image, _category)
 
 
 def _without_crowds(images: Iterable[LabelledImage]) -> Iterator[LabelledImage]:

@@ -1,33 +1,52 @@
-"""One record of a label file: typed access that names the record where a value is not usable."""
+"""One record of a JSON label file: typed access that names the record of an unusable value."""
 
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from pycocotools import mask as coco_mask
 
 from integrations.annotations import Attribute, Polygons
+from regionspot.boxes import Box, xywh_to_xyxy
 from regionspot.errors import InputError
 from regionspot.types import Rle
 
 _POLYGON_NUMBERS = 6
+_NUMBERS = (int, float)
+_LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An object of one of the file's lists. Every method but `attributes` raises InputError."""
+    """An object of one of a file's lists. Every method but `attributes` raises InputError.
+
+    Attributes:
+        path: of the file.
+        group: the key of the list, or what a file that is a list holds.
+        index: in the list.
+        values: of the object, as JSON gave them.
+    """
 
     path: Path
     group: str
     index: int
     values: Mapping[str, Any]
 
+    @property
+    def where(self) -> str:
+        """File and record, for messages."""
+        return f"{self.path}: {self.group}[{self.index}]"
+
     def refuse(self, problem: str) -> NoReturn:
         """Raise the InputError that names file and record."""
-        raise InputError(f"{self.path}: {self.group}[{self.index}]: {problem}")
+        raise InputError(f"{self.where}: {problem}")
+
+    def part(self, values: Mapping[str, Any]) -> "Record":
+        """Some values inside of this record, named as the record is."""
+        return replace(self, values=values)
 
     def whole(self, key: str) -> int:
         """A whole number; 3.0 counts as one."""
@@ -36,6 +55,13 @@ class Record:
     def wholes(self, key: str) -> tuple[int, ...]:
         """A list of whole numbers; a missing one is empty."""
         return tuple(self._whole(key, value) for value in self._list(key))
+
+    def identifier(self, key: str) -> int:
+        """A whole number that is not negative and fits into 63 bits."""
+        value = self.whole(key)
+        if not 0 <= value < 1 << 63:
+            self.refuse(f'"{key}" must be a whole number from 0, got {value}')
+        return value
 
     def number(self, key: str) -> float:
         """A finite number."""
@@ -64,15 +90,24 @@ class Record:
             self.refuse(f'"{key}" must be a list of strings')
         return tuple(values)
 
-    def box(self, key: str) -> tuple[float, float, float, float]:
-        """COCO's left, top, width, height as corners x1, y1, x2, y2."""
+    def xywh(self, key: str) -> Box:
+        """COCO's left, top, width, height in pixels: four finite numbers as the file has them."""
         values = self._list(key)
         if len(values) != 4:
             self.refuse(f'"{key}" must be left, top, width, height, got {values!r:.60}')
-        left, top, width, height = (self._number(key, value) for value in values)
+        for value in values:
+            # `_number` says what is wrong; it is not called for each of millions of boxes.
+            if type(value) not in _NUMBERS or not abs(value) <= _LARGEST:
+                self._number(key, value)
+        left, top, width, height = values
+        return left, top, width, height
+
+    def box(self, key: str) -> Box:
+        """COCO's left, top, width, height as corners x1, y1, x2, y2."""
+        left, top, width, height = map(float, self.xywh(key))
         if width < 0 or height < 0:
-            self.refuse(f'"{key}" must have no negative width or height, got {values}')
-        return left, top, left + width, top + height
+            self.refuse(f'"{key}" must have no negative width or height, got {self.values[key]}')
+        return xywh_to_xyxy((left, top, width, height))
 
     def mask(self, key: str, width: int, height: int) -> Rle | Polygons | None:
         """Polygons or run lengths, of an image of this size where it is known (not 0)."""
@@ -129,7 +164,7 @@ class Record:
     def _number(self, key: str, value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.refuse(f'"{key}" must be a number, got {value!r:.40}')
-        if not abs(value) <= sys.float_info.max:
+        if not abs(value) <= _LARGEST:
             self.refuse(f'"{key}" must be finite, got {value!s:.40}')
         return float(value)
 

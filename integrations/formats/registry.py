@@ -1,4 +1,19 @@
-"""All formats by name: how each is read and written, and where its images lie."""
+"""All formats by name: how each is read and written, and where its images lie.
+
+FiftyOne and supervision have exporters too. Ours write from one pass in the memory of one image,
+all or nothing, refuse what cannot be written, and keep what those of FiftyOne 1.22 and supervision
+0.31 lose:
+
+| format | why it is ours |
+|---|---|
+| coco | FiftyOne holds all annotations in memory; supervision drops scores |
+| lvis | neither writes it |
+| yolo, yolo-scores | FiftyOne writes crowds as single objects; supervision mixes up equal stems |
+| voc | both drop scores; FiftyOne cuts off fractions of pixels, so that a thin box vanishes |
+| cvat | FiftyOne drops scores and masks; supervision does not write it |
+| label-studio | FiftyOne needs a running server; supervision does not write it |
+| fiftyone | FiftyOne's own exporter is used; ids and what LVIS verifies lie in fields of ours |
+"""
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -6,19 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from integrations.annotations import Category, LabelledImage, LabelledSet
-from integrations.formats import cvat, fiftyone_dataset, label_studio, voc, yolo
-from integrations.formats.coco import read_coco, write_coco
-from integrations.formats.coco_writer import Tally
-from integrations.formats.cvat_reader import read_cvat
-from integrations.formats.label_studio_reader import read_label_studio
-from integrations.formats.lvis import read_lvis, write_lvis
+from integrations.annotations import Category, LabelledImage, LabelledSet, Tally
+from integrations.formats import coco, cvat, fiftyone_dataset, label_studio, lvis, voc, yolo
 from regionspot.errors import InputError
 from regionspot.files import atomic_folder
 
 
 class Writer(Protocol):
-    """Writes a set, from one pass over its images."""
+    """Writes a set, from one pass over its images and in the memory of one."""
 
     def __call__(
         self,
@@ -28,7 +38,18 @@ class Writer(Protocol):
         info: Mapping[str, object] | None = None,
         /,
     ) -> Tally:
-        """Write to a file, or into a folder."""
+        """Write to a file, or into a folder.
+
+        Args:
+            path: of the file, or the folder to write into. A file takes its name only once it is
+                complete.
+            categories: all that annotations may name; their ids are written as they are.
+            images: in the order to write, taken once.
+            info: where the labels come from; what of it is kept depends on the format.
+
+        Raises:
+            InputError: something cannot be written; an older file stays as it was.
+        """
         ...
 
 
@@ -56,8 +77,8 @@ class Format:
 FORMATS: dict[str, Format] = {
     each.name: each
     for each in (
-        Format("coco", read_coco, write_coco, ("labels.coco.json",), is_file=True),
-        Format("lvis", read_lvis, write_lvis, ("labels.lvis.json",), is_file=True),
+        Format("coco", coco.read_coco, coco.write_coco, ("labels.coco.json",), is_file=True),
+        Format("lvis", lvis.read_lvis, lvis.write_lvis, ("labels.lvis.json",), is_file=True),
         Format("yolo", yolo.read_yolo, yolo.write_yolo, (yolo.DATA, yolo.LABELS), yolo.IMAGES),
         Format(
             "yolo-scores",
@@ -67,10 +88,10 @@ FORMATS: dict[str, Format] = {
             yolo.IMAGES,
         ),
         Format("voc", voc.read_voc, voc.write_voc, (voc.ANNOTATIONS, voc.LISTS), voc.IMAGES),
-        Format("cvat", read_cvat, cvat.write_cvat, (cvat.FILE,), cvat.IMAGES),
+        Format("cvat", cvat.read_cvat, cvat.write_cvat, (cvat.FILE,), cvat.IMAGES),
         Format(
             "label-studio",
-            read_label_studio,
+            label_studio.read_label_studio,
             label_studio.write_label_studio,
             (label_studio.TASKS, label_studio.CONFIG),
             label_studio.IMAGES,
@@ -110,6 +131,8 @@ def write_folder(
 
     Args:
         out: the folder; whatever else lies in it stays.
+        format: to write.
+        categories: all that annotations may name.
         images: in the order to write, taken once.
         info: where the labels come from; what of it is kept depends on the format.
         place: puts an image at a path, which lies in a folder that is not there yet; None leaves

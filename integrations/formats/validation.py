@@ -1,13 +1,14 @@
-"""What every writer makes sure of before it writes an image."""
+"""Checks that readers and writers of several formats share."""
 
 import dataclasses
+import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from integrations.annotations import Annotation, Category, LabelledImage
-from integrations.formats.coco_writer import Tally
+from integrations.annotations import Annotation, Attribute, Category, LabelledImage, Tally
 from integrations.paths import check_relative
 from regionspot.errors import InputError
 
@@ -27,18 +28,38 @@ def names_by_id(path: Path, categories: Sequence[Category]) -> dict[int, str]:
     return {category.id: category.name for category in categories}
 
 
+def check_new_id(id: int, seen: set[int], where: str) -> None:
+    """Add an id to those that were seen.
+
+    Raises:
+        InputError: it is among them already; the message begins with `where`.
+    """
+    if id in seen:
+        raise InputError(f"{where}: id {id} is there twice; give each its own")
+    seen.add(id)
+
+
+@contextmanager
+def naming_image(path: Path, image: LabelledImage) -> Iterator[None]:
+    """Put the label file and the image in front of an InputError's message."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: image {image.file_name!r}: {error}") from error
+
+
 def checked_images(
     path: Path, categories: Sequence[Category], images: Iterable[LabelledImage], tally: Tally
 ) -> Iterator[LabelledImage]:
-    """The images one by one, each made sure to be writable, and counted in `tally`.
+    """The images one by one, each checked to be writable, and counted in `tally`.
 
     Raises:
         InputError: a name that leaves the folder, no size, an unknown category, or a box or score
-            that is not finite or reversed; also where the block that takes the image raises it.
+            that is not finite or reversed.
     """
     known = {category.id for category in categories}
     for image in images:
-        try:
+        with naming_image(path, image):
             check_relative(image.file_name)
             if image.width < 1 or image.height < 1:
                 raise InputError(
@@ -46,19 +67,38 @@ def checked_images(
                 )
             for annotation in image.annotations:
                 _check(annotation, known)
-        except InputError as error:
-            raise InputError(f"{path}: image {image.file_name!r}: {error}") from error
-        tally.images += 1
-        tally.annotations += len(image.annotations)
-        tally.instances_of.update(each.category_id for each in image.annotations)
-        tally.images_with.update({each.category_id for each in image.annotations})
+        tally.add(image)
         yield image
 
 
-def without_crowds(image: LabelledImage) -> LabelledImage:
-    """The image without its crowd regions, for formats that cannot mark them."""
-    kept = tuple(each for each in image.annotations if not each.is_crowd)
-    return dataclasses.replace(image, annotations=kept)
+def without_crowds(images: Iterable[LabelledImage]) -> Iterator[LabelledImage]:
+    """The images without their crowd regions, for formats that cannot mark them."""
+    for image in images:
+        kept = tuple(each for each in image.annotations if not each.is_crowd)
+        yield dataclasses.replace(image, annotations=kept)
+
+
+def free_attributes(attributes: Mapping[str, Attribute], taken: Set[str]) -> dict[str, Attribute]:
+    """A copy of the attributes.
+
+    Raises:
+        InputError: the format gives one of the names a meaning of its own.
+    """
+    if found := taken & attributes.keys():
+        raise InputError(f"an attribute may not be named {', '.join(sorted(found))}")
+    return dict(attributes)
+
+
+def to_json(record: Mapping[str, object]) -> str:
+    """A record as JSON, on one line and without blanks.
+
+    Raises:
+        InputError: a number is not finite.
+    """
+    try:
+        return json.dumps(dict(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError as error:
+        raise InputError(f"every number must be finite, got {record}") from error
 
 
 def _check(annotation: Annotation, known: set[int]) -> None:

@@ -5,7 +5,7 @@
     JPEGImages/                the images
 
 Corners are whole pixels, counted from 1, and the last pixel belongs to the box. There are no ids,
-no list of all words, and no masks. Crowd regions are left out.
+no list of all classes, and no masks. Crowd regions are left out.
 """
 
 import math
@@ -13,8 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element
 
-from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
-from integrations.formats.coco_writer import Tally
+from integrations.annotations import (
+    Annotation,
+    Category,
+    LabelledImage,
+    LabelledSet,
+    Tally,
+    vocabulary_categories,
+)
 from integrations.formats.validation import (
     LabelFileNames,
     checked_images,
@@ -22,7 +28,7 @@ from integrations.formats.validation import (
     without_crowds,
 )
 from integrations.formats.xml import attribute_text, leaf, parse_attribute, read_xml, start
-from integrations.paths import check_relative, path_inside
+from integrations.paths import check_image_name
 from regionspot.errors import InputError
 from regionspot.files import atomic_write
 
@@ -39,19 +45,13 @@ def write_voc(
 ) -> Tally:
     """Write `Annotations/` and `ImageSets/`; the images belong into `JPEGImages/`.
 
-    Args:
-        folder: to write into.
-        info: its `description` becomes the source of each file.
-
-    Raises:
-        InputError: something cannot be written.
+    See `registry.Writer`; `info`'s `description` becomes the source of each file.
     """
     tally, files = Tally(), LabelFileNames(folder, ".xml")
     names = names_by_id(folder, categories)
     source = str((info or {}).get("description", ""))
-    kept = (without_crowds(image) for image in images)
     with atomic_write(folder / LISTS / "Main" / "all.txt") as listed:
-        for image in checked_images(folder, categories, kept, tally):
+        for image in checked_images(folder, categories, without_crowds(images), tally):
             file = files.name(image.file_name)
             listed.write(str(PurePosixPath(file).with_suffix("")) + "\n")
             with atomic_write(folder / ANNOTATIONS / file) as out:
@@ -102,7 +102,7 @@ def _span(low: float, high: float, side: int) -> tuple[int, int]:
 def read_voc(path: Path, folder: Path | None = None) -> LabelledSet:
     """Read the files below `Annotations/`, or below a folder without one.
 
-    Ids are counted from 1, images in order of the files' names, words as they appear.
+    Ids are counted from 1, images in order of the files' names, categories as they appear.
 
     Args:
         path: the set's folder.
@@ -116,43 +116,40 @@ def read_voc(path: Path, folder: Path | None = None) -> LabelledSet:
     files = sorted(root.rglob("*.xml"))
     if not files:
         raise InputError(f"{path} is no Pascal VOC: there is no XML file below {root}")
-    words: dict[str, int] = {}
+    category_ids: dict[str, int] = {}
     images = tuple(
-        _image(file, number, folder, words) for number, file in enumerate(files, start=1)
+        _image(file, number, folder, category_ids) for number, file in enumerate(files, start=1)
     )
-    return LabelledSet(tuple(Category(number, word) for word, number in words.items()), images)
+    return LabelledSet(vocabulary_categories(tuple(category_ids)), images)
 
 
-def _image(file: Path, number: int, folder: Path | None, words: dict[str, int]) -> LabelledImage:
+def _image(
+    file: Path, number: int, folder: Path | None, category_ids: dict[str, int]
+) -> LabelledImage:
     root = read_xml(file)
     name = root.findtext("filename")
     if root.tag != "annotation" or name is None:
         raise InputError(f"{file} is no Pascal VOC: expected <annotation> with <filename>")
-    try:
-        check_relative(name)
-        if folder is not None:
-            path_inside(folder, name)
-    except InputError as error:
-        raise InputError(f"{file}: filename {error}") from error
+    check_image_name(name, folder, f"{file}: filename")
     width, height = (int(_number(file, root, f"size/{side}")) for side in ("width", "height"))
-    annotations = tuple(_annotation(file, each, words) for each in root.findall("object"))
+    annotations = tuple(_annotation(file, each, category_ids) for each in root.findall("object"))
     return LabelledImage(number, name, width, height, annotations)
 
 
-def _annotation(file: Path, element: Element, words: dict[str, int]) -> Annotation:
-    word = element.findtext("name")
-    if word is None:
+def _annotation(file: Path, element: Element, category_ids: dict[str, int]) -> Annotation:
+    name = element.findtext("name")
+    if name is None:
         raise InputError(f"{file}: an object has no <name>")
     xmin, ymin, xmax, ymax = (
         _number(file, element, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")
     )
     if xmax < xmin - 1 or ymax < ymin - 1:
-        raise InputError(f"{file}: {word!r} has a reversed box {xmin, ymin, xmax, ymax}")
+        raise InputError(f"{file}: {name!r} has a reversed box {xmin, ymin, xmax, ymax}")
     confidence = element.find("confidence")
-    found = {name: element.findtext(name) for name in _PROPERTIES}
-    attributes = {name: parse_attribute(text) for name, text in found.items() if text is not None}
+    found = {key: element.findtext(key) for key in _PROPERTIES}
+    attributes = {key: parse_attribute(text) for key, text in found.items() if text is not None}
     return Annotation(
-        category_id=words.setdefault(word, len(words) + 1),
+        category_id=category_ids.setdefault(name, len(category_ids) + 1),
         box=(xmin - 1, ymin - 1, xmax, ymax),
         score=None if confidence is None else _number(file, element, "confidence"),
         attributes=attributes,

@@ -3,7 +3,7 @@
     data.yaml        train: images, val: images, names: {0: cat, 1: dog}
     images/          as in the set, with its sub-folders
     labels/          the same names with .txt; a line is `class x y width height`, where x and y
-                     are the box's centre, all in shares of the image; predictions add a score
+                     are the box's centre, in fractions of the sides; predictions add a score
 
 A file does not say how large its image is, so that reading needs the images. It holds no ids and
 no masks. Crowd regions are left out: a trainer would take one for a single object.
@@ -15,8 +15,7 @@ from typing import Any
 
 import yaml
 
-from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
-from integrations.formats.coco_writer import Tally
+from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet, Tally
 from integrations.formats.validation import (
     LabelFileNames,
     checked_images,
@@ -25,6 +24,7 @@ from integrations.formats.validation import (
 )
 from integrations.images import find_images, image_size
 from integrations.paths import path_inside
+from regionspot.boxes import relative_cxcywh_to_xyxy, rounded, xyxy_to_relative_cxcywh
 from regionspot.errors import InputError
 from regionspot.files import atomic_write
 
@@ -39,11 +39,15 @@ def write_yolo(
     info: Mapping[str, object] | None = None,
     scores: bool = False,
 ) -> Tally:
-    """Write `data.yaml` and `labels/`; the images belong into `images/`.
+    """Write `data.yaml` and `labels/`; the images belong into `images/`. See `registry.Writer`.
+
+    The format has no place for `info`.
 
     Args:
         folder: to write into.
-        info: not used; the format has no place for it.
+        categories: all that annotations may name.
+        images: taken once, in order.
+        info: not used.
         scores: whether lines have a sixth number. Trainers refuse it; tools that compare
             predictions read it.
 
@@ -53,8 +57,7 @@ def write_yolo(
     tally, files = Tally(), LabelFileNames(folder, ".txt")
     classes = {category.id: index for index, category in enumerate(categories)}
     names_by_id(folder, categories)
-    kept = (without_crowds(image) for image in images)
-    for image in checked_images(folder, categories, kept, tally):
+    for image in checked_images(folder, categories, without_crowds(images), tally):
         with atomic_write(folder / label_name(files.name(image.file_name))) as out:
             for annotation in image.annotations:
                 out.write(_line(annotation, image, classes, scores))
@@ -80,13 +83,7 @@ def label_name(file_name: str) -> str:
 def _line(
     annotation: Annotation, image: LabelledImage, classes: Mapping[int, int], scores: bool
 ) -> str:
-    x1, y1, x2, y2 = annotation.box
-    numbers = [
-        (x1 + x2) / 2 / image.width,
-        (y1 + y2) / 2 / image.height,
-        (x2 - x1) / image.width,
-        (y2 - y1) / image.height,
-    ]
+    numbers = xyxy_to_relative_cxcywh(annotation.box, image.width, image.height)
     line = " ".join([str(classes[annotation.category_id]), *(f"{each:.8f}" for each in numbers)])
     if scores and annotation.score is not None:
         line += f" {annotation.score:.6f}"
@@ -188,19 +185,14 @@ def _annotation(
     if not 0 <= category < classes:
         raise InputError(f"{where}: class {category} is not among the names")
     if len(numbers) > _SCORED_NUMBERS and len(numbers) % 2:
-        x = [share * width for share in numbers[1::2]]
-        y = [share * height for share in numbers[2::2]]
-        points = tuple(value for pair in zip(x, y, strict=True) for value in pair)
-        return Annotation(category + 1, (min(x), min(y), max(x), max(y)), mask=(points,))
+        xs = [fraction * width for fraction in numbers[1::2]]
+        ys = [fraction * height for fraction in numbers[2::2]]
+        points = tuple(value for pair in zip(xs, ys, strict=True) for value in pair)
+        return Annotation(category + 1, (min(xs), min(ys), max(xs), max(ys)), mask=(points,))
     if len(numbers) not in (_BOX_NUMBERS, _SCORED_NUMBERS):
         raise InputError(f"{where} must be `class x y width height`, got {len(numbers)} numbers")
-    _, x_share, y_share, w_share, h_share = numbers[:_BOX_NUMBERS]
-    # Six decimals drop what dividing and multiplying adds.
-    box = (
-        round((x_share - w_share / 2) * width, 6),
-        round((y_share - h_share / 2) * height, 6),
-        round((x_share + w_share / 2) * width, 6),
-        round((y_share + h_share / 2) * height, 6),
-    )
+    _, x, y, box_width, box_height = numbers[:_BOX_NUMBERS]
+    box = relative_cxcywh_to_xyxy((x, y, box_width, box_height), width, height)
     score = numbers[_BOX_NUMBERS] if len(numbers) == _SCORED_NUMBERS else None
-    return Annotation(category + 1, box, score)
+    # Six decimals drop what dividing and multiplying adds.
+    return Annotation(category + 1, rounded(box, 6), score)

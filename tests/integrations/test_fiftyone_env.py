@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from integrations.fiftyone.environment import set_defaults, use_private_folder
+from integrations.fiftyone.session import set_defaults, use_private_folder
 
 MAKE = """
 from pathlib import Path
 import sys
-from integrations.fiftyone.environment import use_private_folder
+from integrations.fiftyone.session import use_private_folder
 use_private_folder(Path(sys.argv[1]))
 import fiftyone as fo
 dataset = fo.Dataset("photos", persistent=True)
@@ -29,7 +29,7 @@ input()
 LOAD = """
 from pathlib import Path
 import json, sys
-from integrations.fiftyone.environment import use_private_folder
+from integrations.fiftyone.session import use_private_folder
 use_private_folder(Path(sys.argv[1]))
 import fiftyone as fo
 label = fo.load_dataset("photos").first().predictions.detections[0].label

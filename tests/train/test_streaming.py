@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from train.data.json_stream import stream_records
 
 from regionspot.errors import InputError
 from tests.train.written import annotation, coco, image
 from train.data import json_stream
-from train.data.json_stream import stream_records
 
 BOXES_OF_IMAGE = 20
 # 20 bytes a box, as many again while they are sorted by image, and 60 an image.

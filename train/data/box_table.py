@@ -1,7 +1,7 @@
 """All boxes of a data set in flat arrays, and its images put together from them one by one.
 
 Some 60 bytes an image and 20 a box: the 27 million boxes of Objects365 take half a gigabyte.
-Readers fill a `TableBuilder` in whatever order their files are in.
+Readers fill a `BoxTableBuilder` in whatever order their files are in.
 
 Axes: M images, A boxes of all images, N boxes of one image.
 """
@@ -16,24 +16,23 @@ import numpy.typing as npt
 
 from integrations.images import UnreadableImage, image_size
 from integrations.paths import check_relative, path_inside
-from regionspot.boxes import FloatArray, box_area, clip_boxes, xywh_to_xyxy
+from regionspot.boxes import FloatArray, box_area, clip_boxes, relative_to_pixels, xywh_to_xyxy
 from regionspot.errors import InputError
-from train.data.lazy import Lazy
-from train.data.types import AnnotatedImage
+from train.data.types import AnnotatedImage, LazySequence
 
-CHUNK = 1 << 20  # boxes that are looked at together
+CHUNK = 1 << 20  # boxes that are checked together
 Ints = npt.NDArray[np.int64]
 Verified = Callable[[int], frozenset[str] | None]
 
 
 @dataclass
-class TableBuilder:
+class BoxTableBuilder:
     """Collects images and boxes, in any order.
 
     Attributes:
         source: the file they come from, for messages.
         folder: of the images.
-        relative: boxes are in shares of the image's sides, not in pixels.
+        relative: boxes are in fractions of the image's sides, not in pixels.
     """
 
     source: Path
@@ -44,28 +43,30 @@ class TableBuilder:
     names: bytearray = field(default_factory=bytearray)
     name_ends: "array[int]" = field(default_factory=lambda: array("Q"))
     box_image: "array[int]" = field(default_factory=lambda: array("Q"))
-    box_word: "array[int]" = field(default_factory=lambda: array("i"))
-    corners: "array[float]" = field(default_factory=lambda: array("f"))
+    box_class: "array[int]" = field(default_factory=lambda: array("i"))
+    xywh: "array[float]" = field(default_factory=lambda: array("f"))
 
     def add_image(self, id: int, file_name: str, width: int = 0, height: int = 0) -> None:
         """Add an image; its sides in pixels are 0 where the annotations do not say them."""
         self.ids.append(id)
         self.sizes.extend((width, height))
-        self.names += file_name.encode("utf-8")
+        self.names += file_name.encode("utf-8", "surrogatepass")
         self.name_ends.append(len(self.names))
 
-    def add_box(self, image_id: int, word: int, xywh: Sequence[float]) -> None:
-        """Add a box: left, top, width, height.
+    def add_box(self, image_id: int, class_index: int, xywh: Sequence[float]) -> None:
+        """Add a box.
 
         Args:
-            word: its index in the words that `finish` is given.
+            image_id: of an image that was added, or will be.
+            class_index: in the classes that `finish` is given.
+            xywh: left, top, width, height.
         """
         self.box_image.append(image_id)
-        self.box_word.append(word)
-        self.corners.extend(xywh)
+        self.box_class.append(class_index)
+        self.xywh.extend(xywh)
 
-    def finish(self, words: Sequence[str]) -> "Table":
-        """The table; boxes that are empty once they are clipped, and images without any, go.
+    def finish(self, classes: Sequence[str]) -> "BoxTable":
+        """The table, without boxes that are empty once clipped and images without any box.
 
         Raises:
             InputError: two images have the same id, or a box is on an image that is not listed.
@@ -73,24 +74,24 @@ class TableBuilder:
         ids = np.array(self.ids, np.uint64)
         by_id = np.argsort(ids, kind="stable")
         row = self._rows_of_boxes(ids, by_id)
-        sizes = np.array(self.sizes, np.int32).reshape(-1, 2)
-        boxes = np.array(self.corners, np.float32).reshape(-1, 4)
+        sizes = np.array(self.sizes, np.int32).reshape(-1, 2)  # (2 M,) to (M, 2)
+        boxes = np.array(self.xywh, np.float32).reshape(-1, 4)  # (4 A,) to (A, 4)
         kept = self._not_empty(boxes, sizes, row)
         order = kept[np.argsort(row[kept], kind="stable")]
         counts = np.bincount(row[order], minlength=len(ids))
         used = np.flatnonzero(counts)
         ends = np.array(self.name_ends, np.int64)
-        return Table(
+        return BoxTable(
             folder=self.folder,
             relative=self.relative,
-            words=tuple(words),
+            classes=tuple(classes),
             ids=ids[used],
             sizes=sizes[used],
             names=bytes(self.names),
             name_spans=np.stack([np.append(0, ends)[:-1], ends], axis=1)[used],
             starts=np.concatenate([[0], np.cumsum(counts[used])]),
             xywh=boxes[order],
-            word=np.array(self.box_word, np.int32)[order],
+            class_index=np.array(self.box_class, np.int32)[order],
         )
 
     def _rows_of_boxes(self, ids: npt.NDArray[np.uint64], by_id: npt.NDArray[np.intp]) -> Ints:
@@ -127,45 +128,53 @@ def _no_limit(id: int) -> frozenset[str] | None:
 
 
 @dataclass(frozen=True)
-class Table:
+class BoxTable:
     """Images with their boxes, each in one place of these arrays.
 
     Attributes:
-        words: that `word` counts in.
-        ids: (M,).
+        folder: of the images.
+        relative: whether `xywh` is in fractions of the image's sides, not in pixels.
+        classes: that `class_index` counts in.
+        ids: (M,) of the images.
         sizes: (M, 2) width and height in pixels; 0 where they have to be read off the image.
         names: all file names, one after the other, as UTF-8.
         name_spans: (M, 2) where in them each image's begins and ends.
         starts: (M + 1,) where the boxes of each image begin.
-        xywh: (A, 4) left, top, width, height; in pixels, or shares of the sides if `relative`.
-        word: (A,).
+        xywh: (A, 4) left, top, width, height.
+        class_index: (A,) of each box.
     """
 
     folder: Path
     relative: bool
-    words: tuple[str, ...]
+    classes: tuple[str, ...]
     ids: npt.NDArray[np.uint64]
     sizes: npt.NDArray[np.int32]
     names: bytes
     name_spans: Ints
     starts: Ints
     xywh: FloatArray
-    word: npt.NDArray[np.int32]
+    class_index: npt.NDArray[np.int32]
 
     def image(self, row: int, path_of: Callable[[str], Path], verified: Verified) -> AnnotatedImage:
         """Put an image together.
+
+        Args:
+            row: of the image, from 0 to M.
+            path_of: an image's path by its name in the annotations.
+            verified: the classes that were verified in the image of an id.
 
         Raises:
             InputError: its name leaves the folder.
         """
         first, last = self.name_spans[row]
-        path = path_of(self.names[first:last].decode("utf-8"))
+        path = path_of(self.names[first:last].decode("utf-8", "surrogatepass"))
         width, height = self.sizes[row].tolist()
         if not width or not height:
             width, height = _size_or_unit(path)
-        xywh = self.xywh[self.starts[row] : self.starts[row + 1]]
+        boxes = slice(self.starts[row], self.starts[row + 1])
+        xywh = self.xywh[boxes]
         if self.relative:
-            xywh = xywh * np.array([width, height] * 2, np.float32)
+            xywh = relative_to_pixels(xywh, width, height)
         id = int(self.ids[row])
         return AnnotatedImage(
             id=id,
@@ -173,9 +182,7 @@ class Table:
             width=width,
             height=height,
             boxes=clip_boxes(xywh_to_xyxy(xywh), width, height),
-            names=tuple(
-                self.words[i] for i in self.word[self.starts[row] : self.starts[row + 1]].tolist()
-            ),
+            names=tuple(self.classes[i] for i in self.class_index[boxes].tolist()),
             verified=verified(id),
         )
 
@@ -188,18 +195,19 @@ def _size_or_unit(path: Path) -> tuple[int, int]:
         return 1, 1
 
 
-class TableImages(Lazy[AnnotatedImage]):
+class BoxTableImages(LazySequence[AnnotatedImage]):
     """The images of a table, put together when they are asked for.
 
     Args:
-        verified: what was checked in the image of an id.
+        table: of the images.
+        verified: the classes that were verified in the image of an id; None: all.
         path_of: an image's path by its name in the annotations; None: inside of the table's
             folder, as `PathsInside` finds it.
     """
 
     def __init__(
         self,
-        table: Table,
+        table: BoxTable,
         verified: Verified = _no_limit,
         path_of: Callable[[str], Path] | None = None,
     ) -> None:

@@ -8,7 +8,7 @@
 | `openimages:FOLDER,split=train` | the CSV files of a split; `boxes=`, `labels=`, `classes=`, |
 | | `hierarchy=` and `images=` where they lie elsewhere |
 | `fiftyone:NAME,field=ground_truth` | a FiftyOne dataset |
-| `KIND:PATH,words=FILE` | of any kind, the boxes of the words in a file, one a line |
+| `KIND:PATH,words=FILE` | of any kind, the boxes of the classes in a file, one a line |
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -60,38 +60,40 @@ def open_dataset(spec: str) -> Dataset:
         raise InputError(f"{spec!r} does not say where the data is: write {kind}:PATH")
     words = options.pop(WORDS, None)
     dataset = replace(read(place, options), name=spec)
-    return limited(dataset, Path(words)) if words else dataset
+    return restricted(dataset, Path(words)) if words else dataset
 
 
-def limited(dataset: Dataset, path: Path) -> Dataset:
-    """The boxes of a data set that bear the words of a file; synonyms in it are not looked at.
+def restricted(dataset: Dataset, path: Path) -> Dataset:
+    """A data set in the classes that a file names; synonyms in the file are ignored.
 
     Raises:
-        InputError: the file cannot be read, or names a word that the data set has not.
+        InputError: the file cannot be read, or names a class that the data set has not.
     """
-    words = known_words(path, dataset.words)
+    names = known_classes(path, dataset.classes)
     return replace(
         dataset,
-        words={word: strings for word, strings in dataset.words.items() if word in words},
-        broader={word: others & words for word, others in dataset.broader.items() if word in words},
+        classes={name: strings for name, strings in dataset.classes.items() if name in names},
+        ancestors={
+            name: above & names for name, above in dataset.ancestors.items() if name in names
+        },
         is_limited=True,
     )
 
 
-def known_words(path: Path, known: Collection[str]) -> frozenset[str]:
-    """The words of a file, each of which is known.
+def known_classes(path: Path, known: Collection[str]) -> frozenset[str]:
+    """The classes that a file names, each of which is known.
 
     Raises:
-        InputError: the file cannot be read, or names another word.
+        InputError: the file cannot be read, or names another class.
     """
-    words = read_words(path).names
-    if unknown := [word for word in words if word not in known]:
+    names = read_words(path).names
+    if unknown := [name for name in names if name not in known]:
         raise InputError(
-            f"{path}: expected words of the data, which has {len(known)}, such as "
+            f"{path}: expected classes of the data, which has {len(known)}, such as "
             f"{', '.join(list(known)[:3])}; got {', '.join(map(repr, unknown[:5]))}: write them "
             "as the data does, or take them out"
         )
-    return frozenset(words)
+    return frozenset(names)
 
 
 def _json_of(place: str, options: Options, default: str) -> tuple[Path, Path]:

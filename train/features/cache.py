@@ -25,8 +25,7 @@ from regionspot.errors import InputError
 from regionspot.types import IntArray
 from regionspot.weights import sha256_by_preset
 from regionspot.zero_shot import region_features
-from train.data import AnnotatedImage
-from train.data.lazy import Lazy
+from train.data import AnnotatedImage, LazySequence
 from train.features.augment import AS_IT_IS, View
 from train.features.skipped import Skipped, read_skipped
 
@@ -149,7 +148,7 @@ def _folder_name(config: ModelConfig, tower: Tower, boxes: str, view: View) -> s
     return f"{tower}-{name}"
 
 
-class FeatureStore(Lazy[ImageFeatures]):
+class FeatureStore(LazySequence[ImageFeatures]):
     """Features of images, read when they are asked for.
 
     Images without a region, and those that extraction skipped, are left out. Files are mapped into

@@ -1,0 +1,128 @@
+"""Masks as run lengths of CVAT and Label Studio, there and back.
+
+CVAT: runs go row by row over the rectangle of the mask's pixels and begin with background.
+
+Label Studio: brush strokes in the format of `@thi.ng/rle-pack`, over RGBA pixels. A stream of bits,
+most significant first: the number of values (32 bits), the width of a value less one (5), four
+widths of run lengths, each less one (4 bits each); then runs. A run is a bit that says whether one
+value repeats, which of the four widths its length has (2), its length less one, and the value, or
+as many values as the length says. `label_studio_sdk.converter.brush` does the same, but its package
+is no light one: it brings lxml, nltk and pandas, and bars the OpenCV that is installed here.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+_WORD = 8
+_WIDTHS = (3, 4, 8, 16)
+_CHANNELS = 4
+
+
+def to_row_runs(mask: npt.NDArray[np.bool_]) -> tuple[list[int], int, int, int, int]:
+    """Runs, left, top, width and height of a mask (H, W).
+
+    The runs go row by row over the rectangle of the mask's pixels and begin with background. A
+    mask without pixels is one pixel of background.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return [1], 0, 0, 1, 1
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    flat = mask[top:bottom, left:right].ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    runs = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
+    if flat[0]:
+        runs.insert(0, 0)
+    return runs, int(left), int(top), int(right - left), int(bottom - top)
+
+
+def from_row_runs(
+    runs: Sequence[int], place: tuple[int, int, int, int], size: tuple[int, int]
+) -> npt.NDArray[np.bool_]:
+    """The mask (H, W) of runs.
+
+    Args:
+        runs: lengths of background and mask in turn, as `to_row_runs` gives them.
+        place: left, top, width and height of the rectangle that the runs fill.
+        size: height and width of the image.
+
+    Raises:
+        ValueError: the runs do not fill the rectangle, or it leaves the image.
+    """
+    left, top, width, height = place
+    inside = left >= 0 and top >= 0 and left + width <= size[1] and top + height <= size[0]
+    if not inside or width < 1 or height < 1:
+        raise ValueError(f"a mask at {place} leaves the image of {size[1]} x {size[0]} pixels")
+    if min(runs, default=0) < 0 or sum(runs) != width * height:
+        raise ValueError(f"a mask's runs must add up to {width} x {height} pixels")
+    values = np.arange(len(runs)) % 2 == 1
+    mask = np.zeros(size, np.bool_)
+    mask[top : top + height, left : left + width] = np.repeat(values, runs).reshape(height, width)
+    return mask
+
+
+def pack_brush(mask: npt.NDArray[np.bool_]) -> list[int]:
+    """A mask (H, W) as bytes; each channel of a pixel of the mask is 255."""
+    flat = mask.ravel()
+    bits = [f"{flat.size * _CHANNELS:032b}", f"{_WORD - 1:05b}"]
+    bits += [f"{width - 1:04b}" for width in _WIDTHS]
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    starts = np.concatenate([[0], edges])
+    lengths = np.diff(np.concatenate([starts, [flat.size]])) * _CHANNELS
+    for start, length in zip(starts, lengths.tolist(), strict=True):
+        value = "1" * _WORD if flat[start] else "0" * _WORD
+        while length:
+            part = min(length, 1 << _WIDTHS[-1])
+            index = next(i for i, width in enumerate(_WIDTHS) if part <= 1 << width)
+            bits.append(f"1{index:02b}{part - 1:0{_WIDTHS[index]}b}{value}")
+            length -= part
+    text = "".join(bits)
+    text += "0" * (-len(text) % 8)
+    return list(int(text, 2).to_bytes(len(text) // 8, "big"))
+
+
+def unpack_brush(packed: Sequence[int], height: int, width: int) -> npt.NDArray[np.bool_]:
+    """The mask (height, width) of packed bytes: where the last channel, alpha, is not 0.
+
+    Raises:
+        ValueError: the bytes are not of an image of this size.
+    """
+    bits = _Bits(packed)
+    size = bits.take(32)
+    word = bits.take(5) + 1
+    widths = [bits.take(4) + 1 for _ in range(4)]
+    if size != height * width * _CHANNELS:
+        raise ValueError(
+            f"a brush stroke must have {height * width * _CHANNELS} values, not {size}"
+        )
+    values = np.zeros(size, np.uint32)
+    at = 0
+    while at < size:
+        repeats = bits.take(1)
+        stop = at + 1 + bits.take(widths[bits.take(2)])
+        if stop > size:
+            raise ValueError("a brush stroke is longer than its image")
+        if repeats:
+            values[at:stop] = bits.take(word)
+        else:
+            values[at:stop] = [bits.take(word) for _ in range(at, stop)]
+        at = stop
+    # (H * W * 4,) to (H, W, 4)
+    return values.reshape(height, width, _CHANNELS)[:, :, -1] > 0
+
+
+class _Bits:
+    """Reads numbers of some bits from bytes."""
+
+    def __init__(self, packed: Sequence[int]) -> None:
+        self._bits = "".join(f"{byte:08b}" for byte in bytes(packed))
+        self._at = 0
+
+    def take(self, count: int) -> int:
+        text = self._bits[self._at : self._at + count]
+        if len(text) < count:
+            raise ValueError("a brush stroke ends early")
+        self._at += count
+        return int(text, 2)
