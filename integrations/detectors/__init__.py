@@ -1,6 +1,13 @@
-"""Detectors propose boxes; what they think the boxes hold is not asked.
+"""Detectors propose boxes, whatever class is in them. `DETECTORS` maps a name to a builder:
 
-`DETECTORS` maps a name to a function that builds the detector; further detectors are added there.
+| name | boxes | cost |
+|---|---|---|
+| `nanodet` | of things like COCO's 80 classes: NanoDet-g at 416 and 640 pixels | the default |
+| `nanodet-416` | the same at the published 416 pixels alone: far fewer small things | a third |
+| `sam-grid` | around whatever SAM segments from a grid of points | 0.1 s a point |
+| `nanodet+sam-grid` | of both, class-agnostic NMS over their union | of both |
+
+A further detector is a file that keeps the `Detector` protocol and a line in the table.
 """
 
 from collections.abc import Callable
@@ -10,13 +17,17 @@ import torch
 from segment_anything.modeling import Sam
 
 from integrations.detectors.base import MAX_BOXES, NMS_IOU, Detector
-from integrations.detectors.ensemble import Merged
+from integrations.detectors.ensemble import Ensemble
 from integrations.detectors.nanodet import PUBLISHED_SIDE, NanoDet
 from integrations.detectors.sam_grid import SamGrid
 from regionspot.errors import InputError
 
 __all__ = ["DETECTORS", "Detector", "DetectorOptions", "build_detector"]
 
+# NanoDet's score is a class probability; SAM's says how well-defined a mask is, be it a thing or a
+# patch of wall. On training photos a box of SAM's grid meets a label of COCO one time in eight,
+# whatever its score; NanoDet's do so at a score of 0.15. So SAM's boxes rank above NanoDet's
+# guesses, for the sake of what COCO does not name, and below what NanoDet is sure of.
 SAM_GRID_WEIGHT = 0.3
 
 
@@ -42,14 +53,8 @@ def _nanodet(options: DetectorOptions) -> Detector:
 
 
 def _nanodet_416(options: DetectorOptions) -> Detector:
-    """The published input size alone: a third of the time, far fewer small things."""
-    return NanoDet(
-        options.device,
-        options.max_boxes,
-        options.nms_iou,
-        sides=(PUBLISHED_SIDE,),
-        name="nanodet-416",
-    )
+    sides = (PUBLISHED_SIDE,)
+    return NanoDet(options.device, options.max_boxes, options.nms_iou, sides, name="nanodet-416")
 
 
 def _sam_grid(options: DetectorOptions) -> Detector:
@@ -59,12 +64,8 @@ def _sam_grid(options: DetectorOptions) -> Detector:
 
 
 def _both(options: DetectorOptions) -> Detector:
-    return Merged(
-        [_nanodet(options), _sam_grid(options)],
-        [1.0, SAM_GRID_WEIGHT],
-        options.max_boxes,
-        options.nms_iou,
-    )
+    detectors, weights = [_nanodet(options), _sam_grid(options)], [1.0, SAM_GRID_WEIGHT]
+    return Ensemble(detectors, weights, options.max_boxes, options.nms_iou)
 
 
 DETECTORS: dict[str, Callable[[DetectorOptions], Detector]] = {
@@ -84,13 +85,6 @@ def build_detector(
     nms_iou: float = NMS_IOU,
 ) -> Detector:
     """The detector of a name in `DETECTORS`.
-
-    `nanodet+sam-grid` is the union of the two, suppressed class-agnostically. NanoDet's score is
-    a class probability; SAM's says how well-defined a mask is, be it a thing or a patch of wall.
-    On training photos a box of SAM's grid meets a label of COCO one time in eight, whatever its
-    score; NanoDet's do so at a score of 0.15. So SAM's score is multiplied by `SAM_GRID_WEIGHT`:
-    its boxes stand above NanoDet's guesses, for the sake of what COCO does not name, and below
-    what NanoDet is sure of.
 
     Args:
         name: of the detector.

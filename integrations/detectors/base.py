@@ -1,4 +1,7 @@
-"""The detectors' protocol, and the steps that all of them share."""
+"""The detectors' protocol, and the steps that all of them share.
+
+Axes: N boxes of one image, H and W its sides in pixels.
+"""
 
 from typing import Protocol
 
@@ -14,7 +17,7 @@ MAX_BOXES = 100
 
 
 class Detector(Protocol):
-    """Proposes boxes; what a box holds is for others to say.
+    """Proposes boxes, whatever class is in them.
 
     Attributes:
         name: what the command line and the run's manifest call it.
@@ -29,8 +32,9 @@ class Detector(Protocol):
             image: (H, W, 3) uint8 RGB, after EXIF orientation, of any size from 1 x 1.
 
         Returns:
-            Proposals in pixels of `image`, clipped to it, by descending score, with no two
-            boxes that overlap by more than the detector's IoU limit. There may be none.
+            N proposals, N from 0: boxes (N, 4) float32 xyxy in pixels of `image`, clipped to it,
+            and scores (N,) float32 in [0, 1], in descending order; no two boxes overlap by more
+            than the detector's IoU limit.
 
         Raises:
             InputError: the image is of another shape or type.
@@ -62,11 +66,11 @@ def select(
     nms_iou: float,
     max_boxes: int,
 ) -> Proposals:
-    """Clip boxes, drop those left empty, suppress class-agnostically and keep the best.
+    """Clip boxes, drop those left empty, apply class-agnostic NMS and keep the best.
 
     Args:
-        boxes: (N, 4) xyxy pixels of the image.
-        score: (N,) in [0, 1].
+        boxes: (N, 4) float32 xyxy pixels of the image.
+        score: (N,) float32 in [0, 1].
         image_size: height and width in pixels.
         nms_iou: of two boxes that overlap by more than this, the one of lower score goes.
         max_boxes: at most so many are kept.

@@ -8,10 +8,12 @@ from integrations.detectors.base import MAX_BOXES, NMS_IOU, Detector, check_imag
 from regionspot.types import ImageArray, Proposals
 
 
-class Merged:
-    """The union of several detectors' proposals, suppressed class-agnostically.
+class Ensemble:
+    """The union of several detectors' proposals after class-agnostic non-maximum suppression.
 
     Each detector's scores are multiplied by its weight, which puts them on one scale.
+
+    Axes: N boxes of all detectors.
     """
 
     def __init__(
@@ -39,7 +41,7 @@ class Merged:
         """See `Detector.detect`."""
         size = check_image(image)
         found = [detector.detect(image) for detector in self.detectors]
-        boxes = np.concatenate([proposals.boxes for proposals in found])
+        boxes = np.concatenate([proposals.boxes for proposals in found])  # (N, 4)
         score = np.concatenate(
             [
                 proposals.score * np.float32(weight)

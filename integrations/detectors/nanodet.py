@@ -1,6 +1,6 @@
 """NanoDet-g, a small one-stage detector trained on COCO, as a proposer of boxes.
 
-Axes: P cells of all levels.
+Axes: P cells of all levels, N boxes above the threshold, h and w sides of the network's input.
 """
 
 import math
@@ -35,10 +35,12 @@ def decode(distances: torch.Tensor, height: int, width: int) -> torch.Tensor:
     for stride in STRIDES:
         rows, columns = torch.arange(height // stride), torch.arange(width // stride)
         y, x = torch.meshgrid(rows + 0.5, columns + 0.5, indexing="ij")
+        # (h / stride, w / stride, 2) to (cells, 2)
         centres.append(torch.stack([x, y], dim=-1).flatten(0, 1) * stride)
         strides.append(torch.full((len(centres[-1]), 1), float(stride)))
     centre = torch.cat(centres).to(distances)
     bins = torch.arange(BINS).to(distances)
+    # (P, 4, 11) @ (11,) to (P, 4), times (P, 1)
     sides = (distances.softmax(dim=-1) @ bins) * torch.cat(strides).to(distances)
     return torch.cat([centre - sides[:, :2], centre + sides[:, 2:]], dim=1)
 
@@ -50,8 +52,8 @@ def _whole_cells(pixels: int) -> int:
 class NanoDet:
     """NanoDet-g used class-agnostically: a box's score is its highest class score.
 
-    The network was published for a longest side of 416 pixels, at which it overlooks most small
-    things. Here it looks twice, the second time closer; the boxes of both looks compete.
+    The network was published for a longest side of 416 pixels, at which it misses most small
+    things. Here it runs at two sizes, and NMS chooses among the boxes of both.
     """
 
     def __init__(
@@ -69,8 +71,7 @@ class NanoDet:
             device: where torch runs it.
             max_boxes: at most so many boxes an image.
             nms_iou: of two boxes that overlap by more than this, the one of lower score goes.
-            sides: the longest sides, in pixels, at which the network sees the image; multiples
-                of 32.
+            sides: the longest sides, in pixels, that the image is resized to; multiples of 32.
             score_threshold: boxes of a lower score are left out.
             name: what the command line and the run's manifest call it.
 
@@ -117,9 +118,9 @@ class NanoDet:
         for side in self.sides:
             x, scale = self.preprocess(image, side)
             scores, distances = self.network(x)
-            best = scores[0].amax(dim=1)
+            best = scores[0].amax(dim=1)  # (P, 80) to (P,)
             likely = best > self.score_threshold
-            found = decode(distances[0], *x.shape[-2:])[likely]
+            found = decode(distances[0], *x.shape[-2:])[likely]  # (N, 4)
             boxes.append(found.cpu().numpy() * scale)
             score.append(best[likely].cpu().numpy())
         return select(

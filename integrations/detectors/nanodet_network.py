@@ -1,6 +1,8 @@
 """The network of NanoDet-g, rebuilt in torch from a published tfjs graph of it.
 
 Batch normalisation is folded into the convolutions. Source: https://github.com/RangiLyu/nanodet.
+
+Axes: B images, C channels, h and w sides of a map, P cells of all levels.
 """
 
 import json
@@ -125,10 +127,10 @@ class NanoDetNetwork(nn.Module):
             x = stage(x)
             levels.append(x)
         outputs = [
-            head(level).flatten(2)
+            head(level).flatten(2)  # (B, 124, h, w) to (B, 124, h w)
             for head, level in zip(self.heads, self.neck(levels), strict=True)
         ]
-        raw = torch.cat(outputs, dim=2).transpose(1, 2)
+        raw = torch.cat(outputs, dim=2).transpose(1, 2)  # (B, 124, P) to (B, P, 124)
         B, P, _ = raw.shape
         return raw[..., :CLASSES].sigmoid(), raw[..., CLASSES:].reshape(B, P, 4, BINS)
 

@@ -1,4 +1,4 @@
-"""Boxes around whatever SAM segments from a grid of points: for objects that have no name yet."""
+"""Boxes around whatever SAM segments from a grid of points, of COCO's classes or not."""
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ _CPU_BATCH, _GPU_BATCH = 2, 64
 
 
 class SamGrid:
-    """segment-anything's own automatic mask generator, of whose masks only the boxes are kept.
+    """segment-anything's automatic mask generator; only the boxes of its masks are kept.
 
     A box's score is the mask's predicted IoU times its stability (Kirillov et al. 2023,
     arXiv 2304.02643, appendix B). It says how well-defined the mask is, not how likely a
@@ -65,7 +65,7 @@ class SamGrid:
         small_height, small_width = fit_longest(height, width, min(self.side, max(height, width)))
         small = Image.fromarray(image).resize((small_width, small_height))
         found = self.generator.generate(np.asarray(small))
-        boxes = xywh_to_xyxy(as_boxes([mask["bbox"] for mask in found]))
+        boxes = xywh_to_xyxy(as_boxes([mask["bbox"] for mask in found]))  # (N, 4) of `small`
         boxes[:, 2:] += 1  # the generator's corners are the outermost pixels, ours their borders
         score = [mask["predicted_iou"] * mask["stability_score"] for mask in found]
         scale = np.array([width / small_width, height / small_height] * 2, np.float32)

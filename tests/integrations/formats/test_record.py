@@ -1,6 +1,5 @@
-"""Files that do not hold together are refused with one line that names file and record."""
+"""Records that do not hold together are refused with one line that names file and record."""
 
-import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,23 +8,9 @@ from typing import Any
 import pytest
 
 from integrations.formats.coco import read_coco
-from integrations.formats.lvis import read_lvis
 from regionspot.errors import InputError
 from regionspot.types import decode_mask
-
-GOOD: dict[str, Any] = {
-    "images": [{"id": 3, "file_name": "sub/a.jpg", "width": 4, "height": 2}],
-    "annotations": [{"id": 8, "image_id": 3, "category_id": 1, "bbox": [0, 0, 2, 2]}],
-    "categories": [{"id": 1, "name": "cat"}],
-}
-
-
-def written(tmp_path: Path, change: Callable[[Any], object]) -> Path:
-    top = copy.deepcopy(GOOD)
-    change(top)
-    path = tmp_path / "labels.json"
-    path.write_text(json.dumps(top))
-    return path
+from tests.integrations.formats.helpers import GOOD, written
 
 
 def setting(group: str, **values: object) -> Callable[[Any], None]:
@@ -98,30 +83,6 @@ def test_record_is_named(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("content", "what"),
-    [
-        (b"", "line 1 is not JSON"),
-        (b'{"images": [\n\n oops', "line 3 is not JSON"),
-        (b'{"images": [{"id": NaN}]}', "NaN is not JSON"),
-        (b"\xff\xfe\xfd", "cannot be read"),
-        (b"[" * 200_000, "nested too deeply"),
-        (b"[]", "no label file"),
-    ],
-)
-def test_broken_json(tmp_path: Path, content: bytes, what: str) -> None:
-    path = tmp_path / "labels.json"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=what) as caught:
-        read_coco(path)
-    assert str(path) in str(caught.value)
-
-
-def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none.json cannot be read: No such file"):
-        read_coco(tmp_path / "none.json")
-
-
 def test_a_linked_folder_out_of_the_images_folder_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, lambda top: None)
     folder, elsewhere = tmp_path / "images", tmp_path / "elsewhere"
@@ -157,22 +118,3 @@ def test_uncompressed_run_lengths(tmp_path: Path) -> None:
         [False, True, False, False],
         [True, False, False, False],
     ]
-
-
-def test_lvis_must_say_what_was_verified(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r'"neg_category_ids" is missing, .* read it as COCO'):
-        read_lvis(written(tmp_path, lambda top: None))
-
-
-def test_lvis_v1_names_images_by_address(tmp_path: Path) -> None:
-    def as_v1(top: Any) -> None:
-        del top["images"][0]["file_name"]
-        top["images"][0].update(
-            coco_url="http://images.cocodataset.org/val2017/000000397133.jpg",
-            neg_category_ids=[1],
-            not_exhaustive_category_ids=[],
-        )
-
-    (image,) = read_lvis(written(tmp_path, as_v1)).images
-    assert image.file_name == "000000397133.jpg"
-    assert image.absent == (1,)

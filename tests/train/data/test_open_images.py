@@ -1,7 +1,5 @@
-"""Open Images V6 and FiftyOne, read from small ones in their true form."""
+"""Open Images V6, read from a small split in its true form."""
 
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ from integrations.images import UnreadableImage, read_image
 from regionspot.config import preset
 from regionspot.errors import InputError
 from tests.train.written import HEIGHT, WIDTH, write_image, write_json
-from train.data import merge_words, open_dataset
+from train.data import merge_label_spaces, open_dataset
 from train.features.cache import feature_set
 
 ONE, TWO = "000002b66c9c498e", "fffc6543b32da1dd"
@@ -88,7 +86,7 @@ def test_an_image_that_cannot_be_read_leaves_the_others(folder: Path) -> None:
         read_image(one.path)  # as extraction does, which leaves it out and lists it
 
 
-def test_boxes_words_and_what_was_verified(folder: Path) -> None:
+def test_boxes_classes_and_what_was_verified(folder: Path) -> None:
     dataset = open_dataset(f"openimages:{folder},split=train")
     two, one = dataset.images
     assert (two.id, one.path.name) == (int(TWO, 16), f"{ONE}.jpg")
@@ -99,16 +97,16 @@ def test_boxes_words_and_what_was_verified(folder: Path) -> None:
     assert two.verified == {"car", "animal", "dog", "cat"}
     # A group of dogs: neither dogs nor animals are negatives, and parts are no kinds.
     assert one.verified == {"human body", "car", "cat"}
-    assert list(dataset.words) == ["animal", "dog", "cat", "car", "wheel", "human body"]
-    assert dataset.broader == {"dog": {"animal"}, "cat": {"animal"}}
-    assert merge_words([dataset])[1] == [dataset]
+    assert list(dataset.classes) == ["animal", "dog", "cat", "car", "wheel", "human body"]
+    assert dataset.ancestors == {"dog": {"animal"}, "cat": {"animal"}}
+    assert merge_label_spaces([dataset])[1] == [dataset]
 
 
 def test_class_descriptions_with_a_header(folder: Path) -> None:
     path = folder / "class-descriptions-boxable.csv"
-    before = open_dataset(f"openimages:{folder}").words
+    before = open_dataset(f"openimages:{folder}").classes
     path.write_text("LabelName,DisplayName\n" + path.read_text())
-    assert open_dataset(f"openimages:{folder}").words == before
+    assert open_dataset(f"openimages:{folder}").classes == before
 
 
 @pytest.mark.parametrize(
@@ -129,41 +127,3 @@ def test_what_is_no_open_images(folder: Path, name: str, old: str, new: str, mes
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(InputError, match=message):
         open_dataset(f"openimages:{folder}")
-
-
-@pytest.fixture
-def fiftyone_name(tmp_path: Path) -> Iterator[str]:
-    import fiftyone as fo
-
-    name = f"train-{uuid.uuid4()}"
-    dataset = fo.Dataset(name)
-    for number in range(3):
-        write_image(tmp_path / f"{number}.jpg", seed=number)
-    cup = fo.Detection(label="cup", bounding_box=[0.25, 0, 0.25, 0.5])
-    dogs = fo.Detection(label="dog", bounding_box=[0, 0, 1, 1], iscrowd=1)
-    cat = fo.Detection(label="cat", bounding_box=[0.5, 0.5, 0.75, 0.5], iscrowd=0)
-    dataset.add_samples(
-        [
-            fo.Sample(str(tmp_path / "2.jpg"), truth=fo.Detections(detections=[cup, dogs, cat])),
-            fo.Sample(str(tmp_path / "1.jpg"), weather=fo.Classification(label="rain")),
-            fo.Sample(str(tmp_path / "0.jpg"), truth=fo.Detections(detections=[cup])),
-        ]
-    )
-    yield name
-    dataset.delete()
-
-
-def test_a_field_of_fiftyone(fiftyone_name: str) -> None:
-    dataset = open_dataset(f"fiftyone:{fiftyone_name},field=truth")
-    first, second = dataset.images
-    assert (first.path.name, second.path.name) == ("2.jpg", "0.jpg")
-    assert first.names == ("cup", "cat")
-    assert first.boxes.tolist() == [
-        [WIDTH / 4, 0, WIDTH / 2, HEIGHT / 2],
-        [WIDTH / 2, HEIGHT / 2, WIDTH, HEIGHT],
-    ]
-    assert set(dataset.words) == {"cup", "cat"}
-    assert first.verified is None
-    for field in ("weather", "none"):
-        with pytest.raises(InputError, match=rf"no field '{field}' of detections.*truth"):
-            open_dataset(f"fiftyone:{fiftyone_name},field={field}")

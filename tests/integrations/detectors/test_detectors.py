@@ -4,20 +4,16 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from segment_anything.modeling import Sam
 
 from integrations.detectors import DETECTORS, Detector, build_detector
-from integrations.detectors.ensemble import Merged
-from integrations.detectors.nanodet import PUBLISHED_SIDE, NanoDet
+from integrations.detectors.ensemble import Ensemble
 from integrations.detectors.sam_grid import SamGrid
 from regionspot.boxes import box_iou
 from regionspot.errors import InputError
 from regionspot.localizers.mobile_sam import build_mobile_sam
 from regionspot.types import Proposals
-from regionspot.weights import locate
-from tests.integrations.tfjs import evaluate
 
 Photo = Callable[[str], Image.Image]
 
@@ -37,12 +33,12 @@ def sam_grid(sam: Sam) -> Detector:
     return SamGrid(sam, points_per_side=4)
 
 
-@pytest.fixture(params=["nanodet", "sam_grid", "merged"])
+@pytest.fixture(params=["nanodet", "sam_grid", "ensemble"])
 def detector(request: pytest.FixtureRequest) -> Detector:
-    if request.param == "merged":
+    if request.param == "ensemble":
         sam = request.getfixturevalue("sam")
         parts = [request.getfixturevalue("nanodet"), SamGrid(sam, points_per_side=1)]
-        return Merged(parts, [1.0, 0.5], max_boxes=20)
+        return Ensemble(parts, [1.0, 0.5], max_boxes=20)
     found: Detector = request.getfixturevalue(request.param)
     return found
 
@@ -117,40 +113,6 @@ def test_more_pixels_give_the_same_boxes(nanodet: Detector, photo: Photo) -> Non
     large = image.resize((image.width * 3, image.height * 3))
     found, enlarged = nanodet.detect(np.asarray(image)), nanodet.detect(np.asarray(large))
     assert box_iou(found.boxes[:3], enlarged.boxes / 3).max(axis=1).min() > 0.9
-
-
-def test_the_rebuilt_network_agrees_with_the_published_graph(photo: Photo) -> None:
-    detector = NanoDet()
-    x, _ = detector.preprocess(np.asarray(photo("astronaut")), PUBLISHED_SIDE)
-    outputs = evaluate(locate("nanodet-graph"), locate("nanodet-weights"), x)
-    with torch.inference_mode():
-        scores, distances = detector.network(x)
-    expected_scores = torch.cat(outputs[:3], dim=1)
-    expected_distances = torch.cat(outputs[3:], dim=1)
-    assert expected_scores.max() > 0.5
-    torch.testing.assert_close(scores, expected_scores, atol=1e-4, rtol=0)
-    torch.testing.assert_close(distances.flatten(2), expected_distances, atol=1e-3, rtol=0)
-
-
-class Fixed:
-    """A detector that always says the same."""
-
-    def __init__(self, name: str, boxes: list[list[float]], score: list[float]) -> None:
-        self.name = name
-        self.answer = Proposals(np.array(boxes), np.array(score))
-
-    def detect(self, image: np.ndarray) -> Proposals:
-        return self.answer
-
-
-def test_merging_weighs_scores_and_suppresses_across_detectors() -> None:
-    first = Fixed("a", [[0, 0, 10, 10]], [0.5])
-    second = Fixed("b", [[0, 0, 10, 11], [20, 20, 30, 30]], [0.9, 0.8])
-    merged = Merged([first, second], [1.0, 0.25])
-    found = merged.detect(np.zeros((40, 40, 3), np.uint8))
-    assert merged.name == "a+b"
-    np.testing.assert_allclose(found.score, [0.5, 0.2])
-    assert found.boxes[1].tolist() == [20, 20, 30, 30]
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

@@ -1,0 +1,105 @@
+"""What holds for every format: all or nothing, names that stay inside, FiftyOne reads it."""
+
+from pathlib import Path
+
+import pytest
+
+from integrations.annotations import Category, LabelledImage
+from integrations.formats.registry import FORMATS, format_named, write_folder
+from regionspot.errors import InputError
+from tests.integrations.formats.factories import small_set
+from tests.integrations.formats.helpers import (
+    blank,
+    names,
+)
+
+NEW = [name for name in FORMATS if name not in ("coco", "lvis")]
+
+
+@pytest.mark.parametrize(
+    ("name", "importer"),
+    [
+        ("yolo", "YOLOv5Dataset"),
+        ("voc", "VOCDetectionDataset"),
+        ("cvat", "CVATImageDataset"),
+        ("fiftyone", "FiftyOneDataset"),
+    ],
+)
+def test_fiftyone_reads_the_same_boxes(tmp_path: Path, name: str, importer: str) -> None:
+    import fiftyone as fo
+
+    data = small_set()
+    out = tmp_path / "out"
+    write_folder(out, format_named(name), data.categories, data.images, None, blank)
+    options = {"data_path": "JPEGImages", "labels_path": "Annotations"} if name == "voc" else {}
+    if name == "cvat":
+        options = {"data_path": "images", "labels_path": "annotations.xml"}
+    if name == "yolo":
+        options = {"yaml_path": "data.yaml", "split": "val", "include_all_data": True}
+    dataset = fo.Dataset.from_dir(str(out), getattr(fo.types, importer), progress=False, **options)
+    try:
+        found = []
+        for sample in dataset:
+            fields = [v for _, v in sample.iter_fields() if isinstance(v, fo.Detections)]
+            for detection in (each for field in fields for each in field.detections):
+                x, y, width, height = detection.bounding_box
+                corners = (x * 40, y * 30, (x + width) * 40, (y + height) * 30)
+                found.append((detection.label, corners))
+        assert len(dataset) == 2
+    finally:
+        dataset.delete()
+    expected = [(names(data)[each.category_id], each.box) for each in data.images[0].annotations]
+    assert [word for word, _ in found] == [word for word, _ in expected]
+    for (_, box), (_, corners) in zip(found, expected, strict=True):
+        assert box == pytest.approx(corners, abs=1 if name == "voc" else 0.01)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_stop_on_the_way_leaves_nothing(tmp_path: Path, name: str) -> None:
+    def images():
+        yield small_set().images[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(tmp_path / "out", format_named(name), small_set().categories, images())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_is_there_stays_unless_told_otherwise(tmp_path: Path, name: str) -> None:
+    format, data, out = format_named(name), small_set(), tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    write_folder(out, format, data.categories, data.images, None, blank)
+    with pytest.raises(InputError, match="is there already"):
+        write_folder(out, format, data.categories, data.images[:1], None, blank)
+    write_folder(out, format, data.categories, data.images[:1], None, blank, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert {path.name for path in out.iterdir()} == {*format.entries, format.images, "notes.txt"}
+    labels = out / format.entries[0] if format.is_file else out
+    assert len(format.read(labels, out / format.images).images) == 1
+
+
+@pytest.mark.parametrize("name", NEW)
+@pytest.mark.parametrize("file_name", ["../a.jpg", "/etc/passwd", "C:\\a.jpg"])
+def test_a_path_that_leaves_the_folder_is_not_written(
+    tmp_path: Path, name: str, file_name: str
+) -> None:
+    image = LabelledImage(1, file_name, 4, 4)
+    with pytest.raises(InputError):
+        write_folder(
+            tmp_path / "out", format_named(name), [Category(1, "cat")], [image], None, blank
+        )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_two_words_of_one_name_are_refused(tmp_path: Path, name: str) -> None:
+    categories = [Category(1, "cat"), Category(2, "cat")]
+    with pytest.raises(InputError, match="two categories are named 'cat'"):
+        write_folder(tmp_path / "out", format_named(name), categories, [])
+
+
+def test_an_unknown_format_is_named() -> None:
+    with pytest.raises(InputError, match="unknown format 'tfrecord'; known are coco, lvis, yolo"):
+        format_named("tfrecord")

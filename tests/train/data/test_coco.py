@@ -1,0 +1,183 @@
+"""COCO, Objects365 and V3Det, each read from a small file in its true form."""
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from regionspot.errors import InputError
+from tests.train.data.contents import two_photos
+from tests.train.written import annotation, coco, image, write_json
+from train.data import load_coco, open_dataset, read_coco
+
+BOXES_OF_IMAGE = 20
+# 20 bytes a box, as many again while they are sorted by image, and 60 an image.
+BYTES_OF_BOX = 80
+WINDOW = 3 << 20
+
+
+def test_coco_in_the_order_of_its_images(tmp_path: Path) -> None:
+    write_json(tmp_path / "instances.json", two_photos())
+    dataset = open_dataset(str(tmp_path))
+    first, second = dataset.images
+    assert list(dataset.classes) == ["person", "dog", "cup", "toothbrush"]
+    assert (first.id, second.id, len(dataset)) == (7, 3, 2)
+    assert first.names == ("person", "dog")
+    assert first.boxes.tolist() == [[4, 6, 24, 16], [50, 40, 64, 48]]
+    assert first.boxes.dtype == np.float32
+    assert second.path == tmp_path / "images/sub/b.jpg" or second.path == tmp_path / "images/b.jpg"
+    assert first.verified is None
+    assert [each.id for each in load_coco(tmp_path)] == [7, 3]
+    assert [each.id for each in dataset.images[1:]] == [3]
+
+
+def test_the_lists_of_a_file_may_stand_in_any_order(tmp_path: Path) -> None:
+    content = two_photos()
+    paths = [
+        write_json(tmp_path / f"{i}.json", {key: content[key] for key in order})
+        for i, order in enumerate((sorted(content), sorted(content, reverse=True)))
+    ]
+    one, other = (list(read_coco(path, tmp_path).images) for path in paths)
+    assert [(i.id, i.names, i.boxes.tolist()) for i in one] == [
+        (i.id, i.names, i.boxes.tolist()) for i in other
+    ]
+
+
+@pytest.mark.parametrize("file_name", ["obj365_train_000000000001.jpg", "images/v1/patch8/1.jpg"])
+def test_objects365_v1_and_v2(tmp_path: Path, file_name: str) -> None:
+    (tmp_path / "train/patch8").mkdir(parents=True)
+    content = coco(
+        [image(1, file_name)],
+        [
+            annotation(1, 1, 1, iscrowd=0, isfake=0, isreflected=0),
+            annotation(2, 1, 2, iscrowd=0, isfake=0, isreflected=0),
+            annotation(3, 1, 2, iscrowd=0, isfake=1, isreflected=0),
+            annotation(4, 1, 2, iscrowd=1, isfake=0, isreflected=0),
+        ],
+        {1: "Person", 2: "Cabinet/shelf"},
+    )
+    path = write_json(tmp_path / "zhiyuan_objv2_train.json", content)
+    dataset = open_dataset(f"objects365:{path},images={tmp_path / 'train'}")
+    (photo,) = dataset.images
+    assert photo.names == ("Person", "Cabinet")
+    assert dataset.classes["Cabinet"] == ("Cabinet", "shelf")
+    assert photo.path == tmp_path / "train" / file_name.removeprefix("images/v1/")
+
+
+def test_v3det_and_its_tree(tmp_path: Path) -> None:
+    content = coco(
+        [image(1, "images/n01/a.jpg")],
+        [annotation(1, 1, 10, iscrowd=0)],
+        {10: "golden retriever", 20: "dog", 30: "cup"},
+    )
+    tree = {
+        "categoryid2treeid": {"10": "n01", "20": "n02", "30": "n03"},
+        "id2name": {"n00": "thing", "n01": "golden retriever", "n02": "dog", "n03": "cup"},
+        "ancestor2descendant": {"n00": ["n01", "n02", "n03"], "n02": ["n01"]},
+    }
+    (tmp_path / "images/n01").mkdir(parents=True)
+    write_json(tmp_path / "annotations/v3det_2023_v1_train.json", content)
+    path = write_json(tmp_path / "annotations/v3det_2023_v1_category_tree.json", tree)
+    dataset = open_dataset(f"v3det:{tmp_path}")
+    (photo,) = dataset.images
+    assert photo.path == tmp_path / "images/n01/a.jpg"
+    assert dataset.ancestors == {"golden retriever": {"dog"}}
+    path.write_text("{}")
+    with pytest.raises(InputError, match=r"category_tree\.json is not V3Det's category tree"):
+        open_dataset(f"v3det:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["images"][0].update(file_name="../x.jpg"), "leaves the images' folder"),
+        (lambda c: c["images"][0].update(file_name="/etc/x.jpg"), "is absolute"),
+        (lambda c: c["images"][0].update(width=0), r"images\[0\].*width"),
+        (lambda c: c["images"].append(image(7)), "image id 7 is there twice"),
+        (lambda c: c["annotations"][1].update(image_id=4), "image 4, which is not among"),
+        (lambda c: c["annotations"][1].update(category_id=4), "category 4, which is not among"),
+        (lambda c: c["annotations"][1].update(bbox=[1, 2, 3]), r"annotations\[1\].*bbox"),
+        (lambda c: c["annotations"][1].update(bbox=[1, 2, 3, "4"]), r"annotations\[1\].*bbox"),
+        (lambda c: c["categories"].append({"id": 1, "name": "x"}), r"categories\[4\].*twice"),
+        (lambda c: c.pop("images"), 'no label file: expected an object with "images"'),
+        (lambda c: c.update(images={}), '"images" must be a list, got dict'),
+    ],
+)
+def test_a_file_that_does_not_hold_together_is_refused(
+    tmp_path: Path, change: Any, message: str
+) -> None:
+    content = two_photos()
+    change(content)
+    write_json(tmp_path / "instances.json", content)
+    with pytest.raises(InputError, match=message) as refusal:
+        load_coco(tmp_path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_linked_folder_out_of_the_images_is_refused(tmp_path: Path) -> None:
+    away = {**image(1), "file_name": "away/000001.jpg"}
+    write_json(tmp_path / "data/instances.json", coco([away], [annotation(1, 1, 1)], {1: "cat"}))
+    (tmp_path / "data/images").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/000001.jpg").touch()
+    (tmp_path / "data/images/away").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="by a link"):
+        load_coco(tmp_path / "data")
+
+
+@pytest.mark.parametrize("cut", [1, 40, 300, -1])
+def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(two_photos())[:cut])
+    with pytest.raises(InputError, match=r"instances.json is not a JSON object.*complete"):
+        load_coco(tmp_path)
+
+
+READ = """
+import sys, tracemalloc
+from pathlib import Path
+from train.data import read_coco
+tracemalloc.start()
+dataset = read_coco(Path(sys.argv[1]), Path(sys.argv[2]))
+seen = sum(len(each.names) for each in dataset.images)
+print([seen, tracemalloc.get_traced_memory()[1]])
+"""
+
+
+def write_large(path: Path, images: int) -> int:
+    """A file as it is found in the wild: long segmentations, on one line. Returns its bytes."""
+    outline = list(itertools.chain.from_iterable((i + 0.25, i + 0.5) for i in range(40)))
+    number = itertools.count(1)
+
+    def annotations() -> Iterator[str]:
+        for image_id in range(images):
+            for _ in range(BOXES_OF_IMAGE):
+                each = annotation(next(number), image_id, 1, segmentation=[outline], iscrowd=0)
+                yield json.dumps(each)
+
+    with path.open("w") as file:
+        file.write('{"info": {}, "images": [')
+        file.writelines(f"{', ' if i else ''}{json.dumps(image(i))}" for i in range(images))
+        file.write('], "annotations": [')
+        file.writelines(f"{', ' if i else ''}{each}" for i, each in enumerate(annotations()))
+        file.write('], "categories": [{"id": 1, "name": "cat"}]}')
+    return path.stat().st_size
+
+
+def test_memory_stays_bounded(tmp_path: Path) -> None:
+    path, images = tmp_path / "large.json", 900
+    size = write_large(path, images)
+    # In a process of its own: threads of other tests allocate, too.
+    done = subprocess.run(
+        [sys.executable, "-c", READ, path, tmp_path], stdout=subprocess.PIPE, check=True
+    )
+    seen, peak = json.loads(done.stdout)
+    assert seen == images * BOXES_OF_IMAGE
+    assert size > 3 * WINDOW
+    assert peak < WINDOW + BYTES_OF_BOX * seen
