@@ -6,7 +6,7 @@ conversion takes an array (N, 4), whose dtype it keeps, or one box as a tuple of
 """
 
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import wraps
 from typing import Any, Protocol, TypeVar, cast, overload
 
 import numpy as np
@@ -77,32 +77,21 @@ def box_area(boxes: FloatArray) -> FloatArray:
 
 class _Conversion(Protocol):
     @overload
-    def __call__(self, boxes: Box, /) -> Box: ...
+    def __call__(self, boxes: Box, /, *sides: int) -> Box: ...
     @overload
-    def __call__(self, boxes: Floats, /) -> Floats: ...
+    def __call__(self, boxes: Floats, /, *sides: int) -> Floats: ...
 
 
-class _RelativeConversion(Protocol):
-    @overload
-    def __call__(self, boxes: Box, width: int, height: int, /) -> Box: ...
-    @overload
-    def __call__(self, boxes: Floats, width: int, height: int, /) -> Floats: ...
+def _conversion(formula: Callable[..., Box]) -> _Conversion:
+    """Let a formula of four coordinates, and an image's width and height, take an array too."""
 
+    @wraps(formula)
+    def convert(boxes: Any, *sides: int) -> Any:
+        if isinstance(boxes, np.ndarray):
+            return np.stack(formula(*boxes.T, *sides), axis=-1)  # four (N,) to (N, 4)
+        return formula(*boxes, *sides)
 
-def _apply(formula: Callable[..., Box], boxes: Any, *sides: int) -> Any:
-    if isinstance(boxes, np.ndarray):
-        return np.stack(formula(*boxes.T, *sides), axis=-1)  # four (N,) to (N, 4)
-    return formula(*boxes, *sides)
-
-
-def _conversion(formula: Callable[[float, float, float, float], Box]) -> _Conversion:
-    return cast(_Conversion, wraps(formula)(partial(_apply, formula)))
-
-
-def _relative(
-    formula: Callable[[float, float, float, float, int, int], Box],
-) -> _RelativeConversion:
-    return cast(_RelativeConversion, wraps(formula)(partial(_apply, formula)))
+    return cast(_Conversion, convert)
 
 
 @_conversion
@@ -117,31 +106,31 @@ def xywh_to_xyxy(left: float, top: float, width: float, height: float) -> Box:
     return left, top, left + width, top + height
 
 
-@_relative
+@_conversion
 def relative_to_pixels(a: float, b: float, c: float, d: float, width: int, height: int) -> Box:
     """Fractions of an image's sides to pixels, xyxy and xywh alike."""
     return a * width, b * height, c * width, d * height
 
 
-@_relative
+@_conversion
 def xyxy_to_relative_xywh(x1: float, y1: float, x2: float, y2: float, w: int, h: int) -> Box:
     """Corners in pixels to FiftyOne's left, top, width, height in fractions of the sides."""
     return x1 / w, y1 / h, (x2 - x1) / w, (y2 - y1) / h
 
 
-@_relative
+@_conversion
 def relative_xywh_to_xyxy(x: float, y: float, width: float, height: float, w: int, h: int) -> Box:
     """FiftyOne's left, top, width, height in fractions of the sides to corners in pixels."""
     return x * w, y * h, (x + width) * w, (y + height) * h
 
 
-@_relative
+@_conversion
 def xyxy_to_relative_cxcywh(x1: float, y1: float, x2: float, y2: float, w: int, h: int) -> Box:
     """Corners in pixels to YOLO's centre, width, height in fractions of the sides."""
     return (x1 + x2) / 2 / w, (y1 + y2) / 2 / h, (x2 - x1) / w, (y2 - y1) / h
 
 
-@_relative
+@_conversion
 def relative_cxcywh_to_xyxy(x: float, y: float, width: float, height: float, w: int, h: int) -> Box:
     """YOLO's centre, width, height in fractions of the sides to corners in pixels."""
     left, top = x - width / 2, y - height / 2

@@ -223,11 +223,11 @@ def read_labels(
     category_ids: Mapping[str, int],
     only_reviewed: bool = False,
 ) -> Iterator[LabelledImage]:
-    """Images with their labels as they stand in FiftyOne now.
+    """Images, given without labels, with their labels as they stand in FiftyOne now.
 
     Args:
         target: a field of detections.
-        images: without labels; those that the dataset does not hold any more are passed over.
+        images: as `read_detections` takes them.
         category_ids: by name; `words_in_use` says which there are.
         only_reviewed: leave out the labels that nobody reviewed.
 
@@ -280,12 +280,9 @@ def samples_with_detections(view: Any, field: str) -> Iterator[tuple[Any, Sequen
 def read_detections(
     target: LabelField, images: Iterable[tuple[Sample, Item]]
 ) -> Iterator[tuple[Item, Any, Sequence[Any]]]:
-    """FiftyOne's sample and its detections for each image, in the images' order.
+    """FiftyOne's sample of each image and its detections, beside an item that goes with the image.
 
-    Args:
-        target: a field of detections.
-        images: how FiftyOne knows each, and what comes back with its detections; those that the
-            dataset does not hold any more are passed over.
+    Images that the dataset does not hold any more are passed over.
 
     Raises:
         InputError: the dataset is gone, or has no such field of detections.

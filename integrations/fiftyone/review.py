@@ -34,15 +34,7 @@ class SeenLabel:
 def read_seen(
     target: LabelField, images: Iterable[tuple[Sample, Item]]
 ) -> Iterator[tuple[Item, tuple[SeenLabel, ...]]]:
-    """The labels of each image; those that the dataset does not hold any more are passed over.
-
-    Args:
-        target: a field of detections.
-        images: how FiftyOne knows each, and what comes back with its labels.
-
-    Raises:
-        InputError: the dataset is gone, or has no such field of detections.
-    """
+    """The labels of each image; images and errors as `read_detections` has them."""
     for item, sample, detections in read_detections(target, images):
         whole = REVIEWED_TAG in sample.tags
         yield item, tuple(_seen(each, whole) for each in detections)

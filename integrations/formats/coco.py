@@ -41,17 +41,10 @@ Item = TypeVar("Item", Category, LabelledImage)
 
 
 def read_coco(path: Path, folder: Path | None = None) -> LabelledSet:
-    """Read a COCO JSON.
+    """Read a COCO JSON; see `registry.Reader`.
 
     Annotations and categories may be missing. Of what COCO has beside boxes and masks, single
     values are kept as attributes.
-
-    Args:
-        path: of the JSON file.
-        folder: of the images, if they are going to be read.
-
-    Raises:
-        InputError: the file does not hold together, or an image's name leaves the folder.
     """
     return read_instances(path, folder, federated=False)
 

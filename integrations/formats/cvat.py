@@ -148,17 +148,10 @@ def _shapes(
 
 
 def read_cvat(path: Path, folder: Path | None = None) -> LabelledSet:
-    """Read an `annotations.xml`, or the one in a folder.
+    """Read an `annotations.xml`, or the one in a folder; see `registry.Reader`.
 
     Boxes, polygons and masks are read. Those of one group are one label: its box is the box, else
     the rectangle around its polygons or mask. Categories get ids from 1 in order of CVAT's labels.
-
-    Args:
-        path: of the file, or its folder.
-        folder: of the images, if they are going to be read.
-
-    Raises:
-        InputError: the file does not hold together, or an image's name leaves the folder.
     """
     file = path / FILE if path.is_dir() else path
     root = read_xml(file)

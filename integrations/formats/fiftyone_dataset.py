@@ -49,9 +49,6 @@ def write_fiftyone(
     """Write `metadata.json` and `samples.json`; the images belong into `data/`.
 
     See `registry.Writer`; `info` goes into the dataset's info as it is.
-
-    Raises:
-        InputError: something cannot be written, or FiftyOne does not start.
     """
     import fiftyone as fo
 
@@ -103,36 +100,23 @@ def _sample(image: LabelledImage, names: Mapping[int, str], root: Path) -> Any:
     )
     sample[FIELD] = fo.Detections(
         detections=[
-            to_detection(
-                each,
-                image,
-                names[each.category_id],
-                iscrowd=each.is_crowd,
-                annotation_id=each.id,
-                **_free(each),
-            )
+            to_detection(each, image, names[each.category_id], **_fields(each))
             for each in image.annotations
         ]
     )
     return sample
 
 
-def _free(annotation: Annotation) -> dict[str, object]:
+def _fields(annotation: Annotation) -> dict[str, object]:
     attributes = free_attributes(annotation.attributes, _OF_LABEL)
-    return {name: value for name, value in attributes.items() if value is not None}
+    given = {name: value for name, value in attributes.items() if value is not None}
+    return {"iscrowd": annotation.is_crowd, "annotation_id": annotation.id, **given}
 
 
 def read_fiftyone(path: Path, folder: Path | None = None) -> LabelledSet:
-    """Read a folder in FiftyOne's format.
+    """Read a folder in FiftyOne's format; see `registry.Reader`.
 
     Of several fields with detections, `ground_truth` counts, then `labels`, then `predictions`.
-
-    Args:
-        path: the folder.
-        folder: of the images, where they are not in `data/`.
-
-    Raises:
-        InputError: it is no such folder, holds no detections, or an image's path leaves it.
     """
     if not (path / METADATA).is_file() or not (path / SAMPLES).is_file():
         raise InputError(f"{path} is no folder of FiftyOne's: expected {METADATA} and {SAMPLES}")
@@ -149,10 +133,8 @@ def read_fiftyone(path: Path, folder: Path | None = None) -> LabelledSet:
         ids = {category.name: category.id for category in categories}
         inside = Path(os.path.realpath(folder or root / IMAGES))
         images = tuple(
-            _image(path, sample, detections, ids, inside, number)
-            for number, (sample, detections) in enumerate(
-                samples_with_detections(dataset, field), start=1
-            )
+            _image(path, *found, ids, inside, number)
+            for number, found in enumerate(samples_with_detections(dataset, field), start=1)
         )
     return LabelledSet(categories, images)
 

@@ -65,12 +65,8 @@ def load_json(path: Path) -> Any:
     Raises:
         InputError: the file cannot be read or is not JSON.
     """
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {error}; is the file complete?") from error
+    with _Reader(path) as reader:
+        return reader.value()
 
 
 class _Reader:
@@ -84,7 +80,7 @@ class _Reader:
         self._path = path
         self._buffer, self._position, self._lines, self._before = "", 0, 0, 0
         self._ended = False
-        self._expected = "JSON object of lists"
+        self._expected = "a JSON object of lists"
         self._decoder = json.JSONDecoder(parse_constant=_refuse_constant)
 
     def __enter__(self) -> "_Reader":
@@ -103,14 +99,14 @@ class _Reader:
     def groups(self, wanted: Collection[str], required: str) -> Iterator[Record]:
         """See `stream_records`."""
         if self.next_mark() != "{":
-            self._value()  # says what is wrong where it is not JSON
+            self.value()  # says what is wrong where it is not JSON
             raise InputError(f"{self._path} is no label file: expected a JSON object of lists")
         self._position += 1
         keys: set[object] = set()
         is_last = self.next_mark() == "}"
         self._position += is_last
         while not is_last:
-            key = self._value()
+            key = self.value()
             if not isinstance(key, str):
                 self._refuse("expected a key in double quotes")
             keys.add(key)
@@ -118,7 +114,7 @@ class _Reader:
             if self.next_mark() == "[":
                 yield from self._items(key, key in wanted)
             else:
-                value = self._value()
+                value = self.value()
                 if key in wanted:
                     raise InputError(
                         f'{self._path}: "{key}" must be a list, got {type(value).__name__}'
@@ -130,9 +126,9 @@ class _Reader:
 
     def top_list(self, group: str) -> Iterator[Record]:
         """See `stream_list`."""
-        self._expected = f"JSON list of {group}"
+        self._expected = f"a JSON list of {group}"
         if self.next_mark() != "[":
-            self._value()
+            self.value()
             raise InputError(f"{self._path} is no list of {group}")
         yield from self._items(group, wanted=True)
         self._end()
@@ -154,7 +150,7 @@ class _Reader:
             return
         index = 0
         while True:
-            value = self._value()
+            value = self.value()
             if wanted:
                 if not isinstance(value, dict):
                     raise InputError(
@@ -165,7 +161,8 @@ class _Reader:
             if self._separator("]"):
                 return
 
-    def _value(self) -> object:
+    def value(self) -> object:
+        """The next value, whole."""
         self.next_mark()
         while True:
             try:
@@ -222,7 +219,7 @@ class _Reader:
         at = self._position if position is None else position
         line = self._lines + self._buffer.count("\n", 0, at) + 1
         raise InputError(
-            f"{self._path} is not a {self._expected}: line {line} is not JSON, "
+            f"{self._path} is not {self._expected}: line {line} is not JSON, "
             f"at character {self._before + at}: {problem}"
         )
 

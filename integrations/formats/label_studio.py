@@ -142,17 +142,10 @@ def _results(
 def read_label_studio(path: Path, folder: Path | None = None) -> LabelledSet:
     """Read tasks that Label Studio exported as JSON, or that were written for it.
 
-    Of each task the first annotation that was not cancelled counts, else the first prediction.
-    Rectangles, polygons and brush strokes are read; a stroke or polygon whose parent is a rectangle
-    is that rectangle's mask. Categories get ids from 1 in order of `label_config.xml`, then as
-    they appear.
-
-    Args:
-        path: of the file, or its folder.
-        folder: of the images, if they are going to be read.
-
-    Raises:
-        InputError: the file does not hold together, or an image's name leaves the folder.
+    See `registry.Reader`. Of each task the first annotation that was not cancelled counts, else the
+    first prediction. Rectangles, polygons and brush strokes are read; a stroke or polygon whose
+    parent is a rectangle is that rectangle's mask. Categories get ids from 1 in order of
+    `label_config.xml`, then as they appear.
     """
     file = path / TASKS if path.is_dir() else path
     category_ids: dict[str, int] = {}

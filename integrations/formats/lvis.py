@@ -12,16 +12,7 @@ _RARE, _COMMON = 10, 100
 
 
 def read_lvis(path: Path, folder: Path | None = None) -> LabelledSet:
-    """Read an LVIS JSON, v0.5 or v1.
-
-    Args:
-        path: of the JSON file.
-        folder: of the images, if they are going to be read.
-
-    Raises:
-        InputError: the file does not hold together, an image does not say what was verified in
-            it, or its name leaves the folder.
-    """
+    """Read an LVIS JSON, v0.5 or v1, whose images say what was verified; see `registry.Reader`."""
     return read_instances(path, folder, federated=True)
 
 

@@ -27,6 +27,23 @@ from regionspot.errors import InputError
 from regionspot.files import atomic_folder
 
 
+class Reader(Protocol):
+    """Reads all of a set; memory grows with it."""
+
+    def __call__(self, path: Path, folder: Path | None = None, /) -> LabelledSet:
+        """Read a file, or the label files of a folder.
+
+        Args:
+            path: of the file or folder of the labels.
+            folder: of the images, where it is known. Names out of it by a link are refused too.
+
+        Raises:
+            InputError: there is no such file, it does not hold together, or an image's name leaves
+                the images' folder; the message names file and record.
+        """
+        ...
+
+
 class Writer(Protocol):
     """Writes a set, from one pass over its images and in the memory of one."""
 
@@ -59,15 +76,15 @@ class Format:
 
     Attributes:
         name: what the command line calls it.
-        read: takes the file or folder of the labels, and the images' folder if it is known.
-        write: takes the file, or the folder to write into.
+        read: see `Reader`.
+        write: see `Writer`.
         entries: what an export holds; the first is the file that all else hangs on.
         images: the folder of an export that its images belong into.
         is_file: whether `write` takes the path of its one file.
     """
 
     name: str
-    read: Callable[[Path, Path | None], LabelledSet]
+    read: Reader
     write: Writer
     entries: tuple[str, ...]
     images: str = "images"

@@ -100,17 +100,9 @@ def _span(low: float, high: float, side: int) -> tuple[int, int]:
 
 
 def read_voc(path: Path, folder: Path | None = None) -> LabelledSet:
-    """Read the files below `Annotations/`, or below a folder without one.
+    """Read the files below `Annotations/`, or below a folder without one; see `registry.Reader`.
 
     Ids are counted from 1, images in order of the files' names, categories as they appear.
-
-    Args:
-        path: the set's folder.
-        folder: of the images, if they are going to be read.
-
-    Raises:
-        InputError: there is no such file, one does not hold together, or an image's name leaves
-            the folder.
     """
     root = path / ANNOTATIONS if (path / ANNOTATIONS).is_dir() else path
     files = sorted(root.rglob("*.xml"))

@@ -41,18 +41,8 @@ def write_yolo(
 ) -> Tally:
     """Write `data.yaml` and `labels/`; the images belong into `images/`. See `registry.Writer`.
 
-    The format has no place for `info`.
-
-    Args:
-        folder: to write into.
-        categories: all that annotations may name.
-        images: taken once, in order.
-        info: not used.
-        scores: whether lines have a sixth number. Trainers refuse it; tools that compare
-            predictions read it.
-
-    Raises:
-        InputError: something cannot be written.
+    With `scores` lines have a sixth number. Trainers refuse it; tools that compare predictions read
+    it. The format has no place for `info`.
     """
     tally, files = Tally(), LabelFileNames(folder, ".txt")
     classes = {category.id: index for index, category in enumerate(categories)}
@@ -93,15 +83,8 @@ def _line(
 def read_yolo(path: Path, folder: Path | None = None) -> LabelledSet:
     """Read a `data.yaml`, or the one in a folder, with the labels of all its parts.
 
-    Ids are counted from 1: a category's is its class and 1. Polygons become masks.
-
-    Args:
-        path: of the file, or its folder.
-        folder: of the images, where they are not beside `data.yaml`; labels stay where they are.
-
-    Raises:
-        InputError: a file does not hold together, an image is missing, or a path leaves the
-            folder.
+    See `registry.Reader`; an image has to be there. Ids are counted from 1: a category's is its
+    class and 1. Polygons become masks. The labels stay beside `data.yaml` wherever the images are.
     """
     file = path / DATA if path.is_dir() else path
     top = _load(file)
