@@ -25,8 +25,8 @@ class Reporter(Protocol):
     def start(self, task: str, total: int, completed: int = 0) -> None:
         """Begin a task of `total` steps, of which an earlier run completed some."""
 
-    def advance(self, steps: int = 1) -> None:
-        """Report steps of the current task."""
+    def advance(self, steps: int = 1, detail: str = "") -> None:
+        """Report steps of the current task, and a detail that stands beside its name."""
 
 
 class NullReporter:
@@ -38,7 +38,7 @@ class NullReporter:
     def start(self, task: str, total: int, completed: int = 0) -> None:
         """See `Reporter`."""
 
-    def advance(self, steps: int = 1) -> None:
+    def advance(self, steps: int = 1, detail: str = "") -> None:
         """See `Reporter`."""
 
 
@@ -58,7 +58,7 @@ class RichReporter:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description} {task.fields[detail]}"),
             BarColumn(),
             MofNCompleteColumn(),
             Throughput(),
@@ -76,7 +76,7 @@ class RichReporter:
 
     def message(self, text: str) -> None:
         """See `Reporter`."""
-        self._console.print(text, style="dim", highlight=False, markup=False)
+        self._console.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
 
     def start(self, task: str, total: int, completed: int = 0) -> None:
         """See `Reporter`; the bar of the task before goes."""
@@ -86,10 +86,10 @@ class RichReporter:
             self._progress.remove_task(self._task)
         self._progress.start()
         self._task = self._progress.add_task(
-            task, total=total, completed=completed, resumed_at=completed
+            task, total=total, completed=completed, resumed_at=completed, detail=""
         )
 
-    def advance(self, steps: int = 1) -> None:
+    def advance(self, steps: int = 1, detail: str = "") -> None:
         """See `Reporter`."""
         assert self._task is not None, "start comes before advance"
-        self._progress.advance(self._task, steps)
+        self._progress.update(self._task, advance=steps, detail=detail)

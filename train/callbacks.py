@@ -1,6 +1,6 @@
-"""What a person sees of a training: progress, held-out figures, TensorBoard's curves and pictures.
+"""Monitoring of a training: progress, held-out accuracy, TensorBoard's curves and pictures.
 
-Axes: N regions, L map tokens (class token first), h w the map's rows and columns.
+Axes: N regions, L map tokens (class token first), h w rows and columns of the map.
 """
 
 import math
@@ -14,10 +14,9 @@ import matplotlib
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from integrations.images import read_image
+from integrations.progress import Reporter
 from regionspot.attention import recorded_cross_attention
 from regionspot.boxes import FloatArray
 from regionspot.errors import InputError
@@ -27,21 +26,22 @@ from train.batch import collate
 from train.features.cache import ImageFeatures
 from train.metrics import region_scores, top_k
 from train.sampler import TrainingSet
-from train.trainer import Observer
+from train.trainer import ProgressCallback
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
 
 CURVE_EVERY = 20  # steps between two points of a curve
-SIDE, MOST_REGIONS = 320, 6  # pixels of a picture, and regions that are drawn
+SIDE, MAX_PANELS = 320, 6  # pixels of a panel of the picture, and number of panels
 
 
 @dataclass(frozen=True)
-class Shown:
+class AttentionImage:
     """The held-out image whose attention is drawn.
 
     Attributes:
-        path: of its pixels.
+        features: of N regions.
+        path: of the image file.
         boxes: (N, 4) xyxy pixels, one a region of the features.
     """
 
@@ -50,13 +50,14 @@ class Shown:
     boxes: FloatArray
 
 
-class Monitor(Observer, AbstractContextManager["Monitor"]):
-    """Shows and writes what a training tells; a context, which ends its bar and closes its files.
+class Monitor(ProgressCallback, AbstractContextManager["Monitor"]):
+    """Reports and writes the progress of a training; a context, which closes its files.
 
     Args:
-        held_out: each data set's images that are not trained on.
-        vocabulary: of all data sets.
-        shown: whose attention is drawn, or None.
+        iterations: number of steps.
+        held_out: each data set's held-out images.
+        vocabulary: classes of all data sets.
+        attention: whose attention is drawn, or None.
         curves: folder of TensorBoard's files, or None for none.
 
     Raises:
@@ -65,55 +66,47 @@ class Monitor(Observer, AbstractContextManager["Monitor"]):
 
     def __init__(
         self,
-        console: Console,
+        reporter: Reporter,
         iterations: int,
         held_out: Sequence[TrainingSet],
         vocabulary: Vocabulary,
-        shown: Shown | None = None,
+        attention: AttentionImage | None = None,
         curves: Path | None = None,
     ) -> None:
-        self.console, self.iterations = console, iterations
-        self.held_out, self.vocabulary, self.shown = held_out, vocabulary, shown
+        super().__init__(reporter, "train", iterations)
+        self.held_out, self.vocabulary, self.attention = held_out, vocabulary, attention
         self.curves = curves
         self.writer: SummaryWriter | None = None
         if curves:
             check_tensorboard()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        self.bar = Progress(*columns, TimeRemainingColumn(), console=console)
-        self.task = self.bar.add_task("train", total=iterations)
-
-    def __enter__(self) -> "Monitor":
-        self.bar.start()
-        return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.stop()
         if self.writer:
             self.writer.close()
 
-    def stepped(self, done: int, loss: float, rate: float, gradient_norm: float) -> None:
-        """Move the bar, and now and then add a point to the curves."""
-        self.bar.update(self.task, completed=done, description=f"loss {loss:.3f}")
+    def on_step(self, done: int, loss: float, rate: float, gradient_norm: float) -> None:
+        """Report the step, and add a point to the curves after every `CURVE_EVERY`."""
+        super().on_step(done, loss, rate, gradient_norm)
         if done % CURVE_EVERY == 0 or done == self.iterations:
             values = {"loss": loss, "learning_rate": rate, "gradient_norm": gradient_norm}
             for name, value in values.items():
                 self._write("scalar", f"train/{name}", value, done)
 
-    def evaluated(self, done: int, head: RegionHead) -> None:
-        """Measure the head on the held-out images, and draw where it looks."""
+    def on_evaluation(self, done: int, head: RegionHead) -> None:
+        """Evaluate the head on the held-out images, and draw its attention."""
         for data in self.held_out:
             if not len(data):
                 continue
-            words = self.vocabulary.only(data.words)
-            found = region_scores(head.regions, data.features, words, data.broader)
-            best, five = (top_k(found, data.features, words, k) for k in (1, 5))
-            self.console.print(
+            classes = self.vocabulary.only(data.classes)
+            scores = region_scores(head, data.features, classes, ancestors=data.ancestors)
+            best, five = (top_k(scores, data.features, classes, k) for k in (1, 5))
+            self.reporter.message(
                 f"step {done}/{self.iterations}: {data.name} held-out top-1 {best}, top-5 {five}"
             )
             self._write("scalar", f"held_out/{data.name}/top-1", best.value, done)
             self._write("scalar", f"held_out/{data.name}/top-5", five.value, done)
-        if self.shown and self.curves and head.config.read_map:
-            picture = attention_picture(head, self.shown)
+        if self.attention and self.curves and head.config.read_map:
+            picture = attention_picture(head, self.attention)
             self._write("image", "attention", picture, done, dataformats="HWC")
 
     def _write(self, kind: str, name: str, value: Any, done: int, **options: str) -> None:
@@ -122,16 +115,16 @@ class Monitor(Observer, AbstractContextManager["Monitor"]):
         if self.writer is None:
             from torch.utils.tensorboard.writer import SummaryWriter
 
-            # What a killed run wrote beyond the state that it goes on from is taken back.
+            # Hides what a killed run wrote after the checkpoint that is resumed.
             self.writer = SummaryWriter(str(self.curves), purge_step=done)
         getattr(self.writer, f"add_{kind}")(name, value, done, **options)
 
 
 def check_tensorboard() -> None:
-    """See that curves can be written.
+    """Check that TensorBoard is installed.
 
     Raises:
-        InputError: TensorBoard is not installed.
+        InputError: it is not.
     """
     try:
         import torch.utils.tensorboard  # noqa: F401
@@ -143,25 +136,25 @@ def check_tensorboard() -> None:
 
 
 @torch.inference_mode()
-def attention_picture(head: RegionHead, shown: Shown) -> ImageArray:
-    """Where the head looks for an image's first regions (paper, Figure 4).
+def attention_picture(head: RegionHead, shown: AttentionImage) -> ImageArray:
+    """Cross-attention maps of an image's first regions (paper, Figure 4).
 
     Returns:
-        uint8 (H, W, 3): a panel a region, its box drawn, lit where the cross-attention lay; the
-        mean over layers and heads, without the class token, scaled to its brightest place.
+        uint8 (H, W, 3): a panel a region, its box drawn over the mean of the attention over layers
+        and heads, without the class token, scaled to its maximum.
     """
     image = shown.features
-    words = {name: i for i, name in enumerate(dict.fromkeys(image.names))}
+    index = dict.fromkeys(image.names, 0)
     with recorded_cross_attention(head) as layers:
-        collate([image], [torch.arange(len(image.names))], words).embed(head)
-    weights = torch.stack([layer[0].mean(0) for layer in layers]).mean(0).float().cpu()
-    places = weights[:, 1:] if head.config.class_token else weights
-    side = math.isqrt(places.shape[1])  # the encoder sees the whole image as a square
+        collate([image], [torch.arange(len(image.names))], index).embed(head)
+    weights = torch.stack([layer[0].mean(0) for layer in layers]).mean(0).float().cpu()  # (N, L)
+    maps = weights[:, 1:] if head.config.class_token else weights  # (N, h w)
+    side = math.isqrt(maps.shape[1])  # the encoder resizes the whole image to a square
     pixels = read_image(shown.path)
     panels = [
-        _panel(pixels, place, box, name)
-        for place, box, name in zip(
-            places[:MOST_REGIONS].reshape(-1, side, side).numpy(),
+        _panel(pixels, weight, box, name)
+        for weight, box, name in zip(
+            maps[:MAX_PANELS].reshape(-1, side, side).numpy(),  # (N, h, w)
             shown.boxes,
             image.names,
             strict=False,
@@ -171,7 +164,7 @@ def attention_picture(head: RegionHead, shown: Shown) -> ImageArray:
 
 
 def _panel(pixels: ImageArray, weights: FloatArray, box: FloatArray, name: str) -> ImageArray:
-    """An image as a square of SIDE pixels under the weights (h, w) of one region."""
+    """The heat map (h, w) of one region over its image, as a square of SIDE pixels."""
     height, width = pixels.shape[:2]
     heat = Image.fromarray(weights / max(float(weights.max()), 1e-12)).resize((SIDE, SIDE))
     colours = matplotlib.colormaps["inferno"](np.asarray(heat))[..., :3] * 255

@@ -1,7 +1,7 @@
-"""What a training that was stopped goes on from, in one file that is always whole.
+"""The checkpoint of a running training, one file that is written atomically.
 
-All random numbers of a step derive from the recipe's seed and the step, so weights, their average,
-the optimizer's moments and the number of steps are everything.
+All random numbers of a step derive from the seed and the step, so the weights, their average, the
+optimizer's moments and the number of steps are all that is needed to resume exactly.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from regionspot.errors import InputError
 from regionspot.files import atomic_path
 from regionspot.head import RegionHead
-from train.config import Recipe, as_json, difference
+from train.config import LoopConfig, as_json, difference
 from train.sampler import TrainingSet
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -24,12 +24,12 @@ STATE = "state.safetensors"
 
 
 def fingerprint(sets: Sequence[TrainingSet]) -> str:
-    """A digest of what is trained on: data sets, ratios, images in order and their words."""
+    """SHA-256 of what is trained on: data sets, ratios, images in order and their classes."""
     digest = hashlib.sha256()
     for data in sets:
-        broader = {word: sorted(others) for word, others in data.broader.items()}
-        told = [data.name, data.ratio, sorted(data.words), broader, list(data.names)]
-        digest.update(json.dumps(told, sort_keys=True).encode())
+        ancestors = {name: sorted(others) for name, others in data.ancestors.items()}
+        content = [data.name, data.ratio, sorted(data.classes), ancestors, list(data.names)]
+        digest.update(json.dumps(content, sort_keys=True).encode())
     return digest.hexdigest()
 
 
@@ -39,14 +39,14 @@ def save_state(
     head: RegionHead,
     average: RegionHead,
     optimizer: torch.optim.AdamW,
-    recipe: Recipe,
+    config: LoopConfig,
     data: str,
 ) -> None:
-    """Write the state after so many steps, atomically.
+    """Write the state after `step` steps, atomically.
 
     Args:
-        average: the head of averaged weights; the head itself where there is none.
-        data: the `fingerprint` of what was trained on.
+        average: the head with averaged weights; the head itself where there is no average.
+        data: fingerprint of what is trained on.
     """
     tensors = {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
     if average is not head:
@@ -57,7 +57,7 @@ def save_state(
                 tensors[f"{moment}.{name}"] = tensor
     metadata = {
         "step": str(step),
-        "recipe": json.dumps(as_json(recipe), sort_keys=True),
+        "recipe": json.dumps(as_json(config), sort_keys=True),
         "data": data,
     }
     contiguous = {n: t.detach().cpu().contiguous() for n, t in tensors.items()}
@@ -70,16 +70,16 @@ def load_state(
     head: RegionHead,
     average: RegionHead,
     optimizer: torch.optim.AdamW,
-    recipe: Recipe,
+    config: LoopConfig,
     data: str,
 ) -> int:
-    """Put a written state into the head, the average and the optimizer.
+    """Load a state into the head, the average and the optimizer.
 
     Returns:
-        How many steps were done; 0 where there is no file, and nothing was changed.
+        The number of steps done; 0 where there is no file, and nothing was changed.
 
     Raises:
-        InputError: not a state, or one of another recipe or of other data.
+        InputError: not a state, or one of other settings or other data.
     """
     if not path.exists():
         return 0
@@ -87,7 +87,7 @@ def load_state(
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             step = int(metadata["step"])
-            _check_same(path, json.loads(metadata["recipe"]), metadata["data"], recipe, data)
+            _check_same(path, json.loads(metadata["recipe"]), metadata["data"], config, data)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         head.load_state_dict(_part(tensors, "head"))
         if average is not head:
@@ -100,10 +100,12 @@ def load_state(
     return step
 
 
-def _check_same(path: Path, was: dict[str, object], old: str, recipe: Recipe, data: str) -> None:
+def _check_same(
+    path: Path, was: dict[str, object], old: str, config: LoopConfig, data: str
+) -> None:
     mend = "give another --run-folder, or --fresh to start anew in this one"
-    if told := difference(recipe, was):
-        raise InputError(f"{path} was trained with other settings ({told}); {mend}")
+    if changed := difference(config, was):
+        raise InputError(f"{path} was trained with other settings ({changed}); {mend}")
     if old != data:
         raise InputError(f"{path} was trained on other data, or on other shares of it; {mend}")
 
@@ -118,7 +120,7 @@ def _load_moments(
 ) -> None:
     kept = {moment: _part(tensors, moment) for moment in MOMENTS}
     for name, parameter in head.named_parameters():
-        if name in kept[MOMENTS[0]]:  # a parameter that no loss reaches has none
+        if name in kept[MOMENTS[0]]:  # a parameter without a gradient has none
             optimizer.state[parameter] = {
                 "step": torch.tensor(float(step)),
                 **{moment: kept[moment][name].to(parameter.device) for moment in MOMENTS},

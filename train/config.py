@@ -1,4 +1,4 @@
-"""What to train and how: functions that return typed configurations."""
+"""Settings of trainings: functions that return typed configurations."""
 
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
@@ -6,57 +6,37 @@ from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 from regionspot.config import ModelConfig, preset
 from regionspot.errors import InputError
 
-# What may change between a run and its going on: the weights do not depend on it.
+# May change when a training is resumed: the weights do not depend on them.
 FREE = ("save_every", "evaluate_every")
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Settings of one training. Steps are updates of the weights, images are counted over all
-    processes.
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """What the training loop needs, whatever the data and the loss.
+
+    A step is one update of the weights; images are counted over all processes.
 
     Attributes:
-        loss: sigmoid focal loss, as in the paper, or a softmax over the words.
-        start: file of the head to start from; empty for seeded weights.
-        views: what each image is also shown as (`train.features.augment`): `flip`, `scale=0.75`;
-            in `--set` parted by commas.
-        held_out: share of the images that is only measured and calibrated on.
-        iterations: steps; 0 for as many as `epochs` passes over the images take.
-        images_per_step: images behind one step.
-        accumulate: parts that a process computes its images of a step in, for less memory.
-        schedule: `steps` divides the rate by 10 at each of `drops`, `cosine` lets it fall to 0.
-        warmup: steps in which the rate rises from 0; below 1, their share of all.
-        ema: decay of the weights' moving average, which is what is kept; 0 for the last weights.
-        precision: of the head's products; `auto` is bfloat16 where the device is fast at it.
-        region_dropout: the largest share of an image's regions left out of a step, so that the
-            head does not come to need the complete set of boxes.
-        repeat_threshold: t of repeat-factor sampling; 0 shows each image once a pass.
-        balance: a word's weight in the loss is its count to the power of minus this.
-        label_smoothing: of the softmax over the words.
-        logit_scale: what cosines are multiplied with in the loss.
-        pull: weight of one minus the cosine with the own word, beside the softmax, which only
-            asks that other words be farther.
-        focal_alpha, focal_gamma: of the focal loss.
-        teachers: heads that are trained first, alike but for their seeds, and whose mean the head
-            is held to; for the softmax alone.
-        teacher_epochs: passes of each of them; alone, a head overfits sooner.
-        teaching: share of the loss that compares with the teachers, not with the own word.
-        teacher_pull: weight of one minus the cosine with the teachers' embedding in that share.
-        saved_as: precision of the checkpoint's numbers.
-        save_every: steps between two states that a stopped run goes on from.
-        evaluate_every: steps between two evaluations; 0 for once a pass.
+        held_out: fraction of the images that are not trained on.
+        iterations: number of steps; 0 for as many as `epochs` passes over the images take.
+        images_per_step: batch size of a step.
+        gradient_norm: gradients are clipped to this L2 norm.
+        schedule: `steps` divides the learning rate by 10 at each of `drops`, `cosine` decays it
+            to 0.
+        warmup: steps of linear warm-up of the learning rate; below 1, a fraction of all steps.
+        ema: decay of the exponential moving average of the weights, which is kept in place of the
+            last weights; 0 for none.
+        balance: a class's weight in the loss is its number of regions to the power of minus this.
+        label_smoothing: of the softmax cross-entropy.
+        save_every: steps between two checkpoints of the training.
+        evaluate_every: steps between two evaluations; 0 for one a pass.
     """
 
-    model: ModelConfig
-    loss: Literal["focal", "softmax"]
-    start: str = ""
     seed: int = 0
-    views: tuple[str, ...] = ()
     held_out: float = 0.05
     iterations: int = 0
     epochs: int = 0
     images_per_step: int = 16
-    accumulate: int = 1
     learning_rate: float = 2.5e-5
     weight_decay: float = 1e-4
     gradient_norm: float = 1.0
@@ -64,54 +44,123 @@ class Recipe:
     warmup: float = 1000
     drops: tuple[int, ...] = ()
     ema: float = 0.0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    region_dropout: float = 0.0
-    repeat_threshold: float = 0.0
     balance: float = 0.0
     label_smoothing: float = 0.0
-    logit_scale: float = 100.0
-    pull: float = 0.0
-    focal_alpha: float = 0.25
-    focal_gamma: float = 2.0
-    teachers: int = 0
-    teacher_epochs: int = 4
-    teaching: float = 0.5
-    teacher_pull: float = 8.0
-    saved_as: Literal["float16", "float32"] = "float32"
     save_every: int = 500
     evaluate_every: int = 0
 
     def __post_init__(self) -> None:
-        at_least_one = ("images_per_step", "accumulate", "save_every", "teacher_epochs")
-        shares = (
-            "held_out",
-            "ema",
-            "region_dropout",
-            "label_smoothing",
-            "focal_alpha",
-            "teaching",
-        )
-        for name in at_least_one:
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in shares:
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        if self.teachers < 0 or (self.teachers and self.loss != "softmax"):
-            raise InputError(
-                "teachers must be 0 with the focal loss, and 0 or more with the softmax, "
-                f"got {self.teachers} with the {self.loss} loss"
-            )
         if (self.iterations > 0) == (self.epochs > 0):
             raise InputError(
                 "either iterations or epochs must be above 0 and the other 0, "
                 f"got {self.iterations} and {self.epochs}"
             )
+        self._check_at_least_one("images_per_step", "save_every")
+        self._check_fractions("held_out", "ema", "label_smoothing")
+
+    def _check_at_least_one(self, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def _check_fractions(self, *names: str) -> None:
+        for name in names:
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} must be in [0, 1), got {getattr(self, name)}")
 
     @property
     def warmup_steps(self) -> float:
-        """Steps of rising rate, of a recipe whose iterations are known."""
+        """Steps of warm-up; `iterations` must be known."""
         return self.warmup if self.warmup >= 1 else self.warmup * self.iterations
+
+
+@dataclass(frozen=True)
+class Recipe(LoopConfig):
+    """Settings of one training of a head on annotated data sets.
+
+    Attributes:
+        loss: sigmoid focal loss, as in the paper, or softmax cross-entropy over the classes.
+        start: checkpoint of the head to start from; empty for randomly initialised weights.
+        views: augmented views of each image beside the original (`train.features.augment`):
+            `flip`, `scale=0.75`; comma-separated in `--set`.
+        accumulate: micro-batches in which a process computes its images of a step.
+        precision: of the head's matrix products; `auto` is bfloat16 where the device is fast at it.
+        region_dropout: largest fraction of an image's regions left out of a step, so that the
+            head does not rely on the complete set of boxes.
+        repeat_threshold: t of repeat-factor sampling; 0 shows each image once a pass.
+        logit_scale: factor from cosines to logits.
+        cosine_weight: weight of the cosine-distance term (1 - cos to the target class) added to
+            cross-entropy.
+        focal_alpha, focal_gamma: of the focal loss.
+        teachers: number of heads trained first with other seeds, whose mean embedding is
+            distilled into the head; for the softmax loss alone.
+        teacher_epochs: passes over the images for each teacher.
+        distill_weight: weight of the distillation loss; that of the labels' loss is 1 minus it.
+        distill_cosine_weight: weight of the cosine distance to the teacher embedding, added to
+            the cross-entropy with the teachers' class probabilities.
+        saved_as: precision of the checkpoint's numbers.
+    """
+
+    model: ModelConfig
+    loss: Literal["focal", "softmax"]
+    start: str = ""
+    views: tuple[str, ...] = ()
+    accumulate: int = 1
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    region_dropout: float = 0.0
+    repeat_threshold: float = 0.0
+    logit_scale: float = 100.0
+    cosine_weight: float = 0.0
+    focal_alpha: float = 0.25
+    focal_gamma: float = 2.0
+    teachers: int = 0
+    teacher_epochs: int = 4
+    distill_weight: float = 0.5
+    distill_cosine_weight: float = 8.0
+    saved_as: Literal["float16", "float32"] = "float32"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_at_least_one("accumulate", "teacher_epochs")
+        self._check_fractions("region_dropout", "focal_alpha", "distill_weight")
+        if self.teachers < 0 or (self.teachers and self.loss != "softmax"):
+            raise InputError(
+                "teachers must be 0 with the focal loss, and 0 or more with the softmax, "
+                f"got {self.teachers} with the {self.loss} loss"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(LoopConfig):
+    """Settings of fine-tuning a head on a review.
+
+    Attributes:
+        epochs: passes over the reviewed images.
+        images_per_step: images of the review, and of each other set, in a step.
+        min_iterations: steps at least, for reviews of few images.
+        anchor_weight: weight of the cosine distance to the initial head's embeddings.
+        kl_weight: weight of the KL divergence from the initial head's class probabilities, in
+            fine-tuning the head.
+        kl_weight_unseen: weight of the KL divergence from the previous class probabilities, in
+            extending the adapter for unseen classes.
+        min_corrected_images: with fewer corrected images, none is held out and accuracy is that
+            on the training images.
+    """
+
+    epochs: int = 20
+    images_per_step: int = 8
+    min_iterations: int = 100
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.01
+    schedule: Literal["steps", "cosine"] = "cosine"
+    warmup: float = 0.1
+    label_smoothing: float = 0.1
+    balance: float = 0.5
+    anchor_weight: float = 10.0
+    kl_weight: float = 10.0
+    kl_weight_unseen: float = 1.0
+    held_out: float = 0.25
+    min_corrected_images: int = 8
 
 
 def stage1(model: ModelConfig | None = None) -> Recipe:
@@ -128,16 +177,16 @@ def stage1(model: ModelConfig | None = None) -> Recipe:
 
 
 def stage2(model: ModelConfig | None = None, start: str = "") -> Recipe:
-    """The paper's second stage: on from the first's head over several data sets (section 4).
+    """The paper's second stage: from the first stage's head, on several data sets (section 4).
 
-    Words of V3Det and OpenImages are as rare as LVIS's, so images of rare words are repeated, with
+    V3Det and OpenImages have classes as rare as LVIS, so images of rare classes are repeated with
     LVIS's threshold.
     """
     return replace(stage1(model), start=start, repeat_threshold=1e-3)
 
 
 def mini(model: ModelConfig | None = None) -> Recipe:
-    """The head of the preset `mini`: a softmax over the words of one small data set."""
+    """The head of the preset `mini`: softmax over the classes of one small data set."""
     return Recipe(
         model or preset("mini"),
         "softmax",
@@ -151,9 +200,9 @@ def mini(model: ModelConfig | None = None) -> Recipe:
         balance=0.3,
         label_smoothing=0.1,
         logit_scale=20.0,
-        pull=4.0,
+        cosine_weight=4.0,
         teachers=3,
-        teaching=0.9,
+        distill_weight=0.9,
         saved_as="float16",
     )
 
@@ -161,8 +210,8 @@ def mini(model: ModelConfig | None = None) -> Recipe:
 def override(recipe: Recipe, settings: list[str]) -> Recipe:
     """A recipe with some settings changed, each written `name=value`.
 
-    Settings inside the model are named by a path: `model.head.depth=6`. Numbers of a tuple are
-    parted by commas.
+    Settings of the model are named by a path: `model.head.depth=6`. Values of a tuple are
+    separated by commas. No configuration library: this much keeps errors to one line.
 
     Raises:
         InputError: no such setting, or a value that is not of its type.
@@ -173,7 +222,7 @@ def override(recipe: Recipe, settings: list[str]) -> Recipe:
         if not equals:
             raise InputError(f"a setting is written name=value, got {setting!r}")
         changed[name.strip()] = value.strip()
-    # All at once, so that two settings that only fit together can be changed.
+    # All at once, so that two settings that depend on each other can be changed.
     return cast(Recipe, _override(recipe, changed, ""))
 
 
@@ -222,23 +271,23 @@ def _parse(text: str, kind: Any, name: str) -> Any:
         raise InputError(f"{name} must be of type {kind.__name__}, got {text!r}") from error
 
 
-def as_json(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as JSON's types, tuples as lists."""
+def as_json(config: LoopConfig) -> dict[str, Any]:
+    """A configuration in JSON's types, tuples as lists."""
     return {
         name: list(value) if isinstance(value, tuple) else value
-        for name, value in asdict(recipe).items()
+        for name, value in asdict(config).items()
     }
 
 
-def difference(recipe: Recipe, written: dict[str, Any]) -> str:
-    """Where a recipe that was written as JSON differs from this one; empty where it does not."""
-    now, then = _flat(as_json(recipe)), _flat(written)
-    told = [
+def difference(config: LoopConfig, written: dict[str, Any]) -> str:
+    """Where a configuration differs from one written as JSON; empty where it does not."""
+    now, then = _flat(as_json(config)), _flat(written)
+    changed = [
         f"{name} {then.get(name)!r}, now {now.get(name)!r}"
         for name in sorted(now.keys() | then.keys())
         if name not in FREE and now.get(name) != then.get(name)
     ]
-    return "; ".join(told)
+    return "; ".join(changed)
 
 
 def _flat(values: dict[str, Any], where: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One process or many, started by torchrun, that share each step of a training."""
+"""One process or many, started by torchrun, that divide each step of a training."""
 
 import os
 from collections.abc import Iterator
@@ -30,8 +30,9 @@ class Processes:
     """This process among those that train together.
 
     Attributes:
-        device: where this one computes.
-        rank, count: its number from 0, and how many there are.
+        device: of this process.
+        rank: of this process, from 0.
+        count: number of processes.
     """
 
     device: torch.device
@@ -40,30 +41,30 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that writes, evaluates and speaks."""
+        """Whether this process writes files, evaluates and reports."""
         return self.rank == 0
 
-    def share(self, head: RegionHead) -> nn.Module:
-        """The head with its gradients averaged over all processes in each backward pass."""
+    def wrap(self, head: RegionHead) -> nn.Module:
+        """The head, its gradients averaged over all processes in each backward pass."""
         if self.count == 1:
             return head
-        # Without the map, the decoder has no part in the loss.
+        # Without the map, the decoder's parameters get no gradient.
         return DistributedDataParallel(head, find_unused_parameters=not head.config.read_map)
 
-    def add_up(self, values: torch.Tensor) -> torch.Tensor:
+    def all_reduce(self, values: torch.Tensor) -> torch.Tensor:
         """The sum of a tensor over all processes."""
         if self.count > 1:
             all_reduce(values)
         return values
 
-    def wait(self) -> None:
-        """Go on when all processes are here."""
+    def barrier(self) -> None:
+        """Wait for all processes."""
         if self.count > 1:
             barrier()
 
 
-def unshared(module: nn.Module, is_last: bool) -> AbstractContextManager[None]:
-    """Within it, gradients of all parts of a step but the last are not yet averaged."""
+def no_sync(module: nn.Module, is_last: bool) -> AbstractContextManager[None]:
+    """A context in which gradients are not yet averaged over processes, but for the last batch."""
     if is_last or not isinstance(module, DistributedDataParallel):
         return nullcontext()
     return module.no_sync()  # type: ignore[no-any-return, no-untyped-call, unused-ignore]
@@ -81,7 +82,7 @@ def joined_processes(device: str) -> Iterator[Processes]:
     """
     here = resolve_device(device)
     if here.type == "cuda":
-        # Else the order of sums on a GPU, and with it the weights, would be another in each run.
+        # Without it the order of sums on a GPU, and so the weights, would differ between runs.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
     if "WORLD_SIZE" not in os.environ:

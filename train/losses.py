@@ -1,189 +1,175 @@
-"""Losses of regions against words, of which some pairs do not count.
+"""Losses of regions against classes under a loss mask.
 
-What nobody checked for is no negative: a word that an image was not searched for, or one that is
-true of a region beside its own, is left out of that region's loss.
+A class that nobody looked for in an image is no negative there, nor is an ancestor of a region's
+class: both are masked out of the region's loss.
 
-Axes: R regions of all images of a batch, K words.
+Axes: B images, N regions, R regions of all images of a batch, K classes, D text width.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.nn import functional as F
+from torchvision.ops import sigmoid_focal_loss
 
 from regionspot.types import Vocabulary
+from train.batch import Batch
 from train.config import Recipe
-from train.features.cache import ImageFeatures
 from train.sampler import TrainingSet
 
 
 @dataclass(frozen=True)
-class Words:
-    """The words of one data set among those of all.
+class RegionLoss:
+    """The loss of a recipe, for a head and a batch.
 
     Attributes:
-        index: the column of each word, of all data sets.
-        listed: (K,) bool, the words that this data set distinguishes.
-        broader: for a column, those of the words that are true of its regions too.
+        classes: (K, D) L2-normalised text embeddings.
+        weights: (K,) class weights.
     """
 
-    index: Mapping[str, int]
-    listed: torch.Tensor
-    broader: Mapping[int, torch.Tensor]
+    recipe: Recipe
+    classes: torch.Tensor
+    weights: torch.Tensor
 
-    @classmethod
-    def of(cls, data: TrainingSet, vocabulary: Vocabulary) -> "Words":
-        """The words of a data set in a vocabulary that holds them all."""
-        return cls.among(data.words, data.broader, vocabulary)
-
-    @classmethod
-    def among(
-        cls,
-        words: Sequence[str],
-        broader: Mapping[str, frozenset[str]],
-        vocabulary: Vocabulary,
-    ) -> "Words":
-        """Words that are distinguished, and what is broader than them, in a vocabulary."""
-        index = {name: column for column, name in enumerate(vocabulary.names)}
-        columns = {
-            index[word]: _columns(others, index)
-            for word, others in broader.items()
-            if word in index
-        }
-        return cls(index, _chosen(words, index), columns)
-
-    def counted(self, image: ImageFeatures, rows: Sequence[int]) -> torch.Tensor:
-        """(N, K) bool: which words count for some regions of an image, their own always."""
-        searched = self.listed
-        if image.verified is not None:
-            searched = searched & _chosen(image.verified, self.index)
-        counted = searched.repeat(len(rows), 1)
-        for row, name in zip(counted, (image.names[r] for r in rows), strict=True):
-            own = self.index[name]
-            if own in self.broader:
-                row[self.broader[own]] = False
-            row[own] = True
-        return counted
-
-
-def _columns(words: Sequence[str] | frozenset[str], index: Mapping[str, int]) -> torch.Tensor:
-    return torch.tensor(sorted(index[w] for w in words if w in index), dtype=torch.int64)
-
-
-def _chosen(words: Sequence[str] | frozenset[str], index: Mapping[str, int]) -> torch.Tensor:
-    chosen = torch.zeros(len(index), dtype=torch.bool)
-    chosen[_columns(words, index)] = True
-    return chosen
+    def __call__(self, head: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss summed over regions, and the sum of the regions' weights, both scalars."""
+        batch = batch.to(self.classes.device)
+        assert batch.loss_mask is not None
+        is_half = self.recipe.precision == "bfloat16"
+        with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=is_half):
+            embedding = batch.embed(head)  # (B, N, D)
+        is_region = batch.target >= 0
+        region = F.normalize(embedding[is_region].float(), dim=-1)  # (R, D)
+        target = batch.target[is_region]  # (R,)
+        cosine = region @ self.classes.T
+        loss, weight = region_loss(self.recipe, cosine, target, batch.loss_mask, self.weights)
+        if batch.teacher_embedding is not None:
+            teacher, weights = batch.teacher_embedding[is_region], self.weights[target]
+            distilled = distillation_loss(
+                self.recipe, region, teacher, self.classes, batch.loss_mask, weights
+            )
+            distill_weight = self.recipe.distill_weight
+            loss = (1 - distill_weight) * loss + distill_weight * distilled
+        return loss, weight
 
 
 def region_loss(
     recipe: Recipe,
     cosine: torch.Tensor,
     target: torch.Tensor,
-    counted: torch.Tensor,
+    loss_mask: torch.Tensor,
     weights: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The loss that a recipe names, summed over regions, and what to divide the sum by.
 
-    They are given apart so that parts of a step and processes can be added up first.
+    They are returned separately, so that micro-batches and processes can be summed first.
 
     Args:
-        cosine: (R, K) float32 of regions and words.
-        target: (R,) each region's word.
-        counted: (R, K) bool, the pairs that count; the own word's always does.
-        weights: (K,) of the words.
+        cosine: (R, K) float32 of regions and classes.
+        target: (R,) column of each region's class.
+        loss_mask: (R, K) bool; True at the target.
+        weights: (K,) class weights.
 
     Returns:
-        The sum, and the sum of the regions' weights; both of no dimension.
+        The sum of the losses and the sum of the regions' weights, both scalars.
     """
     logits = recipe.logit_scale * cosine
     if recipe.loss == "focal":
-        each = focal_loss(logits, target, counted, recipe.focal_alpha, recipe.focal_gamma)
+        each = focal_loss(logits, target, loss_mask, recipe.focal_alpha, recipe.focal_gamma)
         return (each * weights[target]).sum(), weights[target].sum()
-    each = softmax_loss(logits, target, counted, weights, recipe.label_smoothing)
-    own = cosine.gather(1, target[:, None])[:, 0]
-    each = each + recipe.pull * weights[target] * (1 - own)
+    each = softmax_loss(logits, target, loss_mask, weights, recipe.label_smoothing)
+    own = cosine.gather(1, target[:, None])[:, 0]  # (R,)
+    each = each + recipe.cosine_weight * weights[target] * (1 - own)
     return each.sum(), weights[target].sum()
 
 
-def teacher_loss(
+def distillation_loss(
     recipe: Recipe,
     region: torch.Tensor,
-    taught: torch.Tensor,
-    words: torch.Tensor,
-    counted: torch.Tensor,
+    teacher: torch.Tensor,
+    classes: torch.Tensor,
+    loss_mask: torch.Tensor,
     weight: torch.Tensor,
 ) -> torch.Tensor:
-    """The distance of regions from what their teachers say, summed over regions.
+    """Distillation of teacher embeddings (Hinton et al. 2015), summed over regions.
 
-    It is the cross-entropy of the shares of the words that count, and one minus the cosine.
+    Cross-entropy with the teachers' class probabilities, and `distill_cosine_weight` times the
+    cosine distance to the teacher embedding.
 
     Args:
-        region, taught: (R, D) unit embeddings.
-        words: (K, D), likewise.
-        counted: (R, K) bool.
+        region, teacher: (R, D) L2-normalised embeddings.
+        classes: (K, D) L2-normalised text embeddings.
+        loss_mask: (R, K) bool.
         weight: (R,) of each region.
     """
-    own, theirs = (
-        (recipe.logit_scale * each @ words.T).masked_fill(~counted, float("-inf"))
-        for each in (region, taught)
+    student_logits, teacher_logits = (
+        (recipe.logit_scale * each @ classes.T).masked_fill(~loss_mask, float("-inf"))
+        for each in (region, teacher)
     )
-    surprise = -own.log_softmax(1).masked_fill(~counted, 0)
-    apart = 1 - (region * taught).sum(1)
-    return (weight * ((theirs.softmax(1) * surprise).sum(1) + recipe.teacher_pull * apart)).sum()
+    nll = -student_logits.log_softmax(1).masked_fill(~loss_mask, 0)
+    distance = 1 - (region * teacher).sum(1)
+    cross_entropy = (teacher_logits.softmax(1) * nll).sum(1)
+    return (weight * (cross_entropy + recipe.distill_cosine_weight * distance)).sum()
 
 
 def focal_loss(
-    logits: torch.Tensor, target: torch.Tensor, counted: torch.Tensor, alpha: float, gamma: float
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    loss_mask: torch.Tensor,
+    alpha: float,
+    gamma: float,
 ) -> torch.Tensor:
-    """Sigmoid focal loss (R,), summed over the words that count (Lin et al. 2017, equation 5).
+    """Sigmoid focal loss (R,), summed over unmasked classes (Lin et al. 2017, equation 5).
 
     Args:
-        logits, target, counted: as of `region_loss`, cosines times the scale.
-        alpha: weight of a region's own word; that of the others is one minus it.
-        gamma: power of how wrong a pair is.
+        logits, target, loss_mask: (R, K), (R,) and (R, K), as of `region_loss`.
+        alpha: weight of the target class; that of the others is 1 minus it.
+        gamma: focusing exponent.
     """
-    own = F.one_hot(target, logits.shape[1]).to(logits.dtype)
-    entropy = F.binary_cross_entropy_with_logits(logits, own, reduction="none")
-    wrong = (logits.sigmoid() - own).abs()
-    weight = own * alpha + (1 - own) * (1 - alpha)
-    return (weight * wrong**gamma * entropy).masked_fill(~counted, 0).sum(1)
+    one_hot = F.one_hot(target, logits.shape[1]).to(logits.dtype)  # (R, K)
+    each: torch.Tensor = sigmoid_focal_loss(logits, one_hot, alpha, gamma, reduction="none")
+    return each.masked_fill(~loss_mask, 0).sum(1)
 
 
 def softmax_loss(
     logits: torch.Tensor,
     target: torch.Tensor,
-    counted: torch.Tensor,
+    loss_mask: torch.Tensor,
     weights: torch.Tensor,
     smoothing: float,
 ) -> torch.Tensor:
-    """Cross-entropy (R,) of the softmax over the words that count, weighted by word.
+    """Cross-entropy (R,) of the softmax over unmasked classes, weighted by class.
 
-    With all pairs counted, its sum over that of the regions' weights is `F.cross_entropy`'s.
+    Without a mask, its sum divided by that of the regions' weights is `F.cross_entropy`.
 
     Args:
-        logits, target, counted, weights: as of `region_loss`, cosines times the scale.
-        smoothing: share of the target that is spread evenly over the words that count.
+        logits, target, loss_mask, weights: (R, K), (R,), (R, K) and (K,), as of `region_loss`.
+        smoothing: fraction of the target that is spread evenly over the unmasked classes.
     """
-    surprise = -logits.masked_fill(~counted, float("-inf")).log_softmax(1)
-    own = surprise.gather(1, target[:, None])[:, 0] * weights[target]
+    nll = -logits.masked_fill(~loss_mask, float("-inf")).log_softmax(1)  # (R, K)
+    own = nll.gather(1, target[:, None])[:, 0] * weights[target]
     if not smoothing:
         return own
-    others = (surprise * weights).masked_fill(~counted, 0).sum(1) / counted.sum(1)
+    others = (nll * weights).masked_fill(~loss_mask, 0).sum(1) / loss_mask.sum(1)
     return (1 - smoothing) * own + smoothing * others
 
 
-def word_weights(
-    sets: Sequence[TrainingSet], vocabulary: Vocabulary, balance: float
-) -> torch.Tensor:
-    """A weight (K,) for each word, 1 on average over all regions.
+def class_weights(frequency: torch.Tensor, balance: float) -> torch.Tensor:
+    """A weight (K,) for each class, 1 on average over all regions.
 
     Args:
-        balance: a weight is the word's count to the power of minus this, before scaling.
+        frequency: (K,) float32, number of regions of each class.
+        balance: the weight is proportional to the frequency to the power of minus this.
     """
-    counts = Counter(name for data in sets for image in data.names for name in image)
-    frequency = torch.tensor([counts[name] for name in vocabulary.names], dtype=torch.float32)
     weights = frequency.clamp(min=1) ** -balance
-    return weights * frequency.sum() / (weights * frequency).sum()
+    # The lower bounds matter only where no region has a class.
+    return weights * frequency.sum().clamp(min=1) / (weights * frequency).sum().clamp(min=1e-6)
+
+
+def class_frequency(sets: Sequence[TrainingSet], vocabulary: Vocabulary) -> torch.Tensor:
+    """Number of regions of each class, (K,) float32."""
+    counts = Counter(name for data in sets for image in data.names for name in image)
+    return torch.tensor([counts[name] for name in vocabulary.names], dtype=torch.float32)

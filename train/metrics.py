@@ -1,6 +1,10 @@
-"""Figures of a trained head on cached features: given boxes, and the calibration of presence."""
+"""Accuracy of a head on cached features of ground-truth boxes, and calibration of presence.
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+Axes: M images, N regions, K classes.
+"""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,137 +12,167 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from regionspot.head import HeadInputs
-from regionspot.scoring import class_scores, presence
+from regionspot.head import RegionHead
+from regionspot.scoring import RegionScorer, class_scores, presence
 from regionspot.types import Regions, ScoreCalibration, Vocabulary
+from train.batch import LabelSpace, collate
 from train.features.cache import ImageFeatures
-from train.losses import Words
 
-BOOTSTRAP_ROUNDS = 1000
-Counts = npt.NDArray[np.float64]  # a number for each image
-Embed = Callable[[Sequence[HeadInputs]], list[Regions]]
-NONE_BROADER: Mapping[str, frozenset[str]] = {}
+BOOTSTRAP_SAMPLES = 1000
+Counts = npt.NDArray[np.float64]  # (M,) regions of each image
+NO_ANCESTORS: Mapping[str, frozenset[str]] = {}
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Share of given boxes whose word is right, in percent, with a 95% interval over images."""
+    """Accuracy over regions, with its 95% percentile-bootstrap interval over images.
 
-    value: float
-    low: float
-    high: float
+    Attributes:
+        correct: number of regions that are classified correctly; a mean over several heads has
+            fractions.
+        total: number of regions.
+        low, high: limits of the interval in percent; None without a region.
+    """
+
+    correct: float
+    total: int
+    low: float | None
+    high: float | None
+
+    @property
+    def value(self) -> float:
+        """In percent; NaN without a region."""
+        return 100 * self.correct / self.total if self.total else math.nan
 
     def __str__(self) -> str:
-        return f"{self.value:.1f} ({self.low:.1f} to {self.high:.1f})"
+        return f"{self.value:.1f} ({self.low:.1f} to {self.high:.1f})" if self.total else "none"
+
+
+def accuracy_of(correct: Counts, total: Counts) -> Accuracy:
+    """Accuracy out of each image's number of correct regions and of regions.
+
+    The percentile bootstrap resamples the same images in each call.
+    """
+    if not total.sum():
+        return Accuracy(0, 0, None, None)
+    sampled = np.random.default_rng(0).integers(len(total), size=(BOOTSTRAP_SAMPLES, len(total)))
+    with np.errstate(invalid="ignore"):  # a sample without a region does not count
+        values = 100 * correct[sampled].sum(1) / total[sampled].sum(1)
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return Accuracy(float(correct.sum()), int(total.sum()), float(low), float(high))
+
+
+def mean_and_error(values: npt.NDArray[np.float64]) -> tuple[Counts, Counts]:
+    """Mean and standard error of each column, leaving out NaN."""
+    count = np.isfinite(values).sum(0)
+    return np.nanmean(values, axis=0), np.nanstd(values, axis=0, ddof=1) / count**0.5
 
 
 @torch.inference_mode()
 def region_scores(
-    embed: Embed,
+    model: RegionHead | RegionScorer,
     images: Sequence[ImageFeatures],
     vocabulary: Vocabulary,
-    broader: Mapping[str, frozenset[str]] = NONE_BROADER,
+    ancestors: Mapping[str, frozenset[str]] = NO_ANCESTORS,
 ) -> list[torch.Tensor]:
-    """Scores (N, K) of each image's given boxes with the words.
-
-    Those of words that do not count for a box are minus infinity, as they are no negatives in
-    training: words that were not verified in its image, and words broader than its own.
+    """Scores (N, K) of each image's regions, -inf where the loss mask of training is False.
 
     Args:
-        embed: `RegionHead.regions`, or `RegionScorer.regions` for a vocabulary of its own.
-        broader: as of `Dataset`.
+        model: a scorer, or a head that scores all classes by their cosines.
+        vocabulary: of K classes; of a scorer, as it embeds them.
+        ancestors: of a class, the classes that hold for its regions too.
     """
-    counting = Words.among(vocabulary.names, broader, vocabulary)
+    head = model.head if isinstance(model, RegionScorer) else model
+    space = LabelSpace.of(vocabulary.names, ancestors, vocabulary)
     found = []
     for image in images:
-        (regions,) = embed([image])
-        counted = counting.counted(image, range(len(image.names)))
-        found.append(class_scores(regions, vocabulary).masked_fill(~counted, -torch.inf))
+        batch = collate([image], [torch.arange(len(image.names))], space.index)
+        logits = model.class_logits(image) if isinstance(model, RegionScorer) else None
+        # Not `head.regions`: normalising twice would change the calibration in its last digits.
+        regions = Regions(batch.embed(head)[0].cpu(), class_logits=logits)
+        mask = space.loss_mask(image, range(len(image.names)))
+        found.append(class_scores(regions, vocabulary).masked_fill(~mask, -torch.inf))
     return found
 
 
-def hits(
-    found: Sequence[torch.Tensor],
+def correct_counts(
+    scores: Sequence[torch.Tensor],
     images: Sequence[ImageFeatures],
     vocabulary: Vocabulary,
     k: int,
 ) -> Counts:
-    """(M,) boxes of each image whose own word is among the k best, from scores (N, K) an image."""
-    words = {name: i for i, name in enumerate(vocabulary.names)}
-    right = np.zeros(len(images))
-    for row, (scores, image) in enumerate(zip(found, images, strict=True)):
-        target = torch.tensor([words[name] for name in image.names])
-        best = scores.topk(min(k, len(words)), dim=-1).indices
-        right[row] = (best == target[:, None]).any(1).sum()
-    return right
+    """(M,) regions of each image whose class is among the k best, from scores (N, K) an image."""
+    index = {name: column for column, name in enumerate(vocabulary.names)}
+    correct = np.zeros(len(images))
+    for row, (score, image) in enumerate(zip(scores, images, strict=True)):
+        target = torch.tensor([index[name] for name in image.names])
+        best = score.topk(min(k, len(index)), dim=-1).indices  # (N, k)
+        correct[row] = (best == target[:, None]).any(1).sum()
+    return correct
 
 
-def share_of(right: Counts, boxes: Counts) -> Accuracy:
-    """The share of boxes, out of counts (M,) of each image; drawn images are the same each time."""
-    drawn = np.random.default_rng(0).integers(len(right), size=(BOOTSTRAP_ROUNDS, len(right)))
-    shares = 100 * right[drawn].sum(1) / boxes[drawn].sum(1)
-    low, high = np.percentile(shares, [2.5, 97.5])
-    return Accuracy(float(100 * right.sum() / boxes.sum()), float(low), float(high))
-
-
-def boxes_of(
-    found: Sequence[torch.Tensor], images: Sequence[ImageFeatures], words: Collection[str]
-) -> tuple[list[torch.Tensor], list[ImageFeatures]]:
-    """The boxes of some words alone, with their scores (N, K) with all words.
-
-    Images without such a box are left out.
-    """
-    scores_of, chosen = [], []
-    for scores, image in zip(found, images, strict=True):
-        rows = [row for row, name in enumerate(image.names) if name in words]
-        if rows:
-            scores_of.append(scores[rows])
-            chosen.append(image.only(rows))
-    return scores_of, chosen
+def region_counts(images: Sequence[ImageFeatures]) -> Counts:
+    """(M,) regions of each image."""
+    return np.array([len(image.names) for image in images], np.float64)
 
 
 def top_k(
-    found: Sequence[torch.Tensor],
+    scores: Sequence[torch.Tensor],
     images: Sequence[ImageFeatures],
     vocabulary: Vocabulary,
     k: int,
 ) -> Accuracy:
-    """Share of boxes whose own word is among the k best, from scores (N, K) an image."""
-    boxes = np.array([len(image.names) for image in images], np.float64)
-    return share_of(hits(found, images, vocabulary, k), boxes)
+    """Top-k accuracy, from scores (N, K) an image."""
+    return accuracy_of(correct_counts(scores, images, vocabulary, k), region_counts(images))
+
+
+def regions_of(
+    classes: Collection[str], scores: Sequence[torch.Tensor], images: Sequence[ImageFeatures]
+) -> tuple[list[torch.Tensor], list[ImageFeatures]]:
+    """The regions of some classes, with their scores (N, K) for all classes.
+
+    Images without such a region are left out.
+    """
+    chosen_scores, chosen = [], []
+    for score, image in zip(scores, images, strict=True):
+        rows = [row for row, name in enumerate(image.names) if name in classes]
+        if rows:
+            chosen_scores.append(score[rows])
+            chosen.append(image.only(rows))
+    return chosen_scores, chosen
 
 
 def mean_presence(
-    found: Sequence[torch.Tensor], vocabulary: Vocabulary, calibration: ScoreCalibration
+    scores: Sequence[torch.Tensor], vocabulary: Vocabulary, calibration: ScoreCalibration
 ) -> float:
-    """Mean presence of the best word, in percent, from scores (N, K) an image.
+    """Mean presence of the best class, in percent, from scores (N, K) an image.
 
-    Where presence is calibrated, it is the share of boxes whose own word is the best.
+    Where presence is calibrated, it equals top-1 accuracy.
     """
     best = [
-        presence(c, vocabulary, calibration).gather(1, c.argmax(1, keepdim=True)) for c in found
+        presence(s, vocabulary, calibration).gather(1, s.argmax(1, keepdim=True)) for s in scores
     ]
     return 100 * float(torch.cat(best).mean())
 
 
 def calibrate_presence(
-    found: Sequence[torch.Tensor], images: Sequence[ImageFeatures], vocabulary: Vocabulary
+    scores: Sequence[torch.Tensor], images: Sequence[ImageFeatures], vocabulary: Vocabulary
 ) -> tuple[float, float]:
-    """Scale and bias of a sigmoid of the best word's score that says how often it is right.
+    """Platt scaling on held-out images: scale and bias of a sigmoid of the best class's score.
 
-    Platt's scaling on boxes that the head was not trained on.
+    The sigmoid estimates the probability that the best class is correct.
     """
-    words = {name: i for i, name in enumerate(vocabulary.names)}
-    best = torch.cat([scores.max(1).values for scores in found])
-    chosen = torch.cat([scores.argmax(1) for scores in found])
-    target = torch.tensor([words[name] for image in images for name in image.names])
-    right = (chosen == target).float()
+    index = {name: column for column, name in enumerate(vocabulary.names)}
+    best = torch.cat([score.max(1).values for score in scores])
+    chosen = torch.cat([score.argmax(1) for score in scores])
+    target = torch.tensor([index[name] for image in images for name in image.names])
+    correct = (chosen == target).float()
     platt = torch.tensor([10.0, -3.0], requires_grad=True)
     optimizer = torch.optim.LBFGS([platt], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        value = F.binary_cross_entropy_with_logits(platt[0] * best + platt[1], right)
+        value = F.binary_cross_entropy_with_logits(platt[0] * best + platt[1], correct)
         torch.autograd.backward(value)
         return value
 

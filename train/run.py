@@ -1,4 +1,4 @@
-"""A training from data sets to a checkpoint: extract, train, calibrate, save."""
+"""A training from data sets to a checkpoint: extract features, train, calibrate, save."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,43 +7,42 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import Progress
 
+from integrations.progress import NullReporter, Reporter
 from regionspot.checkpoint import TrainedHead, save_head
-from regionspot.encoders import RegionPooler, build_encoder
+from regionspot.encoders import VisionLanguageEncoder, build_encoder
 from regionspot.errors import InputError
 from regionspot.files import atomic_write
 from regionspot.head import RegionHead
 from regionspot.types import IntArray, ScoreCalibration, Vocabulary
 from regionspot.vocabulary import build_vocabulary
 from regionspot.zero_shot import FeatureAdapter
-from train.callbacks import Monitor, Shown, check_tensorboard
+from train.callbacks import AttentionImage, Monitor, check_tensorboard
 from train.checkpoint import STATE, fingerprint
 from train.config import Recipe, as_json
 from train.data import AnnotatedImage, Dataset, Subset, merge_label_spaces, open_dataset
-from train.distillation import taught
+from train.distillation import with_teacher_embeddings
 from train.distributed import Processes, joined_processes
-from train.features.augment import AS_IT_IS, parse_view
+from train.features.augment import IDENTITY, parse_view
 from train.features.cache import FeatureSet, FeatureStore, feature_set
-from train.features.progress import extract_sets
+from train.features.extract import extract_sets
 from train.metrics import calibrate_presence, region_scores
 from train.sampler import Sampler, TrainingSet, hold_out, seed_of
 from train.trainer import fit, resolved
 from train.zero_shot import fit_adapter
 
 
-@dataclass(frozen=True)
-class Places:
+@dataclass(frozen=True, kw_only=True)
+class Paths:
     """Where a training reads and writes, and on what it computes.
 
     Attributes:
         cache: folder of features.
-        run: folder of the state, the settings and TensorBoard's files.
+        run: folder of the training's state, its settings and TensorBoard's files.
         out: the checkpoint.
         workers: processes for the frozen towers.
         device: `auto`, `cpu` or `cuda`.
-        fresh: whether a state in the run folder is left aside.
+        fresh: whether a state in the run folder is deleted instead of resumed.
         curves: whether TensorBoard's files are written.
     """
 
@@ -56,8 +55,8 @@ class Places:
     curves: bool = True
 
 
-def train(recipe: Recipe, specs: Sequence[str], places: Places, console: Console) -> None:
-    """Train the head of a recipe and write its checkpoint; goes on where it was stopped.
+def train(recipe: Recipe, specs: Sequence[str], paths: Paths, reporter: Reporter) -> None:
+    """Train the head of a recipe and write its checkpoint; resumes where it was stopped.
 
     Args:
         specs: data sets, each `SPEC` or `SPEC=RATIO`. Without ratios, each image is shown equally
@@ -66,22 +65,21 @@ def train(recipe: Recipe, specs: Sequence[str], places: Places, console: Console
     Raises:
         InputError: data, settings or a state that cannot be used.
     """
-    if places.curves:
+    if paths.curves:
         check_tensorboard()
     parsed = parse_specs(specs)
-    with joined_processes(places.device) as processes:
-        console = console if processes.is_first else Console(quiet=True)
+    with joined_processes(paths.device) as processes:
+        reporter = reporter if processes.is_first else NullReporter()
         specs = [spec for spec, _ in parsed]
         _, datasets = merge_label_spaces([open_dataset(spec) for spec in specs])
-        encoder = build_encoder(recipe.model.encoder, torch.device("cpu"), torch.float32)
-        sources = open_sources(
-            recipe,
-            dict(zip(specs, datasets, strict=True)),
-            places,
-            processes,
-            encoder.pooler,
-            console,
+        views = extracted_views(
+            recipe, dict(zip(specs, datasets, strict=True)), paths, processes, reporter
         )
+        encoder = build_encoder(recipe.model.encoder, torch.device("cpu"), torch.float32)
+        sources = [
+            source_of(dataset, short_name(spec), each, encoder)
+            for dataset, spec, each in zip(datasets, specs, views, strict=True)
+        ]
         halves = [source.split(recipe.held_out, recipe.seed) for source in sources]
         held_out = [half[1] for half in halves]
         training = [
@@ -91,61 +89,59 @@ def train(recipe: Recipe, specs: Sequence[str], places: Places, console: Console
         ]
         sampler = Sampler(training, recipe.seed, recipe.repeat_threshold)
         recipe = resolved(recipe, sampler, processes)
-        words = sorted({word for data in training for word in data.words})
-        vocabulary = build_vocabulary(encoder, words, recipe.model.encoder.templates)
+        classes = sorted({name for data in training for name in data.classes})
+        vocabulary = build_vocabulary(encoder, classes, recipe.model.encoder.templates)
         settings = {"recipe": as_json(recipe), "data": described(training)}
         counts = sum(map(len, training)), sum(map(len, held_out))
-        console.print(f"{counts[0]} images to train on, {counts[1]} to calibrate on")
+        reporter.message(f"{counts[0]} images to train on, {counts[1]} to calibrate on")
         if processes.is_first:
-            prepare_run(places, settings)
-        processes.wait()
-        curves = places.run / "tensorboard" if places.curves and processes.is_first else None
-        shown = shown_of(sources[0], held_out[0])
-        given = taught_sets(recipe, training, vocabulary, places, processes, console)
-        with Monitor(console, recipe.iterations, held_out, vocabulary, shown, curves) as monitor:
-            head = fit(recipe, given, vocabulary, places.run, processes, monitor)
+            prepare_run(paths, settings)
+        processes.barrier()
+        curves = paths.run / "tensorboard" if paths.curves and processes.is_first else None
+        shown = attention_image(sources[0], held_out[0])
+        distilled = distilled_sets(recipe, training, vocabulary, paths, processes, reporter)
+        with Monitor(reporter, recipe.iterations, held_out, vocabulary, shown, curves) as monitor:
+            head = fit(recipe, distilled, vocabulary, paths.run, processes, monitor)
         if processes.is_first:
             trained = TrainedHead(
                 head,
-                calibrated(recipe, head, held_out, vocabulary),
-                tuple(words),
-                adapted(encoder.pooler, training, vocabulary),
+                calibrated(recipe, head, held_out[0], vocabulary),
+                tuple(classes),
+                fitted_adapter(encoder, training, vocabulary),
             )
             dtype = getattr(torch, recipe.saved_as)
-            save_head(places.out, trained, recipe.model, dtype, settings)
-            console.print(f"wrote {places.out} ({places.out.stat().st_size / 1e6:.1f} MB)")
+            save_head(paths.out, trained, recipe.model, dtype, settings)
+            reporter.message(f"wrote {paths.out} ({paths.out.stat().st_size / 1e6:.1f} MB)")
 
 
-def taught_sets(
+def distilled_sets(
     recipe: Recipe,
     training: Sequence[TrainingSet],
     vocabulary: Vocabulary,
-    places: Places,
+    paths: Paths,
     processes: Processes,
-    console: Console,
+    reporter: Reporter,
 ) -> list[TrainingSet]:
-    """The data sets, with what the recipe's teachers say of each region; they are trained first.
+    """The data sets with the embeddings of the recipe's teachers, which are trained first.
 
-    Each teacher has a folder of its own in the run folder, and goes on where it was stopped.
+    Each teacher has a folder in the run folder, and resumes where it was stopped.
     """
     if not recipe.teachers:
         return list(training)
     teachers = []
     sampler = Sampler(training, recipe.seed, recipe.repeat_threshold)
-    alike = replace(recipe, teachers=0, epochs=recipe.teacher_epochs, iterations=0)
-    alike = resolved(alike, sampler, processes)
+    plain = replace(recipe, teachers=0, epochs=recipe.teacher_epochs, iterations=0)
+    plain = resolved(plain, sampler, processes)
     for number in range(1, recipe.teachers + 1):
-        other = replace(alike, seed=seed_of(recipe.seed, "teacher", number) % 2**31)
-        folder = places.run / f"teacher-{number}"
-        if places.fresh and processes.is_first:
+        teacher = replace(plain, seed=seed_of(recipe.seed, "teacher", number) % 2**31)
+        folder = paths.run / f"teacher-{number}"
+        if paths.fresh and processes.is_first:
             (folder / STATE).unlink(missing_ok=True)
-        processes.wait()
-        console.print(f"teacher {number} of {recipe.teachers}")
-        with Monitor(console, other.iterations, (), vocabulary) as monitor:
-            teachers.append(fit(other, training, vocabulary, folder, processes, monitor))
-    with Progress(console=console) as bar:
-        task = bar.add_task("what the teachers say", total=sum(map(len, training)))
-        return taught(training, teachers, lambda: bar.advance(task))
+        processes.barrier()
+        reporter.message(f"teacher {number} of {recipe.teachers}")
+        with Monitor(reporter, teacher.iterations, (), vocabulary) as monitor:
+            teachers.append(fit(teacher, training, vocabulary, folder, processes, monitor))
+    return with_teacher_embeddings(training, teachers, reporter)
 
 
 @dataclass(frozen=True)
@@ -153,9 +149,10 @@ class Source:
     """A data set with the images behind its features.
 
     Attributes:
-        data: the images as they are, in their order.
-        views: the same images in each extra view; a view may lose some.
-        image_of: for `data` and each view, which image each entry is of.
+        images: annotated images of the data set.
+        data: features of the original images, in their order.
+        views: features of the same images in each extra view; a view may lack some images.
+        image_of: for `data` and each view, the row in `images` of each entry.
     """
 
     images: Sequence[AnnotatedImage]
@@ -163,9 +160,9 @@ class Source:
     views: tuple[TrainingSet, ...]
     image_of: tuple[IntArray, ...]
 
-    def split(self, share: float, seed: int) -> tuple[list[TrainingSet], TrainingSet]:
-        """What to train on, views and all, and a share of the images, as they are, held out."""
-        training, held_out = hold_out(self.data, share, seed)
+    def split(self, fraction: float, seed: int) -> tuple[list[TrainingSet], TrainingSet]:
+        """Training sets, one a view, and a fraction of the original images held out."""
+        training, held_out = hold_out(self.data, fraction, seed)
         assert isinstance(training.features, Subset)
         kept = {int(self.image_of[0][row]) for row in training.features.rows}
         views = [
@@ -179,7 +176,7 @@ def parse_specs(specs: Sequence[str]) -> list[tuple[str, float]]:
     """Data sets and their ratios, 0 where none is given, out of `SPEC` or `SPEC=RATIO`.
 
     Raises:
-        InputError: none at all, one twice, or a ratio for some only.
+        InputError: no data set, one twice, or a ratio for some only.
     """
     parsed = []
     for spec in specs:
@@ -198,44 +195,41 @@ def parse_specs(specs: Sequence[str]) -> list[tuple[str, float]]:
     return parsed
 
 
-def open_sources(
+def extracted_views(
     recipe: Recipe,
     datasets: Mapping[str, Dataset],
-    places: Places,
+    paths: Paths,
     processes: Processes,
-    pooler: RegionPooler | None,
-    console: Console,
-) -> list[Source]:
-    """Data sets with their features; the first process computes those that are missing.
-
-    Args:
-        datasets: by their spec.
+    reporter: Reporter,
+) -> list[list[FeatureSet]]:
+    """The views of each data set, the original first; the first process extracts their features.
 
     Raises:
-        InputError: no image of a data set can be read.
+        InputError: a data set of which no image can be read.
     """
-    views = [AS_IT_IS, *map(parse_view, recipe.views)]
-    sets = {
-        (spec, view): feature_set(recipe.model, dataset.images, places.cache, view)
-        for spec, dataset in datasets.items()
-        for view in views
-    }
-    if processes.is_first:
-        named = {f"{spec}, {view}": each for (spec, view), each in sets.items()}
-        extract_sets(named, places.cache, places.workers, console)
-    processes.wait()
-    return [
-        _source(dataset, short_name(spec), [sets[spec, view] for view in views], pooler)
-        for spec, dataset in datasets.items()
+    views = [IDENTITY, *map(parse_view, recipe.views)]
+    sets = [
+        [feature_set(recipe.model, dataset.images, paths.cache, view) for view in views]
+        for dataset in datasets.values()
     ]
+    if processes.is_first:
+        named = {
+            f"{spec}, {each.view}": each
+            for spec, of_spec in zip(datasets, sets, strict=True)
+            for each in of_spec
+        }
+        extract_sets(named, paths.cache, paths.workers, reporter)
+    processes.barrier()
+    return sets
 
 
-def _source(
-    dataset: Dataset, name: str, views: Sequence[FeatureSet], pooler: RegionPooler | None
+def source_of(
+    dataset: Dataset, name: str, views: Sequence[FeatureSet], encoder: VisionLanguageEncoder
 ) -> Source:
-    words = dataset.classes if dataset.is_limited else None
-    stores = [FeatureStore(view, pooler, words) for view in views]
-    plain, *others = [
+    """A data set under a short name, with the features of its views."""
+    classes = dataset.classes if dataset.is_limited else None
+    stores = [FeatureStore(view, encoder, classes) for view in views]
+    original, *others = [
         TrainingSet(
             name if not row else f"{name}, {store.features.view}",
             store,
@@ -246,25 +240,25 @@ def _source(
         for row, store in enumerate(stores)
     ]
     image_of = tuple(store.image_of for store in stores)
-    return Source(dataset.images, plain, tuple(others), image_of)
+    return Source(dataset.images, original, tuple(others), image_of)
 
 
 def short_name(spec: str) -> str:
-    """What a data set is called wherever it lies, out of `KIND:PATH,KEY=VALUE`."""
+    """The name of a data set, wherever it lies, out of `KIND:PATH,KEY=VALUE`."""
     return Path(spec.rpartition(":")[2].partition(",")[0]).name
 
 
-def shown_of(source: Source, held_out: TrainingSet) -> Shown | None:
+def attention_image(source: Source, held_out: TrainingSet) -> AttentionImage | None:
     """The first held-out image of a data set, to draw attention over."""
     if not isinstance(held_out.features, Subset) or not len(held_out):
         return None
     image = source.images[int(source.image_of[0][held_out.features.rows[0]])]
-    rows = [row for row, name in enumerate(image.names) if name in held_out.words]
-    return Shown(held_out.features[0], image.path, image.boxes[rows])
+    rows = [row for row, name in enumerate(image.names) if name in held_out.classes]
+    return AttentionImage(held_out.features[0], image.path, image.boxes[rows])
 
 
 def described(sets: Sequence[TrainingSet]) -> dict[str, Any]:
-    """What was trained on, for the files that a training leaves behind."""
+    """What is trained on, for the files that a training writes."""
     return {
         "sha256": fingerprint(sets),
         "sets": [
@@ -273,49 +267,49 @@ def described(sets: Sequence[TrainingSet]) -> dict[str, Any]:
                 "ratio": data.ratio,
                 "images": len(data),
                 "regions": sum(map(len, data.names)),
-                "words": len(data.words),
+                "words": len(data.classes),
             }
             for data in sets
         ],
     }
 
 
-def prepare_run(places: Places, settings: dict[str, Any]) -> None:
-    """Make the run folder, with the settings in it, unless a state of others lies there."""
-    state = places.run / STATE
-    if places.fresh:
+def prepare_run(paths: Paths, settings: dict[str, Any]) -> None:
+    """Make the run folder, with the settings in it, unless there is a state to resume."""
+    state = paths.run / STATE
+    if paths.fresh:
         state.unlink(missing_ok=True)
     if state.exists():
         return
-    with atomic_write(places.run / "recipe.json") as file:
+    with atomic_write(paths.run / "recipe.json") as file:
         file.write(json.dumps(settings, indent=2) + "\n")
 
 
 def calibrated(
-    recipe: Recipe, head: RegionHead, held_out: Sequence[TrainingSet], vocabulary: Vocabulary
+    recipe: Recipe, head: RegionHead, held_out: TrainingSet, vocabulary: Vocabulary
 ) -> ScoreCalibration:
-    """How the head's scores become probabilities.
+    """Calibration of the head's scores.
 
-    The focal loss trained a sigmoid of each word itself; after a softmax, one is fitted to the
+    The focal loss trained a sigmoid of each class itself; after a softmax, one is fitted to the
     first data set's held-out images.
     """
-    if recipe.loss == "focal" or not len(held_out[0]):
+    if recipe.loss == "focal" or not len(held_out):
         return ScoreCalibration.of_encoder(recipe.logit_scale)
-    words = vocabulary.only(held_out[0].words)
-    found = region_scores(head.regions, held_out[0].features, words, held_out[0].broader)
-    scale, bias = calibrate_presence(found, held_out[0].features, words)
+    classes = vocabulary.only(held_out.classes)
+    scores = region_scores(head, held_out.features, classes, ancestors=held_out.ancestors)
+    scale, bias = calibrate_presence(scores, held_out.features, classes)
     return ScoreCalibration(recipe.logit_scale, scale, bias)
 
 
-def adapted(
-    pooler: RegionPooler | None, sets: Sequence[TrainingSet], vocabulary: Vocabulary
+def fitted_adapter(
+    encoder: VisionLanguageEncoder, sets: Sequence[TrainingSet], vocabulary: Vocabulary
 ) -> FeatureAdapter | None:
-    """An adapter of the encoder's own classifier to the regions, where it has one."""
-    if pooler is None:
+    """Feature adapter of the encoder's own classifier, where the encoder has one."""
+    if encoder.pooler is None:
         return None
-    return fit_adapter(sets, vocabulary, pooler.zero_shot(vocabulary.embedding, None))
+    return fit_adapter(sets, vocabulary, encoder.pooler.zero_shot(vocabulary.embedding, None))
 
 
-def used_words(images: Sequence[AnnotatedImage]) -> list[str]:
-    """The words that a data set uses, in alphabetical order."""
+def used_classes(images: Sequence[AnnotatedImage]) -> list[str]:
+    """The classes with at least one box, in alphabetical order."""
     return sorted({name for image in images for name in image.names})

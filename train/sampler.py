@@ -1,7 +1,9 @@
-"""Which images a step sees: several data sets in their ratios, images of rare words more often.
+"""Which images a step sees: several data sets in their ratios, images of rare classes more often.
 
-All is a function of the seed and of a position in one endless stream, so that a run that goes on
-needs to know nothing but its step, and so that processes share a step by taking parts of it.
+The sampler is a function of the seed and of a position in one endless stream, so that a resumed
+run needs to know its step alone, and processes divide a step by taking parts of it.
+
+Axes: M images of a data set.
 """
 
 import hashlib
@@ -27,24 +29,25 @@ class TrainingSet:
     """One data set to train on.
 
     Attributes:
-        features: of M images, each with one region or more; may be read lazily.
-        names: for each image the word of each region, known without reading features.
-        words: all that the data set distinguishes.
-        broader: for a word, the words that are true of its regions too.
-        ratio: its share of the images of a step, against the other data sets' ratios.
+        features: of M images with at least one region each; may be read lazily.
+        names: for each image the class name of each region, known without reading features.
+        classes: label space of the data set.
+        ancestors: of a class, the classes that hold for its regions too.
+        ratio: images of this data set in a step, relative to the other data sets' ratios.
     """
 
     name: str
     features: Sequence[ImageFeatures]
     names: Sequence[tuple[str, ...]]
-    words: tuple[str, ...]
-    broader: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    classes: tuple[str, ...]
+    ancestors: Mapping[str, frozenset[str]] = field(default_factory=dict)
     ratio: float = 1.0
 
     def __post_init__(self) -> None:
         if len(self.features) != len(self.names):
             raise InputError(
-                f"{self.name}: features of {len(self.features)} images, words of {len(self.names)}"
+                f"{self.name}: features of {len(self.features)} images, "
+                f"class names of {len(self.names)}"
             )
         if not 0 < self.ratio < math.inf:
             raise InputError(f"the ratio of {self.name} must be above 0, got {self.ratio}")
@@ -53,15 +56,15 @@ class TrainingSet:
         return len(self.names)
 
     def only(self, rows: Sequence[int]) -> "TrainingSet":
-        """The set of some of its images, in that order."""
+        """The images of these rows, in that order."""
         names = [self.names[row] for row in rows]
         return replace(self, features=Subset(self.features, rows), names=names)
 
 
-def hold_out(data: TrainingSet, share: float, seed: int) -> tuple[TrainingSet, TrainingSet]:
-    """Images to train on, and a share of them to measure and calibrate on; no image is empty."""
-    order = torch.randperm(len(data), generator=generator_of(seed, "held out", data.name))
-    held_out = set(order[: round(share * len(data))].tolist())
+def hold_out(data: TrainingSet, fraction: float, seed: int) -> tuple[TrainingSet, TrainingSet]:
+    """Split into images to train on and held-out images, leaving out images without a region."""
+    groups = [list(range(len(data)))]
+    held_out = held_out_rows(groups, fraction, generator_of(seed, "held out", data.name))
     used = [row for row in range(len(data)) if data.names[row]]
     return (
         data.only([row for row in used if row not in held_out]),
@@ -69,38 +72,64 @@ def hold_out(data: TrainingSet, share: float, seed: int) -> tuple[TrainingSet, T
     )
 
 
-def repeat_factors(names: Sequence[tuple[str, ...]], threshold: float) -> npt.NDArray[np.float64]:
-    """How often each image is shown in a pass: the most that one of its words asks for.
+def held_out_rows(
+    groups: Sequence[Sequence[int]], fraction: float, generator: torch.Generator
+) -> set[int]:
+    """Rows of a stratified hold-out: the same fraction of each group, drawn at random."""
+    held_out: set[int] = set()
+    for rows in groups:
+        order = torch.randperm(len(rows), generator=generator).tolist()
+        held_out |= {rows[place] for place in order[: round(fraction * len(rows))]}
+    return held_out
 
-    A word of which the share f of the images has one asks for max(1, sqrt(threshold / f)) (Gupta
-    et al. 2019, LVIS, section 4).
+
+def batch_rows(count: int, size: int, step: int, *seed: int | str) -> list[int]:
+    """Rows of one step's batch out of a small set: each row once a pass, shuffled in each pass.
+
+    The last batch of a pass may be smaller.
+
+    Args:
+        count: images of the set.
+        size: of a batch.
+        seed: what the order of a pass is drawn from.
+    """
+    number, place = divmod(step, -(-count // size))
+    order = torch.randperm(count, generator=generator_of(*seed, number)).tolist()
+    return order[place * size : (place + 1) * size]
+
+
+def repeat_factors(names: Sequence[tuple[str, ...]], threshold: float) -> npt.NDArray[np.float64]:
+    """How often each image is shown in a pass: the largest repeat factor of its classes.
+
+    The repeat factor of a class that occurs in the fraction f of the images is
+    max(1, sqrt(threshold / f)) (Gupta et al. 2019, LVIS, section 4).
 
     Returns:
         (M,), each at least 1.
     """
-    images_with = Counter(word for image in names for word in set(image))
-    wanted = {
-        word: max(1.0, math.sqrt(threshold * len(names) / count))
-        for word, count in images_with.items()
+    images_with = Counter(name for image in names for name in set(image))
+    factors = {
+        name: max(1.0, math.sqrt(threshold * len(names) / count))
+        for name, count in images_with.items()
     }
-    return np.array([max((wanted[word] for word in image), default=1.0) for image in names])
+    return np.array([max((factors[name] for name in image), default=1.0) for image in names])
 
 
 def seed_of(*parts: int | str) -> int:
-    """A seed that every part changes; no two runs of parts share one but by chance."""
+    """A seed hashed from all parts."""
     digest = hashlib.blake2b("\0".join(map(repr, parts)).encode(), digest_size=8)
     return int.from_bytes(digest.digest()) >> 1
 
 
 def generator_of(*parts: int | str) -> torch.Generator:
-    """Random numbers of their own for these parts."""
+    """A generator seeded with `seed_of` of the parts."""
     return torch.Generator().manual_seed(seed_of(*parts))
 
 
 class Sampler:
     """The endless stream of (data set, image) that training reads.
 
-    Each data set goes through its images pass after pass, each pass in an order of its own.
+    Each data set goes through its images pass after pass, shuffled anew in each.
     """
 
     def __init__(self, sets: Sequence[TrainingSet], seed: int, repeat_threshold: float = 0) -> None:
@@ -116,13 +145,13 @@ class Sampler:
 
     @property
     def images_a_pass(self) -> int:
-        """Images, repeats counted, in which all of every data set was shown once at least."""
+        """Images of a step stream, repeats counted, that show each data set at least once."""
         a_block = int(self._starts[-1])
         passes = zip(self._lengths, self._quotas, strict=True)
         return max(math.ceil(length * a_block / quota) for length, quota in passes)
 
     def __getitem__(self, position: int) -> tuple[int, int]:
-        """The number of a data set, and of an image in it."""
+        """The index of a data set, and the row of an image in it."""
         block, place = divmod(position, int(self._starts[-1]))
         row = int(self._layout(block)[place])
         chosen = int(np.searchsorted(self._starts, row, "right")) - 1
@@ -131,13 +160,13 @@ class Sampler:
         return chosen, int(self._order(chosen, number)[place])
 
     def step(self, step: int, images: int, rank: int = 0, processes: int = 1) -> range:
-        """The positions of one process's part of a step of so many images in all."""
+        """The positions of one process's part of a step of `images` images."""
         part = images // processes
         start = step * images + rank * part
         return range(start, start + part)
 
     def _layout(self, block: int) -> IntArray:
-        """The rows of a block, mixed: each data set has as many, side by side, as its quota."""
+        """The rows of a block, shuffled; consecutive rows belong to one data set, by its quota."""
         if self._block is None or self._block[0] != block:
             random = np.random.default_rng(seed_of(self.seed, "block", block))
             self._block = block, random.permutation(int(self._starts[-1]))
@@ -146,8 +175,8 @@ class Sampler:
     def _order(self, chosen: int, number: int) -> IntArray:
         """The images of one pass over a data set.
 
-        An image whose factor is r is there floor(r) or ceil(r) times, r on average. The counts are
-        drawn by one shift for all, so that every pass is of the same length.
+        An image of repeat factor r occurs floor(r) or ceil(r) times, r on average. One random
+        shift rounds all of them, so that every pass has the same length.
         """
         kept = self._passes.get(chosen)
         if kept is None or kept[0] != number:

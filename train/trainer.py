@@ -1,43 +1,202 @@
-"""The training loop over cached features.
+"""The training loop: the only one, for training on cached features and for fine-tuning on a review.
 
-Axes: B images, N regions, R regions of a batch, K words, D text width.
+Axes: K classes, D text width.
 """
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
+from integrations.progress import Reporter
 from regionspot.checkpoint import load_head
 from regionspot.config import fast_dtype
 from regionspot.errors import InputError
 from regionspot.head import RegionHead
 from regionspot.types import Vocabulary
-from train.batch import Batch as Batch
-from train.batch import Reader
-from train.batch import collate as collate
+from train.batch import LabelSpace, Reader
 from train.checkpoint import STATE, fingerprint, load_state, save_state
-from train.config import Recipe
-from train.distributed import Processes, unshared
-from train.losses import Words, region_loss, teacher_loss, word_weights
+from train.config import LoopConfig, Recipe
+from train.distributed import Processes, no_sync
+from train.losses import RegionLoss, class_frequency, class_weights
 from train.sampler import Sampler, TrainingSet, seed_of
 
-ALONE = Processes(torch.device("cpu"))
+SINGLE_PROCESS = Processes(torch.device("cpu"))
+B = TypeVar("B")
 
 
-class Observer:
-    """What is told of a training as it goes; this one is told and does nothing."""
+class Objective(Protocol[B]):
+    """The data and the loss of a training.
 
-    def stepped(self, done: int, loss: float, rate: float, gradient_norm: float) -> None:
-        """Steps done, and of the last one: mean loss, learning rate, norm before clipping."""
+    Attributes:
+        dropout: whether the head's dropout is active.
+        fingerprint: digest of the data, which a resumed training must share.
+    """
 
-    def evaluated(self, done: int, head: RegionHead) -> None:
-        """Steps done, and the head as it would be kept now, in evaluation mode."""
+    dropout: bool
+
+    @property
+    def fingerprint(self) -> str:
+        """See the class."""
+
+    def batches(self, first: int, last: int) -> Iterator[Sequence[B]]:
+        """The batches of each step from the first up to the last, exclusive."""
+
+    def loss(self, head: nn.Module, batch: B) -> tuple[torch.Tensor, torch.Tensor]:
+        """A batch's summed loss, and its part of what the step's sum is divided by; scalars."""
+
+
+class Callback:
+    """What the loop calls as it goes; this one does nothing."""
+
+    def on_step(self, done: int, loss: float, rate: float, gradient_norm: float) -> None:
+        """Called after each step.
+
+        Args:
+            done: number of steps done.
+            loss: mean of the last step.
+            rate: learning rate of the last step.
+            gradient_norm: L2 norm before clipping.
+        """
+
+    def on_evaluation(self, done: int, head: RegionHead) -> None:
+        """Called after `evaluate_every` steps with the head in evaluation mode."""
+
+
+class ProgressCallback(Callback):
+    """Reports steps and loss."""
+
+    def __init__(self, reporter: Reporter, task: str, iterations: int) -> None:
+        self.reporter, self.task, self.iterations = reporter, task, iterations
+        self._is_started = False
+
+    def on_step(self, done: int, loss: float, rate: float, gradient_norm: float) -> None:
+        """Report the step."""
+        if not self._is_started:
+            self.reporter.start(self.task, self.iterations, done - 1)
+            self._is_started = True
+        self.reporter.advance(detail=f"loss {loss:.3f}")
+
+
+def run_loop(
+    config: LoopConfig,
+    head: RegionHead,
+    objective: Objective[B],
+    run: Path | None = None,
+    processes: Processes = SINGLE_PROCESS,
+    callback: Callback | None = None,
+) -> RegionHead:
+    """Minimise an objective; resumes from the checkpoint in the run folder.
+
+    Args:
+        config: with `iterations` and `evaluate_every` known.
+        head: on the processes' device; its weights are changed.
+        run: folder of the training's checkpoint; None for no checkpoint.
+
+    Returns:
+        The trained head in evaluation mode, on the CPU; with averaged weights where the
+        configuration asks for them.
+
+    Raises:
+        InputError: a checkpoint of another training, or a loss that is not finite; the weights
+            were not updated with it.
+    """
+    average = copy.deepcopy(head).requires_grad_(False) if config.ema else head
+    optimizer = torch.optim.AdamW(head.parameters(), weight_decay=config.weight_decay)
+    data = objective.fingerprint
+    first = load_state(run / STATE, head, average, optimizer, config, data) if run else 0
+    module = processes.wrap(head)
+    callback = callback if callback and processes.is_first else Callback()
+
+    for step, batches in enumerate(objective.batches(first, config.iterations), first):
+        torch.manual_seed(seed_of(config.seed, "dropout", step, processes.rank))
+        rate = learning_rate(config, step)
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        head.train(objective.dropout)
+        sums = torch.zeros(2, device=processes.device)
+        for batch in batches:
+            with no_sync(module, is_last=batch is batches[-1]):
+                loss, weight = objective.loss(module, batch)
+                torch.autograd.backward(loss)
+                sums += torch.stack([loss.detach(), weight])
+        total, divisor = processes.all_reduce(sums).tolist()
+        if not math.isfinite(total):
+            raise InputError(
+                f"the loss is {total} in step {step + 1}; lower the learning rate ({rate:.2g} "
+                "there) or look for broken features"
+            )
+        # The gradients are of a sum over regions; DDP has divided them by its processes.
+        for parameter in head.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(processes.count / divisor)
+        norm = nn.utils.clip_grad_norm_(head.parameters(), config.gradient_norm)
+        optimizer.step()
+        if average is not head:
+            update_average(average, head, config.ema, step)
+
+        done = step + 1
+        callback.on_step(done, total / divisor, rate, norm.item())
+        is_last = done == config.iterations
+        if run and processes.is_first and (is_last or done % config.save_every == 0):
+            save_state(run / STATE, done, head, average, optimizer, config, data)
+        if is_last or done % config.evaluate_every == 0:
+            callback.on_evaluation(done, average.eval())
+    return average.cpu().eval().requires_grad_(False)
+
+
+def learning_rate(config: LoopConfig, step: int) -> float:
+    """The learning rate of a step, counted from 0; `iterations` must be known."""
+    warmup = min(1.0, (step + 1) / max(1.0, config.warmup_steps))
+    if config.schedule == "steps":
+        decay = 0.1 ** sum(step >= drop for drop in config.drops)
+    else:
+        left = max(1.0, config.iterations - config.warmup_steps)
+        progress = max(0.0, step - config.warmup_steps) / left
+        decay = (1 + math.cos(math.pi * progress)) / 2
+    return config.learning_rate * warmup * decay
+
+
+@torch.no_grad()
+def update_average(average: RegionHead, head: RegionHead, decay: float, step: int) -> None:
+    """Exponential moving average of the weights, with a smaller decay in the first steps.
+
+    Not `timm.utils.ModelEmaV3`: its arithmetic would change the weights of trained heads.
+    """
+    weight = 1 - min(decay, (1 + step) / (10 + step))
+    for slow, fast in zip(average.parameters(), head.parameters(), strict=True):
+        slow.lerp_(fast, weight)
+
+
+class PretrainingObjective:
+    """Regions of annotated data sets against their classes, as a recipe says.
+
+    Args:
+        vocabulary: K classes, those of all data sets.
+    """
+
+    dropout = True
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        sets: Sequence[TrainingSet],
+        vocabulary: Vocabulary,
+        sampler: Sampler,
+        processes: Processes,
+    ) -> None:
+        spaces = [LabelSpace.of(data.classes, data.ancestors, vocabulary) for data in sets]
+        reader = Reader(recipe, sets, spaces, sampler, processes.rank, processes.count)
+        weights = class_weights(class_frequency(sets, vocabulary), recipe.balance)
+        device = processes.device
+        self.fingerprint = fingerprint(sets)
+        self.batches = reader.prefetched
+        self.loss = RegionLoss(recipe, vocabulary.embedding.to(device), weights.to(device))
 
 
 def fit(
@@ -45,88 +204,37 @@ def fit(
     sets: Sequence[TrainingSet],
     vocabulary: Vocabulary,
     run: Path | None = None,
-    processes: Processes = ALONE,
-    observer: Observer | None = None,
+    processes: Processes = SINGLE_PROCESS,
+    callback: Callback | None = None,
 ) -> RegionHead:
-    """Train a head.
+    """Train a head on annotated data sets.
 
     The same recipe and data give the same weights on the same machine, also where the training was
-    stopped at any moment and goes on from its run folder. The number of processes changes only
-    the order of sums and the regions that dropout takes.
+    stopped at any moment and resumed from its run folder. The number of processes changes only the
+    order of sums and the regions that dropout takes.
 
     Args:
-        vocabulary: the words of all data sets; every region's name is one of them.
-        run: folder of the state that a stopped training goes on from; None to keep none.
+        vocabulary: the classes of all data sets; (K, D) embeddings.
+        run: as of `run_loop`.
 
     Returns:
-        The trained head in evaluation mode, on the CPU; of averaged weights where the recipe
-        averages.
+        As of `run_loop`.
 
     Raises:
-        InputError: a recipe that does not fit the data or the processes, a state of another
-            training, or a loss that is not finite; nothing was stepped with it.
+        InputError: a recipe that does not fit the data or the processes, or as of `run_loop`.
     """
     sampler = Sampler(sets, recipe.seed, recipe.repeat_threshold)
     recipe = resolved(recipe, sampler, processes)
-    reader = Reader(
-        recipe,
-        sets,
-        [Words.of(data, vocabulary) for data in sets],
-        sampler,
-        processes.rank,
-        processes.count,
-    )
-    device = processes.device
-    words = vocabulary.embedding.to(device)
-    weights = word_weights(sets, vocabulary, recipe.balance).to(device)
-    head = first_head(recipe).to(device)
-    average = copy.deepcopy(head).requires_grad_(False) if recipe.ema else head
-    optimizer = torch.optim.AdamW(head.parameters(), weight_decay=recipe.weight_decay)
-    data = fingerprint(sets)
-    done = load_state(run / STATE, head, average, optimizer, recipe, data) if run else 0
-    module = processes.share(head)
-    observer = observer if observer and processes.is_first else Observer()
-
-    for step, batches in reader.ahead(done, recipe.iterations):
-        torch.manual_seed(seed_of(recipe.seed, "dropout", step, processes.rank))
-        rate = learning_rate(recipe, step)
-        optimizer.param_groups[0]["lr"] = rate
-        optimizer.zero_grad()
-        head.train()
-        sums = torch.zeros(2, device=device)
-        for batch in batches:
-            with unshared(module, is_last=batch is batches[-1]):
-                sums += backward(recipe, batch.to(device), module, words, weights)
-        loss, weight = processes.add_up(sums).tolist()
-        if not math.isfinite(loss):
-            raise InputError(
-                f"the loss is {loss} in step {step + 1}; lower the learning rate ({rate:.2g} "
-                "there) or look for broken features"
-            )
-        # The gradients are of a sum over regions; DDP has divided them by its processes.
-        for parameter in head.parameters():
-            if parameter.grad is not None:
-                parameter.grad.mul_(processes.count / weight)
-        norm = nn.utils.clip_grad_norm_(head.parameters(), recipe.gradient_norm)
-        optimizer.step()
-        if average is not head:
-            follow(average, head, recipe.ema, step)
-
-        done = step + 1
-        observer.stepped(done, loss / weight, rate, norm.item())
-        is_last = done == recipe.iterations
-        if run and processes.is_first and (is_last or done % recipe.save_every == 0):
-            save_state(run / STATE, done, head, average, optimizer, recipe, data)
-        if is_last or done % recipe.evaluate_every == 0:
-            observer.evaluated(done, average.eval())
-    return average.cpu().eval().requires_grad_(False)
+    objective = PretrainingObjective(recipe, sets, vocabulary, sampler, processes)
+    head = initial_head(recipe).to(processes.device)
+    return run_loop(recipe, head, objective, run, processes, callback)
 
 
 def resolved(recipe: Recipe, sampler: Sampler, processes: Processes) -> Recipe:
-    """A recipe with nothing left open: steps instead of passes, and the precision chosen.
+    """A recipe with steps instead of passes, and the precision chosen.
 
     Raises:
-        InputError: the images of a step cannot be shared out evenly.
+        InputError: the images of a step cannot be divided evenly.
     """
     parts = processes.count * recipe.accumulate
     if recipe.images_per_step % parts:
@@ -148,8 +256,8 @@ def resolved(recipe: Recipe, sampler: Sampler, processes: Processes) -> Recipe:
     )
 
 
-def first_head(recipe: Recipe) -> RegionHead:
-    """The head that a recipe starts from: of seeded weights, or out of a checkpoint.
+def initial_head(recipe: Recipe) -> RegionHead:
+    """The head that a recipe starts from: randomly initialised, or of a checkpoint.
 
     Raises:
         InputError: no such checkpoint, or one of another model.
@@ -158,55 +266,3 @@ def first_head(recipe: Recipe) -> RegionHead:
         return load_head(Path(recipe.start), recipe.model).head.requires_grad_(True)
     torch.manual_seed(recipe.seed)
     return RegionHead(recipe.model.head)
-
-
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """The rate of a step, counted from 0, of a recipe whose iterations are known."""
-    rising = min(1.0, (step + 1) / max(1.0, recipe.warmup_steps))
-    if recipe.schedule == "steps":
-        falling = 0.1 ** sum(step >= drop for drop in recipe.drops)
-    else:
-        left = max(1.0, recipe.iterations - recipe.warmup_steps)
-        share = max(0.0, step - recipe.warmup_steps) / left
-        falling = (1 + math.cos(math.pi * share)) / 2
-    return recipe.learning_rate * rising * falling
-
-
-def backward(
-    recipe: Recipe,
-    batch: Batch,
-    module: nn.Module,
-    words: torch.Tensor,
-    weights: torch.Tensor,
-) -> torch.Tensor:
-    """Add a batch's gradients to the head's.
-
-    Args:
-        module: the head, or the head shared among processes.
-        words: (K, D) embeddings, L2-normalised.
-        weights: (K,) of the words.
-
-    Returns:
-        (2,) the loss summed over regions, and the sum of the regions' weights.
-    """
-    assert batch.counted is not None
-    is_half = recipe.precision == "bfloat16"
-    with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=is_half):
-        embedding = batch.embed(module)
-    is_region = batch.target >= 0
-    region, target = F.normalize(embedding[is_region].float(), dim=-1), batch.target[is_region]
-    loss, weight = region_loss(recipe, region @ words.T, target, batch.counted, weights)
-    if batch.taught is not None:
-        taught = batch.taught[is_region]
-        held = teacher_loss(recipe, region, taught, words, batch.counted, weights[target])
-        loss = (1 - recipe.teaching) * loss + recipe.teaching * held
-    torch.autograd.backward(loss)
-    return torch.stack([loss.detach(), weight])
-
-
-@torch.no_grad()
-def follow(average: RegionHead, head: RegionHead, decay: float, step: int) -> None:
-    """Move averaged weights towards the head's; in the first steps by more, so as to forget."""
-    share = 1 - min(decay, (1 + step) / (10 + step))
-    for slow, fast in zip(average.parameters(), head.parameters(), strict=True):
-        slow.lerp_(fast, share)

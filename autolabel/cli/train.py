@@ -9,15 +9,43 @@ import typer
 from autolabel.cli.app import Commands, app, out_console, progress_console
 
 if TYPE_CHECKING:
-    from autolabel.review.train import Trained
+    import click
+
+    from autolabel.review.train import Finetuned
+    from train.metrics import Accuracy
+
+
+class TrainCommands(Commands):
+    """The commands of `python -m train`, which are imported when they are asked for."""
+
+    def list_commands(self, ctx: "click.Context") -> list[str]:
+        """Names of the commands."""
+        return self._training().list_commands(ctx)
+
+    def get_command(self, ctx: "click.Context", cmd_name: str) -> "click.Command | None":
+        """A command by its name."""
+        return self._training().get_command(ctx, cmd_name)
+
+    @staticmethod
+    def _training() -> "click.Group":
+        import click
+
+        from train.__main__ import app as training
+
+        group = typer.main.get_command(training)
+        assert isinstance(group, click.Group)
+        return group
+
 
 train = typer.Typer(
-    cls=Commands, no_args_is_help=True, help="Train the head of a model, or teach it a review."
+    cls=TrainCommands,
+    no_args_is_help=True,
+    help="Train the head of a model, or fine-tune it on a review.",
 )
 app.add_typer(train, name="train")
 
 CORES = os.cpu_count() or 1
-REVIEW = "What is learnt"
+REVIEW = "Fine-tuning on a review"
 
 
 @train.callback(invoke_without_command=True)
@@ -50,8 +78,8 @@ def from_review(
     replay: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Folder with instances.json (COCO) and images/ that is trained on beside; "
-            "may be given more than once.",
+            help="Folder with instances.json (COCO) and images/ to train on, too; may be given "
+            "more than once.",
             rich_help_panel=REVIEW,
         ),
     ] = None,
@@ -82,13 +110,20 @@ def from_review(
         Path | None,
         typer.Option(help="Where features are kept.", show_default="in the user's cache"),
     ] = None,
+    run_folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the state that a stopped fine-tuning resumes from.",
+            show_default="no state is kept",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes for the frozen towers.")] = CORES,
 ) -> None:
-    """Train the head of a model, or teach it a review.
+    """Train the head of a model, or fine-tune it on a review.
 
-    With --from-review it learns the labels that you gave another word, drew, moved or tagged
-    `reviewed` (or all of an image that you tagged so), and is held to what it says of all others.
-    `autolabel run --checkpoint FILE` labels with what it has learnt.
+    With --from-review it is trained on the labels that you gave another word, drew, moved or tagged
+    `reviewed` (or all of an image that you tagged so), and keeps its predictions on all others.
+    `autolabel run --checkpoint FILE` labels with the fine-tuned head.
     """
     if context.invoked_subcommand is not None:
         return
@@ -99,99 +134,59 @@ def from_review(
     for name, value in (("--epochs", epochs), ("--keep", keep), ("--workers", workers)):
         if value < 1:
             raise InputError(f"{name} must be 1 or more, got {value}")
-    from autolabel.review.train import TrainRequest, train_from_review
-    from train.finetune.losses import ReviewSettings
+    from autolabel.review.train import FinetuneRequest, finetune_on_review
+    from integrations.progress import RichReporter
+    from train.config import FinetuneConfig
 
-    request = TrainRequest(
-        source,
-        run,
-        label_field,
-        tuple(replay or ()),
-        out,
-        checkpoint,
-        model,
-        keep,
-        cache,
-        workers,
-        overwrite,
-        ReviewSettings(epochs=epochs, seed=seed),
+    request = FinetuneRequest(
+        source=source,
+        run=run,
+        label_field=label_field,
+        replay=tuple(replay or ()),
+        out=out,
+        checkpoint=checkpoint,
+        model=model,
+        keep=keep,
+        cache=cache,
+        run_folder=run_folder,
+        workers=workers,
+        overwrite=overwrite,
+        config=FinetuneConfig(epochs=epochs, seed=seed),
     )
-    with TrainingProgress() as progress:
-        trained = train_from_review(request, progress)
-    show_trained(trained)
+    with RichReporter(progress_console()) as reporter:
+        finetuned = finetune_on_review(request, reporter)
+    show_finetuned(finetuned)
 
 
-# Their options are the training's own, --help too.
-PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-RECIPES = {
-    "stage1": "The paper's first stage: warm up region-word alignment on one data set.",
-    "stage2": "The paper's second stage: go on from stage 1's head over several data sets.",
-    "mini": "Train the head of the preset mini.",
-    "extract": "Compute the frozen towers' features of data sets.",
-    "ablations": "The paper's Tables 3 to 5: what a head loses with each of its parts.",
-    "measure": "Top-1 and top-5 of a head on the given boxes of data sets.",
-}
-
-
-def recipe(context: typer.Context) -> None:
-    """Run one of RECIPES as `python -m train` does."""
-    from train.__main__ import app as training
-
-    assert context.info_name is not None
-    training([context.info_name, *context.args], prog_name="autolabel train", standalone_mode=False)
-
-
-for name, summary in RECIPES.items():
-    train.command(name, help=summary, context_settings=PASSED_ON)(recipe)
-
-
-class TrainingProgress:
-    """A bar for each part of the work."""
-
-    def __init__(self) -> None:
-        from rich.progress import Progress, TaskID
-
-        self._progress = Progress(console=progress_console())
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> "TrainingProgress":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def say(self, line: str) -> None:
-        """See `Reporter`."""
-        self._progress.console.print(line, style="dim", highlight=False, markup=False)
-
-    def at(self, what: str, done: int, total: int) -> None:
-        """See `Reporter`."""
-        if what not in self._tasks:
-            self._tasks[what] = self._progress.add_task(what)
-        self._progress.update(self._tasks[what], completed=done, total=total)
-
-
-def show_trained(trained: "Trained") -> None:
-    """Print what was learnt, what was kept, and where the checkpoint is."""
+def show_finetuned(finetuned: "Finetuned") -> None:
+    """Print the accuracy before and after, and where the checkpoint is."""
     from rich.markup import escape
     from rich.table import Table
 
-    outcome, console = trained.outcome, out_console()
+    result, console = finetuned.result, out_console()
+    before, after = result.before, result.after
     table = Table("", "corrections", "right before", "right after", box=None, padding=(0, 2, 0, 0))
-    before, after = outcome.before, outcome.after
-    for word, count in trained.corrections.items():
-        cells = (str(figures.corrected.get(word, "none")) for figures in (before, after))
-        table.add_row(escape(word), str(count), *cells)
-    total = str(sum(trained.corrections.values()))
-    table.add_row("all corrected", total, str(before.all_corrected), str(after.all_corrected))
-    table.add_row("found right by you", "", str(before.confirmed), str(after.confirmed))
-    table.add_row("left alone, as before", "", str(before.left_alone), str(after.left_alone))
-    table.add_row("replayed", "", str(before.replayed), str(after.replayed))
+    for word, count in finetuned.corrections.items():
+        pair = (_percent(metrics.corrected.get(word)) for metrics in (before, after))
+        table.add_row(escape(word), str(count), *pair)
+    total = str(sum(finetuned.corrections.values()))
+    for name, count, *pair in (
+        ("all corrected", total, before.all_corrected, after.all_corrected),
+        ("confirmed by you", "", before.confirmed, after.confirmed),
+        ("left alone, as before", "", before.left_alone, after.left_alone),
+        ("replayed", "", before.replayed, after.replayed),
+    ):
+        table.add_row(name, count, *map(_percent, pair))
     console.print(table)
-    if outcome.held_out:
-        said = f"measured on {outcome.held_out} corrected images that a rehearsal did not see"
+    if result.held_out:
+        note = f"measured on {result.held_out} corrected images, by a head trained without them"
     else:
-        said = "measured on what was learnt: too few corrected images to hold some out"
-    console.print(said, soft_wrap=True, highlight=False)
-    console.print(f"wrote {trained.path}", soft_wrap=True, highlight=False, markup=False)
+        note = "measured on the training images: too few corrected images to hold some out"
+    console.print(note, soft_wrap=True, highlight=False)
+    console.print(f"wrote {finetuned.path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _percent(accuracy: "Accuracy | None") -> str:
+    if accuracy is None or not accuracy.total:
+        return "none"
+    return f"{accuracy.value:.1f} % of {accuracy.total}"

@@ -1,4 +1,4 @@
-"""`autolabel train --from-review`: the head learns what a person corrected."""
+"""`autolabel train --from-review`: fine-tune the head on the corrections of a review."""
 
 import dataclasses
 import json
@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
 from autolabel.review.corrections import Review, find_review, reviewed_images
 from integrations.corrections import ReviewedImage
+from integrations.progress import Reporter
 from regionspot.checkpoint import TrainedHead, load_head, save_head
 from regionspot.config import ModelConfig, preset
 from regionspot.encoders import build_encoder
@@ -20,32 +20,39 @@ from regionspot.files import atomic_write
 from regionspot.model import SHIPPED, find_checkpoint
 from regionspot.scoring import RegionScorer
 from regionspot.weights import cache_folder, sha256_by_preset, sha256_of
+from train.config import FinetuneConfig
 from train.data import load_coco
-from train.features.cache import Tower, load_features
-from train.features.extract import extract
-from train.finetune.examples import Source, replayed_lessons, review_features, reviewed_lessons
-from train.finetune.finetune import Outcome, train_and_measure
-from train.finetune.losses import ReviewSettings
+from train.features.extract import FeatureExtractor
+from train.finetune.examples import (
+    ExampleSet,
+    replayed_examples,
+    review_features,
+    reviewed_examples,
+)
+from train.finetune.finetune import FinetuneResult, finetune_with_holdout
 
 DEFAULT_NAME = "reviewed.safetensors"
 SUFFIX = ".safetensors"
 
 
-@dataclass(frozen=True)
-class TrainRequest:
-    """What a person asks.
+@dataclass(frozen=True, kw_only=True)
+class FinetuneRequest:
+    """Arguments of `autolabel train --from-review`.
 
     Attributes:
-        source: a run folder, or a name of FiftyOne's.
-        run: of a dataset: a run folder or key; empty: whichever wrote the field last.
+        source: a run folder, or the name of a FiftyOne dataset.
+        run: of a dataset: a run folder or key; empty: the run that wrote the field last.
         label_field: of a dataset; empty: the run's, or else `predictions`.
-        replay: folders with `instances.json` and `images` that are trained on beside.
+        replay: folders with `instances.json` and `images` to train on, too.
         out: the checkpoint to write; None: in the run folder.
-        checkpoint: the head to begin from; None: the run's, or else the model's own.
+        checkpoint: the initial head; None: the run's, or else the model's own.
         model: a preset's name; empty: the run's.
-        keep: images at most that are looked at whatever was corrected, and of each replayed set.
+        keep: images at most that are sampled from the review, and from each replayed set.
         cache: folder of features; None: in the user's cache.
+        run_folder: of the training's state; None: no state is kept.
         workers: processes for the frozen towers.
+        overwrite: whether an existing checkpoint is replaced.
+        config: settings of the fine-tuning.
     """
 
     source: str
@@ -57,92 +64,84 @@ class TrainRequest:
     model: str = ""
     keep: int = 500
     cache: Path | None = None
+    run_folder: Path | None = None
     workers: int = 1
     overwrite: bool = False
-    settings: ReviewSettings = dataclasses.field(default_factory=ReviewSettings)
+    config: FinetuneConfig = dataclasses.field(default_factory=FinetuneConfig)
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What came of it.
+class Finetuned:
+    """A fine-tuned head and its accuracy.
 
     Attributes:
         path: of the checkpoint; its provenance is beside it as `.json`.
-        corrections: of each word, by the word.
+        corrections: number of corrections by word.
+        result: the model with its metrics.
     """
 
     path: Path
     corrections: dict[str, int]
-    outcome: Outcome
-
-
-class Reporter(Protocol):
-    """Tells a person how far it is."""
-
-    def say(self, line: str) -> None:
-        """Something is worth knowing."""
-
-    def at(self, what: str, done: int, total: int) -> None:
-        """So much of something is done."""
+    result: FinetuneResult
 
 
 @dataclass(frozen=True)
-class _Start:
-    """What training begins with."""
+class _Initial:
+    """The initial head.
+
+    Attributes:
+        path: of its checkpoint.
+    """
 
     path: Path
     config: ModelConfig
     trained: TrainedHead
-    scorer: RegionScorer
-    cache: Path
 
 
-def train_from_review(request: TrainRequest, reporter: Reporter) -> Trained:
-    """Fine-tune a head on corrections, measure it, and write it with where it comes from.
+def finetune_on_review(request: FinetuneRequest, reporter: Reporter) -> Finetuned:
+    """Fine-tune a head on corrections, evaluate it, and write it with its provenance.
 
     Raises:
-        InputError: nothing to learn from, or something that cannot be used.
+        InputError: no corrections, or something that cannot be used.
     """
-    reporter.say("reading the review")
+    reporter.message("reading the review")
     review = find_review(request.source, request.run, request.label_field)
     out = where_to_write(request, review)
-    start = _begin(request, review)
-    images = reviewed_images(review, request.keep, request.settings.seed)
-    corrections = count_corrections(images)
-    if not corrections:
+    initial = _initial(request, review)
+    images = reviewed_images(review, request.keep, request.config.seed)
+    if not count_corrections(images):
         raise InputError(
             f"{request.source} holds no correction: give labels another word, or draw or move "
             "boxes (`autolabel review`), and train then"
         )
-    scorer = start.scorer
+    encoder = build_encoder(initial.config.encoder, torch.device("cpu"), torch.float32)
+    scorer = RegionScorer.of(encoder, initial.trained, initial.config.encoder.templates)
+    cache = request.cache or cache_folder() / "features"
+    extractor = FeatureExtractor(encoder, cache, request.workers, reporter)
     vocabulary = scorer.vocabulary(words_of(review, images))
-    looked_at = _Looking(request, start, reporter)
-    features, skipped = review_features(
-        start.config,
-        images,
-        start.cache,
-        request.workers,
-        looked_at.on_shard,
-        scorer.encoder.pooler,
-    )
-    looked_at.say_skipped(skipped)
+    features = review_features(initial.config, images, extractor)
     images = [image for image in images if image.id in features]
     corrections = count_corrections(images)
     if not corrections:
         raise InputError(f"no corrected image of {request.source} can be read; mend them")
-    lessons = reviewed_lessons(images, [features[image.id] for image in images], scorer, vocabulary)
-    replays = [looked_at.replay(folder) for folder in request.replay]
-    reporter.say(f"{sum(corrections.values())} corrections of {len(corrections)} words")
-    outcome = train_and_measure(scorer, lessons, replays, request.settings, reporter.at)
-    taught = outcome.taught
-    adapter = taught.zero_shot.adapter if taught.zero_shot else None
-    trained = dataclasses.replace(start.trained, head=taught.head, adapter=adapter)
-    save_head(out, trained, start.config)
-    write_provenance(out, request, review, start, corrections, outcome)
-    return Trained(out, corrections, outcome)
+    reporter.message(f"{sum(corrections.values())} corrections of {len(corrections)} words")
+    examples = reviewed_examples(images, [features[i.id] for i in images], scorer, vocabulary)
+    replays = [
+        _replayed(folder, request, initial.config, scorer, extractor) for folder in request.replay
+    ]
+    result = finetune_with_holdout(
+        scorer, examples, replays, request.config, request.run_folder, reporter
+    )
+    classifier = result.scorer.zero_shot
+    adapter = classifier.adapter if classifier else None
+    tuned = dataclasses.replace(initial.trained, head=result.scorer.head, adapter=adapter)
+    save_head(out, tuned, initial.config)
+    finetuned = Finetuned(out, corrections, result)
+    write_provenance(finetuned, request, review, initial)
+    return finetuned
 
 
-def where_to_write(request: TrainRequest, review: Review) -> Path:
+def where_to_write(request: FinetuneRequest, review: Review) -> Path:
     """The checkpoint's path.
 
     Raises:
@@ -161,57 +160,36 @@ def where_to_write(request: TrainRequest, review: Review) -> Path:
     return out
 
 
-def _begin(request: TrainRequest, review: Review) -> _Start:
+def _initial(request: FinetuneRequest, review: Review) -> _Initial:
     options = review.manifest.options if review.manifest else None
     config = preset(request.model or (options.model if options else "mini"))
     ran_with = options.checkpoint if options and options.model == config.name else ""
     path = request.checkpoint or (Path(ran_with) if ran_with else find_checkpoint(config.name))
-    encoder = build_encoder(config.encoder, torch.device("cpu"), torch.float32)
-    cache = request.cache or cache_folder() / "features"
-    trained = load_head(path, config)
-    scorer = RegionScorer.of(encoder, trained, config.encoder.templates)
-    return _Start(path, config, trained, scorer, cache)
+    return _Initial(path, config, load_head(path, config))
 
 
-@dataclass(frozen=True)
-class _Looking:
-    """Runs the frozen towers where their features are not kept yet."""
-
-    request: TrainRequest
-    start: _Start
-    reporter: Reporter
-
-    def on_shard(self, tower: Tower, done: int, total: int) -> None:
-        """Tell how far a tower is."""
-        self.reporter.at(f"features of the {tower}", done, total)
-
-    def say_skipped(self, reasons: Sequence[str]) -> None:
-        """Tell which images were left out."""
-        for reason in reasons:
-            self.reporter.say(f"left out: {reason}")
-
-    def replay(self, folder: Path) -> Source:
-        """A data set with its own words."""
-        config, request = self.start.config, self.request
-        images = [image for image in load_coco(folder) if len(image.boxes)]
-        names = sorted({name for image in images for name in image.names})
-        if not names:
-            raise InputError(f"{folder} holds no box; replay a data set with labels")
-        skipped = extract(config, images, self.start.cache, request.workers, self.on_shard)
-        self.say_skipped(list(skipped.values()))
-        scorer = self.start.scorer
-        features = load_features(config, images, self.start.cache, scorer.encoder.pooler)
-        if not features:
-            raise InputError(f"no image of {folder} can be read, the first as {skipped[0]}")
-        order = torch.randperm(
-            len(features), generator=torch.Generator().manual_seed(request.settings.seed)
-        )
-        some = [features[row] for row in order[: request.keep].tolist()]
-        return replayed_lessons(some, scorer, scorer.vocabulary(names))
+def _replayed(
+    folder: Path,
+    request: FinetuneRequest,
+    config: ModelConfig,
+    scorer: RegionScorer,
+    extractor: FeatureExtractor,
+) -> ExampleSet:
+    """A sample of an annotated folder, with its own classes."""
+    images = [image for image in load_coco(folder) if len(image.boxes)]
+    names = sorted({name for image in images for name in image.names})
+    if not names:
+        raise InputError(f"{folder} holds no box; replay a data set with labels")
+    features = extractor(config, images, str(folder))
+    order = torch.randperm(
+        len(features), generator=torch.Generator().manual_seed(request.config.seed)
+    )
+    sampled = [features[row] for row in order[: request.keep].tolist()]
+    return replayed_examples(sampled, scorer, scorer.vocabulary(names))
 
 
 def count_corrections(images: Sequence[ReviewedImage]) -> dict[str, int]:
-    """How many labels a person gave each word to, by the word."""
+    """Number of labels that the annotator corrected, by the word they gave."""
     counts = Counter(
         word
         for image in images
@@ -222,7 +200,7 @@ def count_corrections(images: Sequence[ReviewedImage]) -> dict[str, int]:
 
 
 def words_of(review: Review, images: Sequence[ReviewedImage]) -> dict[str, list[str]]:
-    """The run's words with their synonyms, and after them those that only a person used."""
+    """The run's words with their synonyms, followed by words that only the annotator used."""
     words: dict[str, list[str]] = {}
     if review.manifest:
         vocabulary = review.manifest.vocabulary
@@ -235,30 +213,26 @@ def words_of(review: Review, images: Sequence[ReviewedImage]) -> dict[str, list[
 
 
 def write_provenance(
-    out: Path,
-    request: TrainRequest,
-    review: Review,
-    start: _Start,
-    corrections: dict[str, int],
-    outcome: Outcome,
+    finetuned: Finetuned, request: FinetuneRequest, review: Review, initial: _Initial
 ) -> None:
-    """Where a checkpoint comes from, as JSON beside it."""
+    """Write where a checkpoint comes from, as JSON beside it."""
+    result = finetuned.result
     content = {
-        "head": sha256_of(out),
-        "began_from": {"file": str(start.path), "sha256": sha256_of(start.path)},
-        "model": start.config.name,
-        "weights": sha256_by_preset(start.config.name),
+        "head": sha256_of(finetuned.path),
+        "began_from": {"file": str(initial.path), "sha256": sha256_of(initial.path)},
+        "model": initial.config.name,
+        "weights": sha256_by_preset(initial.config.name),
         "dataset": review.target.dataset,
         "label_field": review.target.field,
         "run": str(review.run) if review.run else None,
         "replay": {str(folder): sha256_of(folder / "instances.json") for folder in request.replay},
         "keep": request.keep,
-        "settings": dataclasses.asdict(request.settings),
-        "corrections": corrections,
-        "held_out_images": outcome.held_out,
-        "before": dataclasses.asdict(outcome.before),
-        "after": dataclasses.asdict(outcome.after),
+        "settings": dataclasses.asdict(request.config),
+        "corrections": finetuned.corrections,
+        "held_out_images": result.held_out,
+        "before": dataclasses.asdict(result.before),
+        "after": dataclasses.asdict(result.after),
     }
-    with atomic_write(out.with_suffix(".json")) as file:
+    with atomic_write(finetuned.path.with_suffix(".json")) as file:
         json.dump(content, file, indent=1, ensure_ascii=False)
         file.write("\n")

@@ -1,6 +1,6 @@
 """An epoch from cached features over one that runs the towers, and the paper's 450k iterations.
 
-The epoch is of coco_train's size with the shapes of `mini`. By default its features are made up;
+The epoch is of coco_train's size with the shapes of `mini`. By default its features are synthetic;
 with DATA=folder they are those of that folder, out of the cache CACHE (.work/features).
 """
 
@@ -24,29 +24,29 @@ from train import config as recipes
 from train.config import Recipe
 from train.data import load_coco
 from train.distributed import Processes
-from train.features.cache import ImageFeatures, load_features
+from train.features.cache import FeatureStore, ImageFeatures, feature_set
 from train.sampler import TrainingSet
-from train.trainer import Observer, fit
+from train.trainer import Callback, fit
 
 IMAGES, BOXES = 2889, 27055
 MAP_PLACES = {"mini": 15 * 15, "bl": 16 * 16}
-MAPS = 16  # different made-up maps, so that they fit into memory
+MAPS = 16  # different synthetic maps, so that they fit into memory
 MOST_SECONDS, LEAST_FASTER = 120, 5
 TOWER_IMAGES = 3
 OBJECTS365_BOXES, OBJECTS365_WORDS = 16, 365  # an image, and in all
 
 
-class Clock(Observer):
+class Clock(Callback):
     """When each step ended."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
 
-    def stepped(self, done: int, loss: float, rate: float, gradient_norm: float) -> None:
+    def on_step(self, done: int, loss: float, rate: float, gradient_norm: float) -> None:
         self.ends.append(time.perf_counter())
 
 
-def made_up(model: ModelConfig, counts: list[int], words: tuple[str, ...]) -> TrainingSet:
+def synthetic(model: ModelConfig, counts: list[int], classes: tuple[str, ...]) -> TrainingSet:
     """Images of so many regions each; some share their map, as only its size matters."""
     head, generator = model.head, torch.Generator().manual_seed(0)
 
@@ -56,12 +56,12 @@ def made_up(model: ModelConfig, counts: list[int], words: tuple[str, ...]) -> Tr
     maps = [draw(1 + MAP_PLACES[model.name], head.map_width) for _ in range(MAPS)]
     images = []
     for number, count in enumerate(counts):
-        names = tuple(words[(number + row) % len(words)] for row in range(count))
+        names = tuple(classes[(number + row) % len(classes)] for row in range(count))
         pooled = draw(count, head.pooled_width) if head.pooled_width else None
         prior = draw(count, head.text_width) if head.prior_weight else None
         tokens = draw(count, head.token_width)
         images.append(ImageFeatures(names, tokens, maps[number % MAPS], pooled, prior))
-    return TrainingSet("made up", images, [image.names for image in images], words)
+    return TrainingSet("synthetic", images, [image.names for image in images], classes)
 
 
 def coco_sized() -> TrainingSet:
@@ -70,15 +70,16 @@ def coco_sized() -> TrainingSet:
         images = load_coco(Path(folder))
         cache = Path(os.environ.get("CACHE", ".work/features"))
         names = [image.names for image in images]
-        words = tuple(sorted({name for image in names for name in image}))
+        classes = tuple(sorted({name for image in names for name in image}))
         model, here = preset("mini"), torch.device("cpu")
-        pooler = ImagenetMiniLm(model.encoder.input_sizes, here, torch.float32)
-        found = TrainingSet(folder, load_features(model, images, cache, pooler), names, words)
+        encoder = ImagenetMiniLm(model.encoder.input_sizes, here, torch.float32)
+        store = FeatureStore(feature_set(model, images, cache), encoder)
+        found = TrainingSet(folder, store, names, classes)
         return found.only([row for row in range(len(found)) if names[row]])
     shares = np.random.default_rng(0).exponential(size=IMAGES)
     ends = np.round(shares.cumsum() / shares.sum() * (BOXES - IMAGES)).astype(int)
     counts = 1 + np.diff(ends, prepend=0)
-    return made_up(preset("mini"), counts.tolist(), tuple(f"word {n}" for n in range(80)))
+    return synthetic(preset("mini"), counts.tolist(), tuple(f"word {n}" for n in range(80)))
 
 
 def step_seconds(recipe: Recipe, data: TrainingSet, device: torch.device) -> list[float]:
@@ -86,8 +87,8 @@ def step_seconds(recipe: Recipe, data: TrainingSet, device: torch.device) -> lis
     clock = Clock()
     generator = torch.Generator().manual_seed(0)
     width = recipe.model.head.text_width
-    embedding = F.normalize(torch.randn(len(data.words), width, generator=generator), dim=-1)
-    fit(recipe, [data], Vocabulary(data.words, embedding), None, Processes(device), clock)
+    embedding = F.normalize(torch.randn(len(data.classes), width, generator=generator), dim=-1)
+    fit(recipe, [data], Vocabulary(data.classes, embedding), None, Processes(device), clock)
     return [end - start for start, end in itertools.pairwise(clock.ends)]
 
 
@@ -129,7 +130,7 @@ def test_the_papers_iterations_projected(device: torch.device) -> None:
     recipe = recipes.stage1()
     steps = 30 if device.type == "cuda" else 3
     words = tuple(f"word {n}" for n in range(OBJECTS365_WORDS))
-    data = made_up(recipe.model, [OBJECTS365_BOXES] * recipe.images_per_step, words)
+    data = synthetic(recipe.model, [OBJECTS365_BOXES] * recipe.images_per_step, words)
     seconds = step_seconds(replace(recipe, iterations=steps), data, device)
     a_step = float(np.median(seconds))
     days = a_step * recipe.iterations / 86400

@@ -1,4 +1,4 @@
-"""Small made-up features in which the word can be read off the token."""
+"""Small synthetic features in which a token encodes the class."""
 
 from dataclasses import replace
 
@@ -13,13 +13,32 @@ from train.config import Recipe
 from train.features.cache import ImageFeatures
 from train.sampler import TrainingSet
 
-WORDS = ("cat", "dog", "cup")
+CLASSES = ("cat", "dog", "cup")
 
 
-def vocabulary(words: tuple[str, ...] = WORDS) -> Vocabulary:
+class RecordingReporter:
+    """Records messages, and the steps of each task."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        self.tasks: dict[str, int] = {}
+        self._task = ""
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def start(self, task: str, total: int, completed: int = 0) -> None:
+        self._task = task
+        self.tasks[task] = completed
+
+    def advance(self, steps: int = 1, detail: str = "") -> None:
+        self.tasks[self._task] += steps
+
+
+def vocabulary(classes: tuple[str, ...] = CLASSES) -> Vocabulary:
     generator = torch.Generator().manual_seed(7)
-    embedding = F.normalize(torch.randn(len(words), 16, generator=generator), dim=-1)
-    return Vocabulary(words, embedding)
+    embedding = F.normalize(torch.randn(len(classes), 16, generator=generator), dim=-1)
+    return Vocabulary(classes, embedding)
 
 
 def image(
@@ -28,7 +47,7 @@ def image(
     generator = torch.Generator().manual_seed(seed)
     tokens = 0.3 * torch.randn(len(names), 256, generator=generator)
     for row, name in enumerate(names):
-        tokens[row, WORDS.index(name)] += 10
+        tokens[row, CLASSES.index(name)] += 10
     memory = torch.randn(5, 24, generator=generator)
     pooled = torch.randn(len(names), 24, generator=generator)
     return ImageFeatures(names, tokens, memory, pooled, torch.zeros(len(names), 16), verified)
@@ -40,9 +59,9 @@ def images(count: int = 24) -> list[ImageFeatures]:
 
 
 def training_set(
-    features: list[ImageFeatures], words: tuple[str, ...] = WORDS, name: str = "made up"
+    features: list[ImageFeatures], classes: tuple[str, ...] = CLASSES, name: str = "synthetic"
 ) -> TrainingSet:
-    return TrainingSet(name, features, [each.names for each in features], words)
+    return TrainingSet(name, features, [each.names for each in features], classes)
 
 
 def small_model(**head: float) -> ModelConfig:

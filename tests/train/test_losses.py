@@ -1,14 +1,14 @@
-"""Losses: what they are without masks, and what masks leave out of them."""
+"""Losses without a mask, and what a mask leaves out of them."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn import functional as F
-from torchvision.ops import sigmoid_focal_loss
 
 from tests.train.factories import image, recipe, training_set, vocabulary
-from train.losses import Words, focal_loss, region_loss, softmax_loss, word_weights
+from train.batch import LabelSpace
+from train.losses import class_frequency, class_weights, focal_loss, region_loss, softmax_loss
 
 R, K = 6, 5
 GENERATOR = torch.Generator().manual_seed(0)
@@ -25,20 +25,24 @@ def test_softmax_loss_is_cross_entropy(smoothing: float) -> None:
     torch.testing.assert_close(got, expected)
 
 
-def test_focal_loss_is_torchvisions() -> None:
-    own = F.one_hot(TARGET, K).float()
-    expected = sigmoid_focal_loss(LOGITS, own, alpha=0.25, gamma=2)
-    torch.testing.assert_close(focal_loss(LOGITS, TARGET, ALL, 0.25, 2), expected.sum(1))
+def test_focal_loss_is_that_of_the_paper() -> None:
+    """Lin et al. 2017, equation 5: -alpha_t (1 - p_t)^gamma log p_t, summed over classes."""
+    is_target = F.one_hot(TARGET, K).bool()
+    logits = LOGITS.double()  # the naive form below loses digits
+    probability = torch.where(is_target, logits.sigmoid(), 1 - logits.sigmoid())
+    alpha = torch.where(is_target, 0.25, 0.75).double()
+    expected = -(alpha * (1 - probability) ** 2 * probability.log()).sum(1)
+    torch.testing.assert_close(focal_loss(logits, TARGET, ALL, 0.25, 2), expected)
 
 
 @pytest.mark.parametrize("loss", ["focal", "softmax"])
-def test_a_pair_that_does_not_count_is_as_if_the_word_were_not_there(loss: str) -> None:
+def test_a_masked_pair_is_as_if_the_class_were_not_there(loss: str) -> None:
     config = replace(recipe(), loss=loss)
-    counted = ALL.clone()
-    counted[:, 4] = False
+    mask = ALL.clone()
+    mask[:, 4] = False
     target = TARGET.clamp(max=3)
     cosine = (LOGITS / 20).requires_grad_()
-    total, weight = region_loss(config, cosine, target, counted, WEIGHTS)
+    total, weight = region_loss(config, cosine, target, mask, WEIGHTS)
     without = region_loss(config, cosine[:, :4], target, ALL[:, :4], WEIGHTS[:4])
     torch.testing.assert_close((total, weight), without)
     total.backward()  # type: ignore[no-untyped-call]
@@ -47,24 +51,29 @@ def test_a_pair_that_does_not_count_is_as_if_the_word_were_not_there(loss: str) 
     assert cosine.grad.isfinite().all()
 
 
-def test_only_listed_and_verified_words_that_are_not_broader_count() -> None:
+def test_the_loss_mask_has_verified_classes_of_the_label_space_and_no_ancestors() -> None:
     every = vocabulary(("cat", "dog", "cup", "pet", "car"))
     data = training_set([image(("cat", "cup"))], ("cat", "dog", "cup", "pet"))
-    words = Words.of(replace(data, broader={"cat": frozenset({"pet", "unheard of"})}), every)
-    assert words.counted(data.features[0], [1, 0]).tolist() == [
+    ancestors = {"cat": frozenset({"pet", "unheard of"})}
+    space = LabelSpace.of(data.classes, ancestors, every)
+    assert space.loss_mask(data.features[0], [1, 0]).tolist() == [
         [True, True, True, True, False],
         [True, True, True, False, False],
     ]
-    # What is in the image counts for itself, whatever was verified.
+    # The target class is never masked, whatever was verified.
     verified = image(("cat", "cup"), verified=frozenset({"dog", "car"}))
-    assert words.counted(verified, [0, 1]).tolist() == [
+    assert space.loss_mask(verified, [0, 1]).tolist() == [
         [True, True, False, False, False],
         [False, True, True, False, False],
     ]
 
 
-def test_rare_words_weigh_more_and_all_regions_one_on_average() -> None:
+def test_rare_classes_weigh_more_and_regions_one_on_average() -> None:
     data = training_set([image(("cat",) * 9 + ("dog",))])
-    weights = word_weights([data], vocabulary(), balance=0.5)
+    weights = class_weights(class_frequency([data], vocabulary()), balance=0.5)
     assert weights[1] == pytest.approx(3 * weights[0].item())
     assert (9 * weights[0] + weights[1]).item() == pytest.approx(10)
+
+
+def test_weights_without_any_region_are_finite() -> None:
+    assert torch.isfinite(class_weights(torch.zeros(3), 0.5)).all()

@@ -1,11 +1,11 @@
-"""What a training is made of: the data sets that it is told, and what its checkpoint holds."""
+"""The data sets of a training, and the content of its checkpoint."""
 
 import pytest
 
 from regionspot.errors import InputError
 from tests.regionspot.factories import small_encoder
 from tests.train.factories import images, training_set, vocabulary
-from train.run import adapted, parse_specs
+from train.run import fitted_adapter, parse_specs
 
 
 def test_data_sets_have_ratios_or_none_has() -> None:
@@ -21,6 +21,5 @@ def test_data_sets_have_ratios_or_none_has() -> None:
             parse_specs(specs)
 
 
-def test_clip_compares_all_words_alike() -> None:
-    """Its checkpoints say nothing of a classifier."""
-    assert adapted(small_encoder().pooler, [training_set(images(3))], vocabulary()) is None
+def test_clip_has_no_classifier_to_adapt() -> None:
+    assert fitted_adapter(small_encoder(), [training_set(images(3))], vocabulary()) is None

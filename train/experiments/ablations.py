@@ -1,7 +1,9 @@
-"""The paper's ablations (Tables 3 to 5) on one data set: a training for each, measured on another.
+"""The paper's ablations (Tables 3 to 5) on one data set: a training for each, tested on another.
 
 The head is the paper's own, between the towers of the preset `mini`: without the pooled feature and
-the names of classes that `mini` adds, which would stand in for what is left out.
+the prior that `mini` adds, which would stand in for what is removed.
+
+Axes: M images.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,20 +12,27 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from integrations.progress import NullReporter, Reporter
 from regionspot.config import ModelConfig, preset, with_token
-from regionspot.vocabulary import TextTower, build_vocabulary
+from regionspot.encoders import VisionLanguageEncoder
+from regionspot.vocabulary import build_vocabulary
 from train.config import Recipe, mini
 from train.data import AnnotatedImage
 from train.features.cache import ImageFeatures
-from train.metrics import Accuracy, hits, region_scores, share_of
-from train.run import used_words
+from train.metrics import (
+    Accuracy,
+    Counts,
+    accuracy_of,
+    correct_counts,
+    region_counts,
+    region_scores,
+)
+from train.run import used_classes
 from train.sampler import TrainingSet
 from train.trainer import fit
 
 FeaturesOf = Callable[[ModelConfig, Sequence[AnnotatedImage]], Sequence[ImageFeatures]]
-OnHead = Callable[[str, int], None]
 
 
 def _head(model: ModelConfig, **changed: Any) -> ModelConfig:
@@ -34,10 +43,10 @@ def _templates(model: ModelConfig, name: str) -> ModelConfig:
     return replace(model, encoder=replace(model.encoder, templates=name))
 
 
-def plain_recipe() -> Recipe:
-    """`mini` with the paper's head, of `mini`'s width, without teachers or mirror images."""
-    plain = mini(_head(preset("mini"), pooled_width=0, prior_weight=0.0))
-    return replace(plain, views=(), epochs=8, teachers=0)
+def ablation_recipe() -> Recipe:
+    """`mini` with the paper's head, of `mini`'s width, without teachers or flipped images."""
+    recipe = mini(_head(preset("mini"), pooled_width=0, prior_weight=0.0))
+    return replace(recipe, views=(), epochs=8, teachers=0)
 
 
 FULL = "the paper's head"
@@ -57,11 +66,11 @@ ABLATIONS: Mapping[str, Callable[[ModelConfig], ModelConfig]] = {
 
 @dataclass(frozen=True)
 class Ablation:
-    """What one change does, as a mean over seeds.
+    """Accuracy of one change of the head, as a mean over seeds.
 
     Attributes:
-        top_1, top_5: share of boxes whose word is right, with a 95% interval over images.
-        change_1, change_5: the same less the unchanged head's, images drawn alike for both.
+        top_1, top_5: accuracy with a 95% interval over images.
+        change_1, change_5: difference to the full head, paired by image.
     """
 
     name: str
@@ -76,52 +85,44 @@ def ablate(
     training: Sequence[AnnotatedImage],
     test: Sequence[AnnotatedImage],
     features_of: FeaturesOf,
-    text: TextTower,
+    encoder: VisionLanguageEncoder,
     seeds: Sequence[int],
-    on_head: OnHead = lambda name, seed: None,
+    reporter: Reporter | None = None,
 ) -> list[Ablation]:
-    """Train a head and each change of it, once a seed, and measure them.
+    """Train the full head and each change of it, once a seed, and test them.
 
     Args:
-        recipe: of the unchanged head.
-        training, test: words are chosen among those that either uses.
+        recipe: of the full head.
+        training: images to train on.
+        test: images to test on, among the classes that either set uses.
         features_of: the frozen towers' features of images, computed or from a cache.
-        text: the text tower of all models.
-        on_head: told before each training.
+        encoder: of all models; they differ in its templates alone.
 
     Returns:
-        The unchanged head first.
+        The full head first.
     """
+    reporter = reporter or NullReporter()
     models = {FULL: recipe.model}
     models |= {name: change(recipe.model) for name, change in ABLATIONS.items()}
-    names = used_words([*training, *test])
-    right: dict[str, npt.NDArray[np.float64]] = {}
+    classes = used_classes([*training, *test])
+    correct: dict[str, Counts] = {}
     for name, model in models.items():
-        shown, asked = features_of(model, training), features_of(model, test)
-        words = build_vocabulary(text, names, model.encoder.templates)
-        data = TrainingSet(name, shown, [i.names for i in shown], words.names)
-        counted = []
+        features, tested = features_of(model, training), features_of(model, test)
+        vocabulary = build_vocabulary(encoder, classes, model.encoder.templates)
+        data = TrainingSet(name, features, [i.names for i in features], vocabulary.names)
+        counts = []
         for seed in seeds:
-            on_head(name, seed)
-            head = fit(replace(recipe, model=model, seed=seed), [data], words)
-            found = region_scores(head.regions, asked, words)
-            counted.append([hits(found, asked, words, k) for k in (1, 5)])
-        right[name] = np.mean(counted, axis=0)  # (2, M)
-        boxes = np.array([len(image.names) for image in asked], np.float64)
+            reporter.message(f"training: {name}, seed {seed}")
+            head = fit(replace(recipe, model=model, seed=seed), [data], vocabulary)
+            scores = region_scores(head, tested, vocabulary)
+            counts.append([correct_counts(scores, tested, vocabulary, k) for k in (1, 5)])
+        correct[name] = np.mean(counts, axis=0)  # (2, M)
+        total = region_counts(tested)
     return [
         Ablation(
             name,
-            *(share_of(each, boxes) for each in found),
-            *(share_of(each, boxes) for each in found - right[FULL]),
+            *(accuracy_of(each, total) for each in found),
+            *(accuracy_of(each, total) for each in found - correct[FULL]),
         )
-        for name, found in right.items()
+        for name, found in correct.items()
     ]
-
-
-def as_markdown(table: Sequence[Ablation]) -> str:
-    """A table of top-1 and top-5, and of their changes against its first row."""
-    lines = ["| | top-1 % | change | top-5 % | change |", "|---|---|---|---|---|"]
-    for row, each in enumerate(table):
-        changes = (each.change_1, each.change_5) if row else ("", "")
-        lines.append(f"| {each.name} | {each.top_1} | {changes[0]} | {each.top_5} | {changes[1]} |")
-    return "\n".join(lines)

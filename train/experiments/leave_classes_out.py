@@ -1,39 +1,44 @@
-"""How well words are found that the head was not trained on: trainings that leave words out.
+"""Accuracy on unseen classes: cross-validation over the classes of a data set.
 
-The words of a data set are dealt into parts. Each part is left out of a training of its own, and
-all boxes of the held-out images are then compared with all words. The constants of
-`regionspot.zero_shot` and how the image tower's classifier is adapted to boxes were chosen by
-figures like these.
+The classes are dealt into folds. Each fold is left out of a training of its own, and all regions of
+the held-out images are then classified among all classes. The constants of `regionspot.zero_shot`
+and of `train.zero_shot` were chosen by these metrics.
+
+Axes: N regions, K classes.
 """
 
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
+from integrations.progress import NullReporter, Reporter
+from integrations.vocabulary_file import read_words
 from regionspot.checkpoint import TrainedHead
 from regionspot.encoders import VisionLanguageEncoder
 from regionspot.scoring import RegionScorer
 from regionspot.vocabulary import build_vocabulary
-from train.config import Recipe
+from train.config import Recipe, mini
+from train.data import load_coco
 from train.features.cache import ImageFeatures
-from train.metrics import boxes_of, region_scores, top_k
-from train.run import adapted
+from train.features.extract import FeatureExtractor
+from train.metrics import region_scores, regions_of, top_k
+from train.run import fitted_adapter, short_name
 from train.sampler import TrainingSet, hold_out
 from train.trainer import fit
 
-OnPart = Callable[[Sequence[str]], None]
-
 
 @dataclass(frozen=True)
-class Found:
-    """Boxes of some words, compared with all.
+class Metrics:
+    """Classification of the regions of some classes among all classes.
 
     Attributes:
-        top_1, top_5: percent of them.
-        log_loss: mean of minus the logarithm of the own word's share.
+        boxes: number of regions.
+        top_1, top_5: accuracy in percent.
+        log_loss: mean negative log-likelihood of the target class.
     """
 
     boxes: int
@@ -43,94 +48,119 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Part:
-    """What a training without some words makes of these and of the others."""
+class Fold:
+    """A training without some classes.
 
-    words: tuple[str, ...]
-    left_out: Found
-    trained: Found
+    Attributes:
+        classes: those that were left out.
+        unseen: metrics on the classes that were left out.
+        seen: metrics on the classes that were trained on.
+    """
+
+    classes: tuple[str, ...]
+    unseen: Metrics
+    seen: Metrics
 
 
-def leave_out(
+def leave_out_of_folder(
+    data: Path, folds: int, distractors: Path | None, epochs: int, features_of: FeatureExtractor
+) -> list[Fold]:
+    """`leave_classes_out` on a folder, with the recipe of the preset `mini` without teachers.
+
+    Args:
+        distractors: vocabulary file of classes without a region.
+    """
+    recipe = replace(mini(), teachers=0, epochs=epochs)
+    features = features_of(recipe.model, load_coco(data))
+    names = [image.names for image in features]
+    classes = tuple(sorted({name for each in names for name in each}))
+    every = TrainingSet(short_name(str(data)), features, names, classes)
+    others = read_words(distractors).names if distractors else ()
+    reporter = features_of.reporter
+    return leave_classes_out(recipe, every, features_of.encoder, folds, others, reporter)
+
+
+def leave_classes_out(
     recipe: Recipe,
     data: TrainingSet,
     encoder: VisionLanguageEncoder,
-    parts: int,
-    beside: Collection[str] = (),
-    on_part: OnPart = lambda words: None,
-) -> list[Part]:
-    """Train without each part of the words, and measure on the recipe's held-out share of images.
+    folds: int,
+    distractors: Collection[str] = (),
+    reporter: Reporter | None = None,
+) -> list[Fold]:
+    """Train without the classes of each fold, and evaluate on the recipe's held-out images.
 
     Args:
-        beside: words to choose among that no box bears.
-        on_part: told the words before each training.
+        encoder: of the recipe's model.
+        distractors: classes without a region, among which regions are classified too.
     """
+    reporter, templates = reporter or NullReporter(), recipe.model.encoder.templates
     training, held_out = hold_out(data, recipe.held_out, recipe.seed)
-    every = [*data.words, *sorted(set(beside) - set(data.words))]
-    templates = recipe.model.encoder.templates
-    measured = []
-    for words in parts_of(data, parts, recipe.seed):
-        on_part(words)
-        kept = [word for word in data.words if word not in words]
+    every = [*data.classes, *sorted(set(distractors) - set(data.classes))]
+    evaluated = []
+    for classes in class_folds(data, folds, recipe.seed):
+        reporter.message(", ".join(classes))
+        kept = [name for name in data.classes if name not in classes]
         features = [
             image.only(rows)
             for image in training.features
             if (rows := [row for row, name in enumerate(image.names) if name in kept])
         ]
-        some = TrainingSet(data.name, features, [each.names for each in features], tuple(kept))
+        seen = TrainingSet(data.name, features, [each.names for each in features], tuple(kept))
         vocabulary = build_vocabulary(encoder, kept, templates)
-        head = fit(recipe, [some], vocabulary)
-        adapter = adapted(encoder.pooler, [some], vocabulary)
-        scorer = RegionScorer.of(encoder, TrainedHead(head, None, tuple(kept), adapter), templates)
-        measured.append(_measured(recipe, scorer, list(held_out.features), every, words, kept))
-    return measured
+        head = fit(recipe, [seen], vocabulary)
+        adapter = fitted_adapter(encoder, [seen], vocabulary)
+        trained = TrainedHead(head, None, tuple(kept), adapter)
+        scorer = RegionScorer.of(encoder, trained, templates)
+        evaluated.append(_evaluated(recipe, scorer, list(held_out.features), every, classes, kept))
+    return evaluated
 
 
-def parts_of(data: TrainingSet, count: int, seed: int) -> list[tuple[str, ...]]:
-    """The words, dealt by the seed. The most common one is in no part: too little is left without.
+def class_folds(data: TrainingSet, count: int, seed: int) -> list[tuple[str, ...]]:
+    """The classes, dealt at random; the most common one is in no fold, as too little is left then.
 
-    Each part is in alphabetical order.
+    Each fold is in alphabetical order.
     """
     counts = Counter(name for names in data.names for name in names)
-    words = sorted(counts, key=lambda word: (-counts[word], word))[1:]
-    random.Random(seed).shuffle(words)
-    return [tuple(sorted(words[start::count])) for start in range(min(count, len(words)))]
+    classes = sorted(counts, key=lambda name: (-counts[name], name))[1:]
+    random.Random(seed).shuffle(classes)
+    return [tuple(sorted(classes[start::count])) for start in range(min(count, len(classes)))]
 
 
-def _measured(
+def _evaluated(
     recipe: Recipe,
     scorer: RegionScorer,
     images: Sequence[ImageFeatures],
     every: Sequence[str],
-    words: tuple[str, ...],
-    kept: Sequence[str],
-) -> Part:
+    unseen: tuple[str, ...],
+    seen: Sequence[str],
+) -> Fold:
     vocabulary = scorer.vocabulary(every)
-    scores = region_scores(scorer.regions, images, vocabulary)
-    index = {name: k for k, name in enumerate(vocabulary.names)}
+    scores = region_scores(scorer, images, vocabulary)
+    index = {name: column for column, name in enumerate(vocabulary.names)}
 
-    def found(words: Collection[str]) -> Found:
-        some, chosen = boxes_of(scores, images, words)
+    def metrics(classes: Collection[str]) -> Metrics:
+        chosen, some = regions_of(classes, scores, images)
         if not some:
-            return Found(0, *[float("nan")] * 3)
-        target = torch.tensor([index[name] for image in chosen for name in image.names])
-        shares = (recipe.logit_scale * torch.cat(some)).log_softmax(1)
-        loss = -float(shares.gather(1, target[:, None]).mean())
-        top_1, top_5 = (top_k(some, chosen, vocabulary, k).value for k in (1, 5))
-        return Found(len(target), top_1, top_5, loss)
+            return Metrics(0, *[float("nan")] * 3)
+        target = torch.tensor([index[name] for image in some for name in image.names])
+        log_probability = (recipe.logit_scale * torch.cat(chosen)).log_softmax(1)  # (N, K)
+        loss = -float(log_probability.gather(1, target[:, None]).mean())
+        top_1, top_5 = (top_k(chosen, some, vocabulary, k).value for k in (1, 5))
+        return Metrics(len(target), top_1, top_5, loss)
 
-    return Part(words, found(words), found(kept))
+    return Fold(unseen, metrics(unseen), metrics(seen))
 
 
-def mean_of(parts: Sequence[Part]) -> Part:
-    """All parts weighing the same, boxes added up."""
+def mean_of(folds: Sequence[Fold]) -> Fold:
+    """The mean over folds of the same weight; numbers of regions are summed."""
 
-    def mean(found: Sequence[Found]) -> Found:
-        rows = torch.tensor([[each.top_1, each.top_5, each.log_loss] for each in found])
-        return Found(sum(each.boxes for each in found), *rows.nanmean(0).tolist())
+    def mean(each: Sequence[Metrics]) -> Metrics:
+        rows = torch.tensor([[one.top_1, one.top_5, one.log_loss] for one in each])
+        return Metrics(sum(one.boxes for one in each), *rows.nanmean(0).tolist())
 
-    return Part(
-        tuple(word for part in parts for word in part.words),
-        mean([part.left_out for part in parts]),
-        mean([part.trained for part in parts]),
+    return Fold(
+        tuple(name for fold in folds for name in fold.classes),
+        mean([fold.unseen for fold in folds]),
+        mean([fold.seen for fold in folds]),
     )

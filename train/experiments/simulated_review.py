@@ -1,124 +1,164 @@
-"""A review by a made-up person, who knows each box's true word: what corrections bring and cost."""
+"""Reviews by a simulated annotator, who knows each region's class: gains and losses of corrections.
+
+Axes: N regions, G groups of classes.
+"""
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from integrations.corrections import ReviewedImage
+from regionspot.checkpoint import load_head
 from regionspot.scoring import RegionScorer, class_scores
 from regionspot.types import Vocabulary
+from train.config import FinetuneConfig, mini
+from train.data import load_coco
 from train.features.cache import ImageFeatures
-from train.finetune.examples import Source, replayed_lessons, reviewed_lessons
-from train.finetune.finetune import teach
-from train.finetune.losses import ReviewSettings
-from train.finetune.metrics import Share
-from train.metrics import boxes_of, hits, region_scores
-from train.sampler import TrainingSet
+from train.features.extract import FeatureExtractor
+from train.finetune.examples import ExampleSet, replayed_examples, reviewed_examples
+from train.finetune.finetune import finetune
+from train.metrics import Accuracy, region_scores, regions_of, top_k
+from train.run import short_name
+from train.sampler import TrainingSet, hold_out
 
 GROUPS = ("corrected words", "all others", "trained others", "new others")
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What one review did.
+    """Accuracy before and after one review.
 
     Attributes:
-        corrections: labels that the person gave another word.
-        before, after: test boxes whose own word is the best, by the `GROUPS` of that word.
+        corrections: number of labels that the annotator corrected.
+        before: top-1 accuracy of the initial model on the test images, by `GROUPS` of classes.
+        after: top-1 accuracy of the fine-tuned model, likewise.
     """
 
     corrections: int
-    before: Mapping[str, Share]
-    after: Mapping[str, Share]
+    before: Mapping[str, Accuracy]
+    after: Mapping[str, Accuracy]
+
+
+def simulate_reviews(
+    data: Path,
+    test: Path,
+    checkpoint: Path,
+    words: int,
+    reviews: int,
+    replay: int,
+    features_of: FeatureExtractor,
+) -> list[Effect]:
+    """Simulate reviews of other classes each, of a head of the preset `mini`.
+
+    Args:
+        data: folder that the head was trained on.
+        test: folder to test on.
+        checkpoint: of the head.
+        words: number of classes that the annotator corrects.
+        reviews: number of reviews.
+        replay: images of `data` at most that are replayed.
+    """
+    recipe, reporter = mini(), features_of.reporter
+    trained = load_head(checkpoint, recipe.model)
+    scorer = RegionScorer.of(features_of.encoder, trained, recipe.model.encoder.templates)
+    features = features_of(recipe.model, load_coco(data))
+    tested = features_of(recipe.model, load_coco(test))
+    names = [image.names for image in features]
+    every = TrainingSet(short_name(str(data)), features, names, trained.seen_classes)
+    classes = sorted({name for image in (*features, *tested) for name in image.names})
+    training, reviewed = hold_out(every, recipe.held_out, recipe.seed)
+    simulation = Simulation(
+        scorer, trained.seen_classes, scorer.vocabulary(classes), training, reviewed, tested
+    )
+    reporter.start("reviews", reviews)
+    effects = []
+    for seed in range(reviews):
+        effects.append(simulation.review(words, replay, FinetuneConfig(seed=seed)))
+        reporter.advance()
+    return effects
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """What several reviews have in common.
+    """What several simulated reviews share.
 
     Attributes:
-        start: the scorer before any review.
-        seen: the classes that its head was trained on; empty: all.
-        vocabulary: the words that are asked for, those of all images.
-        images: those that the head was trained on, of which its trained words are replayed, and
-            others, which the person looks at. A region's name is its true word.
+        initial: the model before a review.
+        seen: classes that its head was trained on; empty for all.
+        vocabulary: classes of all images.
+        training: images that the head was trained on; regions of its classes are replayed.
+        reviewed: images that the annotator looks at; the names of regions are their classes.
         tested: images that nobody looks at.
     """
 
-    start: RegionScorer
-    seen: Sequence[str]
+    initial: RegionScorer
+    seen: tuple[str, ...]
     vocabulary: Vocabulary
-    images: tuple[TrainingSet, TrainingSet]
+    training: TrainingSet
+    reviewed: TrainingSet
     tested: Sequence[ImageFeatures]
 
     @cached_property
-    def _trained_words(self) -> set[str]:
-        """All words, for a head of which they are not known."""
+    def _seen(self) -> set[str]:
         return set(self.seen or self.vocabulary.names)
 
-    def review(self, count: int, replay: int, settings: ReviewSettings) -> Effect:
-        """Correct some words, teach the head, and measure it.
+    def review(self, count: int, replay: int, config: FinetuneConfig) -> Effect:
+        """Correct some classes, fine-tune, and test.
 
         Args:
-            count: of words, drawn from those that the head was not trained on if there are such.
+            count: of classes, sampled from the unseen ones if there are any.
             replay: images at most that are replayed.
-            settings: their seed draws the words and the images, too.
+            config: its seed samples the classes and the images, too.
         """
-        drawn = random.Random(settings.seed)
+        rng = random.Random(config.seed)
         names = self.vocabulary.names
-        new = [name for name in names if name not in self._trained_words]
-        words = set(drawn.sample(new or names, min(count, len(new or names))))
-        corrected = self._corrected(words)
-        replayed = self._replayed(replay, drawn)
-        corrections = sum(int(lesson.corrected.sum()) for lesson in corrected.lessons)
-        taught = teach(self.start, corrected, [replayed], settings)
-        return Effect(corrections, self._shares(self.start, words), self._shares(taught, words))
+        candidates = [name for name in names if name not in self._seen] or names
+        classes = set(rng.sample(candidates, min(count, len(candidates))))
+        corrected = self._corrected(classes)
+        replayed = self._replayed(replay, rng)
+        corrections = sum(int(example.corrected.sum()) for example in corrected.examples)
+        tuned = finetune(self.initial, corrected, [replayed], config)
+        before, after = (self._accuracy(each, classes) for each in (self.initial, tuned))
+        return Effect(corrections, before, after)
 
-    def _corrected(self, words: set[str]) -> Source:
-        """In an image with a mistake about the words, the person judges each region that is of one
-        of them or that the head called so; the others they leave alone."""
-        asked = self.vocabulary
-        photos = list(self.images[1].features)
-        features = [replace(photo, names=("",) * len(photo.names)) for photo in photos]
+    def _corrected(self, classes: set[str]) -> ExampleSet:
+        """In an image with a mistake about the classes, the annotator reviews each region of one
+        of them or predicted as one of them, and leaves the others alone."""
+        photos = list(self.reviewed.features)
         images: list[ReviewedImage] = []
         for photo in photos:
-            (regions,) = self.start.regions([photo])
-            best = class_scores(regions, asked).argmax(1)
-            said = tuple(asked.names[k] for k in best.tolist())
-            pairs = list(zip(photo.names, said, strict=True))
-            is_touched = any(true != guess and words & {true, guess} for true, guess in pairs)
-            told = tuple(
-                true if is_touched and words & {true, guess} else "" for true, guess in pairs
+            (regions,) = self.initial.regions([photo])
+            best = class_scores(regions, self.vocabulary).argmax(1)
+            predicted = tuple(self.vocabulary.names[k] for k in best.tolist())
+            pairs = list(zip(photo.names, predicted, strict=True))
+            is_reviewed = any(true != guess and classes & {true, guess} for true, guess in pairs)
+            given = tuple(
+                true if is_reviewed and classes & {true, guess} else "" for true, guess in pairs
             )
-            boxes, none = np.zeros((len(said), 4), np.float32), np.zeros((0, 4), np.float32)
-            images.append(ReviewedImage(len(images), Path(), 0, 0, boxes, none, told, said))
-        return reviewed_lessons(images, features, self.start, asked)
+            boxes, none = np.zeros((len(best), 4), np.float32), np.zeros((0, 4), np.float32)
+            images.append(ReviewedImage(len(images), Path(), 0, 0, boxes, none, given, predicted))
+        return reviewed_examples(images, photos, self.initial, self.vocabulary)
 
-    def _replayed(self, most: int, drawn: random.Random) -> Source:
-        trained = self.images[0]
-        words = [name for name in self.vocabulary.names if name in self._trained_words]
+    def _replayed(self, most: int, rng: random.Random) -> ExampleSet:
+        classes = [name for name in self.vocabulary.names if name in self._seen]
         known = [
             (number, rows)
-            for number, names in enumerate(trained.names)
-            if (rows := [row for row, name in enumerate(names) if name in words])
+            for number, names in enumerate(self.training.names)
+            if (rows := [row for row, name in enumerate(names) if name in self._seen])
         ]
-        some = drawn.sample(known, min(most, len(known)))
-        images = [trained.features[number].only(rows) for number, rows in some]
-        return replayed_lessons(images, self.start, self.vocabulary.only(words))
+        sampled = rng.sample(known, min(most, len(known)))
+        images = [self.training.features[number].only(rows) for number, rows in sampled]
+        return replayed_examples(images, self.initial, self.vocabulary.only(classes))
 
-    def _shares(self, scorer: RegionScorer, words: set[str]) -> dict[str, Share]:
-        found = region_scores(scorer.regions, self.tested, self.vocabulary)
-        others = set(self.vocabulary.names) - words
-        known = self._trained_words
-        shares = {}
-        for name, group in zip(
-            GROUPS, (words, others, others & known, others - known), strict=True
-        ):
-            scores, images = boxes_of(found, self.tested, group)
-            right = hits(scores, images, self.vocabulary, 1).sum()
-            shares[name] = Share(int(right), sum(len(image.names) for image in images))
-        return shares
+    def _accuracy(self, scorer: RegionScorer, classes: set[str]) -> dict[str, Accuracy]:
+        scores = region_scores(scorer, self.tested, self.vocabulary)
+        others = set(self.vocabulary.names) - classes
+        groups = (classes, others, others & self._seen, others - self._seen)
+        return {
+            name: top_k(*regions_of(group, scores, self.tested), self.vocabulary, 1)
+            for name, group in zip(GROUPS, groups, strict=True)
+        }

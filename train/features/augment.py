@@ -1,7 +1,7 @@
-"""Extra views of an image: pixels and boxes changed together, before the towers see them.
+"""Augmented views of an image: pixels and boxes are transformed together, before the towers.
 
-Features are computed once, so augmentation has to come before them: a stored map cannot be
-flipped, for the towers do not see a mirrored image as the mirror of what they saw.
+Features are computed once, so augmentation has to come first: a stored map cannot be flipped,
+since the towers are not equivariant to mirroring.
 
 Axes: H, W of the image, N boxes.
 """
@@ -15,48 +15,47 @@ from regionspot.boxes import FloatArray, box_area, clip_boxes
 from regionspot.errors import InputError
 from regionspot.types import ImageArray
 
-# A box of which a crop leaves less than this share shows too little of its object.
-KEPT_SHARE = 0.4
-SMALLEST, LARGEST = 0.1, 10.0
-# ImageNet's mean, as the towers' own padding is near it.
+# A box of which a crop leaves less than this fraction shows too little of its object.
+MIN_VISIBLE = 0.4
+MIN_SCALE, MAX_SCALE = 0.1, 10.0
+# The ImageNet mean, which is near the towers' own padding.
 CANVAS = (124, 116, 104)
 
 
 @dataclass(frozen=True)
 class View:
-    """How an image is shown; by default as it is.
+    """An augmentation of an image; the identity by default.
 
-    The size of the image stays, as both towers resize the whole of it: at another size they would
-    see the same.
+    The size of the image does not change, as both towers resize the whole image anyway.
 
     Attributes:
-        flip: mirrored, left for right.
-        scale: below 1 the image is shrunk by it onto the middle of a plain canvas; above 1 its
-            middle is cut out and enlarged by it. Boxes are clipped to the cut, and those go of
-            which less than `KEPT_SHARE` is left.
+        flip: horizontal flip.
+        scale: below 1 the image is shrunk by this factor onto the centre of a plain canvas; above
+            1 its centre is cropped and enlarged. Boxes are clipped to the crop, and dropped where
+            less than `MIN_VISIBLE` of their area is left.
     """
 
     flip: bool = False
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        # 2 and 2.0 are one view, and have to be one in the key of a cache.
+        # 2 and 2.0 are one view, and must have one cache key.
         object.__setattr__(self, "flip", bool(self.flip))
         object.__setattr__(self, "scale", float(self.scale))
-        if not SMALLEST <= self.scale <= LARGEST:
+        if not MIN_SCALE <= self.scale <= MAX_SCALE:
             raise InputError(
-                f"the scale of a view must be from {SMALLEST} to {LARGEST}, got {self.scale}"
+                f"the scale of a view must be from {MIN_SCALE} to {MAX_SCALE}, got {self.scale}"
             )
 
     def __str__(self) -> str:
         parts = ["flip"] * self.flip + [f"scale={self.scale:g}"] * (self.scale != 1)
-        return ",".join(parts) or "as it is"
+        return ",".join(parts) or "original"
 
     def boxes(self, boxes: FloatArray, width: int, height: int) -> tuple[FloatArray, list[int]]:
-        """The boxes in the view, and which of them those are.
+        """The boxes in the view, and their rows.
 
         Args:
-            boxes: (N, 4) xyxy pixels.
+            boxes: (N, 4) xyxy pixels of the original image.
 
         Returns:
             (M, 4) xyxy pixels of the view, and M row numbers in increasing order.
@@ -77,7 +76,7 @@ class View:
                 moved = (moved - offset) / ratio
                 rest = clip_boxes(moved, width, height)
                 kept = np.flatnonzero(
-                    (box_area(rest) >= KEPT_SHARE * box_area(moved)) & (box_area(rest) > 0)
+                    (box_area(rest) >= MIN_VISIBLE * box_area(moved)) & (box_area(rest) > 0)
                 )
                 moved = rest
         return np.ascontiguousarray(moved[kept], np.float32), kept.tolist()
@@ -99,20 +98,20 @@ class View:
         return np.array(cut.resize((width, height), Image.Resampling.BICUBIC))
 
     def _window(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """Left, top, width and height, in whole pixels, of what is shrunk to or cut out."""
-        share = self.scale if self.scale < 1 else 1 / self.scale
-        wide, high = max(1, round(width * share)), max(1, round(height * share))
+        """Left, top, width and height, in whole pixels, of the shrunk image or the crop."""
+        factor = self.scale if self.scale < 1 else 1 / self.scale
+        wide, high = max(1, round(width * factor)), max(1, round(height * factor))
         return (width - wide) // 2, (height - high) // 2, wide, high
 
 
-AS_IT_IS = View()
+IDENTITY = View()
 
 
 def parse_view(text: str) -> View:
-    """A view as the command line writes it: `flip`, `scale=0.75` or `flip,scale=0.75`.
+    """Parse a view: `flip`, `scale=0.75` or `flip,scale=0.75`.
 
     Raises:
-        InputError: it says something else.
+        InputError: anything else.
     """
     flip, scale = False, 1.0
     for part in text.split(","):

@@ -1,10 +1,11 @@
 """Features of the frozen towers, computed once and kept in sharded safetensors.
 
 A cache folder is named by a key over everything the features depend on: the tower and its weights,
-the input size, the precision, the boxes and the view. Another key is another folder, so that
-features of an old setting are never taken for new ones. `train.features.extract` fills the folders.
+the input size, the precision, the boxes and the view, so that features of other settings lie in
+another folder. `train.features.extract` fills the folders. Beside a shard that lacks some of its
+images a file says which could not be used, and why.
 
-Axes: M images, N regions of one image.
+Axes: M images, N regions of one image, L map tokens, C map width, P pooled channels, D text width.
 """
 
 import hashlib
@@ -20,33 +21,36 @@ import torch
 from safetensors import safe_open
 
 from regionspot.config import ModelConfig, fast_dtype
-from regionspot.encoders import RegionPooler, encoder_class
+from regionspot.encoders import VisionLanguageEncoder, encoder_class
 from regionspot.errors import InputError
+from regionspot.files import atomic_write
 from regionspot.types import IntArray
 from regionspot.weights import sha256_by_preset
 from regionspot.zero_shot import region_features
 from train.data import AnnotatedImage, LazySequence
-from train.features.augment import AS_IT_IS, View
-from train.features.skipped import Skipped, read_skipped
+from train.features.augment import IDENTITY, View
 
 SHARD = 64
 OPEN_SHARDS = 64  # of each tower, kept mapped into memory
+HALF = 2  # bytes of a stored number
+HEADER = 128  # bytes that name a tensor in its file, about
+SKIPPED = ".skipped.jsonl"  # of 00012.skipped.jsonl, beside 00012.safetensors
 Tower = Literal["localizer", "encoder"]
 TOWERS: tuple[Tower, ...] = ("localizer", "encoder")
 
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What the head learns from, for one image.
+    """Inputs of the head for one image, and the classes of its regions.
 
     Attributes:
-        names: N words, one a region.
+        names: class names of the N regions.
         tokens: (N, 256) of the localizer.
         memory: (L, C) of the encoder, the class token first.
-        pooled: (N, P) box-pooled features, where the encoder has them.
-        prior: (N, D) what the encoder's own classes say of the boxes, likewise.
+        pooled: (N, P) box-pooled features, where the encoder pools.
+        prior: (N, D) embeddings by the encoder's own classes, where the encoder pools.
         verified: as `AnnotatedImage.verified`.
-        taught: (N, D) what other heads say of the regions, normalised, where there are such.
+        teacher_embedding: (N, D) L2-normalised, for distillation.
     """
 
     names: tuple[str, ...]
@@ -55,24 +59,59 @@ class ImageFeatures:
     pooled: torch.Tensor | None
     prior: torch.Tensor | None
     verified: frozenset[str] | None = None
-    taught: torch.Tensor | None = None
+    teacher_embedding: torch.Tensor | None = None
 
     @property
     def region_features(self) -> torch.Tensor | None:
-        """(N, P + T) of the pooled features and the tokens, as the zero-shot classifier takes."""
+        """(N, P + T) inputs of a zero-shot classifier, where the encoder pools."""
         return None if self.pooled is None else region_features(self.pooled, self.tokens)
 
     def only(self, rows: Sequence[int]) -> "ImageFeatures":
         """The image with some of its regions."""
         chosen = list(rows)
+        teacher = self.teacher_embedding
         return replace(
             self,
             names=tuple(self.names[row] for row in chosen),
             tokens=self.tokens[chosen],
             pooled=None if self.pooled is None else self.pooled[chosen],
             prior=None if self.prior is None else self.prior[chosen],
-            taught=None if self.taught is None else self.taught[chosen],
+            teacher_embedding=None if teacher is None else teacher[chosen],
         )
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that could not be used.
+
+    Attributes:
+        row: of the image in its shard.
+        reason: one line that names the file.
+        state: of the file before it was read, as `file_state` gives it.
+    """
+
+    row: int
+    reason: str
+    state: str
+
+
+def file_state(path: Path) -> str:
+    """Size and modification time of a file; empty where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ""
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def write_skipped(shard: Path, skipped: Sequence[Skipped]) -> None:
+    """Write the skipped images of a shard, in place of an earlier list."""
+    path = shard.with_suffix(SKIPPED)
+    if not skipped:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_write(path) as file:
+        file.writelines(f"{json.dumps(asdict(each), ensure_ascii=False)}\n" for each in skipped)
 
 
 @dataclass(frozen=True)
@@ -80,8 +119,9 @@ class FeatureSet:
     """Images in one view, and where their features are kept.
 
     Attributes:
+        images: M annotated images.
         folders: of each tower.
-        regions: (M,) how many boxes the view keeps of each image.
+        regions: (M,) number of boxes that the view keeps of each image.
     """
 
     config: ModelConfig
@@ -91,29 +131,62 @@ class FeatureSet:
     regions: IntArray
 
     def shard_count(self) -> int:
-        """How many files each tower's features are spread over."""
+        """Number of files of each tower."""
         return -(-len(self.images) // SHARD)
 
     def shard_path(self, tower: Tower, number: int) -> Path:
-        """The file of a shard, there or not."""
+        """The file of a shard, which may be missing."""
         return self.folders[tower] / f"{number:05d}.safetensors"
 
     def skipped_by(self, tower: Tower) -> dict[int, Skipped]:
         """The images that a tower could not use, by their row."""
-        found = read_skipped(self.folders[tower])
-        return {number * SHARD + each.row: each for number in found for each in found[number]}
+        skipped = {}
+        for path in sorted(self.folders[tower].glob(f"*{SKIPPED}")):
+            start = int(path.name.removesuffix(SKIPPED)) * SHARD
+            for line in path.read_text("utf-8").splitlines():
+                each = Skipped(**json.loads(line))
+                skipped[start + each.row] = each
+        return skipped
 
     def skipped(self) -> dict[int, str]:
-        """Why images were left out by either tower, by their row; the reason names the file."""
+        """Why images were skipped by either tower, by their row; the reason names the file."""
         return {
             row: each.reason for tower in TOWERS for row, each in self.skipped_by(tower).items()
         }
 
+    def missing(self, tower: Tower) -> list[int]:
+        """Shards that do not exist, or that skipped an image whose file has changed since."""
+        skipped = self.skipped_by(tower).items()
+        changed = {
+            row // SHARD for row, each in skipped if file_state(self.images[row].path) != each.state
+        }
+        return [
+            number
+            for number in range(self.shard_count())
+            if number in changed or not self.shard_path(tower, number).exists()
+        ]
+
+    def bytes_needed(self) -> int:
+        """Upper bound of the size of the missing shards, from their shapes."""
+        config = self.config
+        width, encoder = config.head.map_width, encoder_class(config.encoder)
+        pooled = width if encoder.pools else 0
+        of_image = {"localizer": 0, "encoder": encoder.map_length(config.encoder) * width}
+        of_region = {"localizer": config.head.token_width, "encoder": pooled}
+        tensors = {"localizer": 1, "encoder": 2 if pooled else 1}
+        total = 0
+        for tower in TOWERS:
+            for number in self.missing(tower):
+                regions = self.regions[number * SHARD : (number + 1) * SHARD]
+                numbers = len(regions) * of_image[tower] + int(regions.sum()) * of_region[tower]
+                total += HALF * numbers + HEADER * tensors[tower] * len(regions)
+        return total
+
 
 def feature_set(
-    config: ModelConfig, images: Sequence[AnnotatedImage], cache: Path, view: View = AS_IT_IS
+    config: ModelConfig, images: Sequence[AnnotatedImage], cache: Path, view: View = IDENTITY
 ) -> FeatureSet:
-    """Look through all images once, for the key of their features and what the view keeps.
+    """Reads all images' annotations once, for the cache key and the number of regions.
 
     Raises:
         InputError: an image's path or size cannot be used.
@@ -130,33 +203,32 @@ def feature_set(
 
 
 def _folder_name(config: ModelConfig, tower: Tower, boxes: str, view: View) -> str:
+    encoder = config.encoder
+    settings = encoder_class(encoder).feature_settings(encoder)
     key: dict[str, object] = {
         "tower": tower,
-        "config": config.localizer
-        if tower == "localizer"
-        else encoder_class(config.encoder).feature_settings(config.encoder),
+        "config": config.localizer if tower == "localizer" else settings,
         "weights": sha256_by_preset(config.name),
         "precision": str(fast_dtype(torch.device("cpu"))),
         "boxes": boxes,
     }
-    # Keys of what is usual stay what they were before there was a choice.
+    # Defaults have no key, so that folders of before there was a choice stay valid.
     if tower == "localizer" and config.token != "transformer":
         key["token"] = config.token
-    if view != AS_IT_IS:
+    if view != IDENTITY:
         key["view"] = asdict(view)
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     return f"{tower}-{name}"
 
 
 class FeatureStore(LazySequence[ImageFeatures]):
-    """Features of images, read when they are asked for.
+    """Features of images, read from memory-mapped files when they are asked for.
 
-    Images without a region, and those that extraction skipped, are left out. Files are mapped into
-    memory, so that what is not used for a while need not stay there.
+    Images without a region, and those that extraction skipped, are left out.
 
     Args:
-        pooler: of the encoder that was extracted with; it gives the priors.
-        words: regions of other words are left out; None: of none.
+        encoder: computes the priors of pooled features.
+        classes: regions of other classes are left out; None: of none.
 
     Raises:
         InputError: a shard was not extracted.
@@ -165,19 +237,19 @@ class FeatureStore(LazySequence[ImageFeatures]):
     def __init__(
         self,
         features: FeatureSet,
-        pooler: RegionPooler | None,
-        words: Collection[str] | None = None,
+        encoder: VisionLanguageEncoder,
+        classes: Collection[str] | None = None,
     ) -> None:
         for tower in TOWERS:
             for number in range(features.shard_count()):
                 path = features.shard_path(tower, number)
                 if not path.exists():
                     raise InputError(f"{path} is missing; run `python -m train extract` first")
-        self.features, self.pooler = features, pooler
-        self._words = None if words is None else frozenset(words)
+        self.features, self._pooler = features, encoder.pooler
+        self._classes = None if classes is None else frozenset(classes)
         there = np.setdiff1d(np.arange(len(features.images)), list(features.skipped()))
         self._rows: IntArray = there[features.regions[there] > 0]
-        if words is not None:
+        if classes is not None:
             is_used = [bool(self._named(features.images[row])[1]) for row in self._rows.tolist()]
             self._rows = self._rows[is_used]
         self._open: Callable[[Tower, int], Any] = lru_cache(OPEN_SHARDS)(self._open_shard)
@@ -190,48 +262,36 @@ class FeatureStore(LazySequence[ImageFeatures]):
         image = self.features.images[row]
         names, kept = self._named(image)
         maps = self._open("encoder", row // SHARD)
-        pooled = maps.get_tensor(f"{image.id}.pooled") if self.pooler else None
+        pooled = prior = None
+        if self._pooler:
+            pooled = maps.get_tensor(f"{image.id}.pooled")
+            prior = self._pooler.prior(pooled.float())
         found = ImageFeatures(
             names=names,
             tokens=self._open("localizer", row // SHARD).get_tensor(f"{image.id}.tokens"),
             memory=maps.get_tensor(f"{image.id}.memory"),
             pooled=pooled,
-            prior=self.pooler.prior(pooled.float()) if self.pooler and pooled is not None else None,
+            prior=prior,
             verified=image.verified,
         )
         return found if len(kept) == len(names) else found.only(kept)
 
     @property
     def image_of(self) -> IntArray:
-        """Which image of the set each entry is of."""
+        """The row in the set's images of each entry."""
         return self._rows
 
     def names(self, index: int) -> tuple[str, ...]:
-        """The word of each region of an entry, without reading its features."""
+        """The class name of each region of an entry, without reading its features."""
         names, kept = self._named(self.features.images[int(self._rows[index])])
         return tuple(names[i] for i in kept)
 
     def _named(self, image: AnnotatedImage) -> tuple[tuple[str, ...], list[int]]:
-        """The words of the regions that the view keeps of an image, and which are not left out."""
+        """Class names of the regions that the view keeps, and the rows that are not left out."""
         kept = self.features.view.boxes(image.boxes, image.width, image.height)[1]
         names = tuple(image.names[i] for i in kept)
-        words = self._words
-        return names, [i for i, name in enumerate(names) if words is None or name in words]
+        classes = self._classes
+        return names, [i for i, name in enumerate(names) if classes is None or name in classes]
 
     def _open_shard(self, tower: Tower, number: int) -> Any:
         return safe_open(self.features.shard_path(tower, number), framework="pt")
-
-
-def load_features(
-    config: ModelConfig,
-    images: Sequence[AnnotatedImage],
-    cache: Path,
-    pooler: RegionPooler | None,
-    view: View = AS_IT_IS,
-) -> list[ImageFeatures]:
-    """The features of all images, in their order; as `FeatureStore`, without some.
-
-    Raises:
-        InputError: a shard was not extracted.
-    """
-    return list(FeatureStore(feature_set(config, images, cache, view), pooler))

@@ -1,17 +1,16 @@
 """Runs the frozen towers over images, in parallel, and writes their features into the cache.
 
-A shard is renamed into place when it is whole, so an extraction that was killed goes on where it
-stopped, and ends with the same bytes as one that never was. A broken image does not end it: it is
-left out, and looked at again only once its file has changed.
+A shard is written atomically, so a killed extraction resumes where it stopped and ends with the
+same bytes. A broken image is skipped, and tried again once its file has changed.
 """
 
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 
@@ -19,72 +18,126 @@ import torch
 from safetensors.torch import save_file
 
 from integrations.images import UnreadableImage, read_image
+from integrations.progress import Reporter
 from regionspot.config import ModelConfig, fast_dtype
-from regionspot.encoders import build_encoder, encoder_class
+from regionspot.encoders import VisionLanguageEncoder, build_encoder
 from regionspot.errors import InputError
 from regionspot.files import atomic_path
 from regionspot.localizers.sam import SamLocalizer, build_sam
 from regionspot.types import ImageArray
 from train.data import AnnotatedImage
-from train.features.augment import AS_IT_IS, View
-from train.features.cache import SHARD, TOWERS, FeatureSet, Tower, feature_set
-from train.features.skipped import Skipped, file_state, write_skipped
+from train.features.augment import View
+from train.features.cache import (
+    SHARD,
+    SKIPPED,
+    TOWERS,
+    FeatureSet,
+    FeatureStore,
+    ImageFeatures,
+    Skipped,
+    Tower,
+    feature_set,
+    file_state,
+    write_skipped,
+)
 
-HALF = 2  # bytes of a number as it is kept
-HEADER = 128  # bytes that name one tensor in its file, about
-OnShard = Callable[[Tower, int, int], None]
+MAX_LISTED = 20  # skipped images of a set
 Extractor = Callable[[ImageArray, AnnotatedImage], dict[str, torch.Tensor]]
 
 
+@dataclass(frozen=True)
+class FeatureExtractor:
+    """Computes and reads features of original images.
+
+    Attributes:
+        encoder: of all models that features are asked for; computes the priors.
+        cache: folder of features.
+        workers: processes for the frozen towers.
+    """
+
+    encoder: VisionLanguageEncoder
+    cache: Path
+    workers: int
+    reporter: Reporter
+
+    def __call__(
+        self, config: ModelConfig, images: Sequence[AnnotatedImage], name: str = "images"
+    ) -> list[ImageFeatures]:
+        """Features of images, computed where the cache lacks them; as `FeatureStore`.
+
+        Args:
+            name: of the images in reports.
+
+        Raises:
+            InputError: as of `extract_sets`.
+        """
+        features = feature_set(config, images, self.cache)
+        extract_sets({name: features}, self.cache, self.workers, self.reporter)
+        return list(FeatureStore(features, self.encoder))
+
+    def some(
+        self, config: ModelConfig, images: Sequence[AnnotatedImage]
+    ) -> tuple[dict[int, ImageFeatures], dict[int, str]]:
+        """As a call, though all images may be broken.
+
+        Returns:
+            Features and the reasons for skipped images, both by the image's row.
+        """
+        features = feature_set(config, images, self.cache)
+        skipped = extract(features, self.workers, self.reporter)
+        store = FeatureStore(features, self.encoder)
+        return dict(zip(store.image_of.tolist(), store, strict=True)), skipped
+
+
+def extract_sets(
+    sets: Mapping[str, FeatureSet], cache: Path, workers: int, reporter: Reporter
+) -> None:
+    """Compute what the cache lacks of several sets of images, after checking the free space.
+
+    Args:
+        sets: by the name they are reported under.
+
+    Raises:
+        InputError: the disk has less room than is needed, or no image of a set can be used.
+    """
+    needed, free = check_space(list(sets.values()), cache)
+    for name, features in sets.items():
+        images, regions = len(features.images), int(features.regions.sum())
+        reporter.message(f"{name}: {images} images, {regions} boxes")
+    reporter.message(f"to compute: {needed / 1e9:.2f} GB; free on the disk: {free / 1e9:.0f} GB")
+    for name, features in sets.items():
+        skipped = extract(features, workers, reporter, name)
+        if skipped and len(skipped) == len(features.images):
+            raise InputError(
+                f"{name}: none of the {len(features.images)} images can be used, the first "
+                f"as {skipped[0]}; are the images where the data says?"
+            )
+        if skipped:
+            reporter.message(f"{name}: {len(skipped)} of {len(features.images)} images skipped")
+            for row in sorted(skipped)[:MAX_LISTED]:
+                reporter.message(f"  {skipped[row]}")
+            if len(skipped) > MAX_LISTED:
+                reporter.message(f"  all of them: *{SKIPPED} in {features.folders['encoder']}")
+            reporter.message("  mend an image, and it is tried again the next time")
+
+
 def extract(
-    config: ModelConfig,
-    images: Sequence[AnnotatedImage],
-    cache: Path,
-    workers: int,
-    on_shard: OnShard = lambda tower, done, total: None,
-    view: View = AS_IT_IS,
+    features: FeatureSet, workers: int, reporter: Reporter, name: str = "images"
 ) -> dict[int, str]:
-    """Run both towers over all images, leaving out the shards that the cache holds.
+    """Run both towers over all images of the shards that the cache lacks.
 
     Args:
         workers: processes, each with one thread.
-        on_shard: told the tower, shards done and shards in all.
+        name: of the set in progress reports.
 
     Returns:
         Why images were skipped, by their row: they cannot be read, or have another size than their
         annotation says. Those that an earlier extraction skipped are among them.
     """
-    return extract_set(feature_set(config, images, cache, view), workers, on_shard)
-
-
-def extract_set(
-    features: FeatureSet,
-    workers: int,
-    on_shard: OnShard = lambda tower, done, total: None,
-) -> dict[int, str]:
-    """As `extract`, for images that were looked through already."""
     with _one_thread_each():
         for tower in TOWERS:
-            _extract_tower(features, tower, workers, on_shard)
+            _extract_tower(features, tower, workers, reporter, name)
     return features.skipped()
-
-
-def bytes_needed(features: FeatureSet) -> int:
-    """What the shards that are still missing will take on the disk at most, from their shapes."""
-    config = features.config
-    width = config.head.map_width
-    encoder = encoder_class(config.encoder)
-    pooled = width if encoder.pools else 0
-    of_image = {"localizer": 0, "encoder": encoder.map_length(config.encoder) * width}
-    of_region = {"localizer": config.head.token_width, "encoder": pooled}
-    tensors = {"localizer": 1, "encoder": 2 if pooled else 1}
-    total = 0
-    for tower in TOWERS:
-        for number in _missing(features, tower):
-            regions = features.regions[number * SHARD : (number + 1) * SHARD]
-            numbers = len(regions) * of_image[tower] + int(regions.sum()) * of_region[tower]
-            total += HALF * numbers + HEADER * tensors[tower] * len(regions)
-    return total
 
 
 def check_space(sets: Sequence[FeatureSet], cache: Path) -> tuple[int, int]:
@@ -93,7 +146,7 @@ def check_space(sets: Sequence[FeatureSet], cache: Path) -> tuple[int, int]:
     Raises:
         InputError: less is free than is needed.
     """
-    needed = sum(map(bytes_needed, sets))
+    needed = sum(each.bytes_needed() for each in sets)
     there = next(
         folder for folder in (cache.absolute(), *cache.absolute().parents) if folder.exists()
     )
@@ -106,28 +159,16 @@ def check_space(sets: Sequence[FeatureSet], cache: Path) -> tuple[int, int]:
     return needed, free
 
 
-def _missing(features: FeatureSet, tower: Tower) -> list[int]:
-    """Shards that are not there, or that skipped an image whose file has changed since."""
-    skipped = features.skipped_by(tower).items()
-    changed = {
-        row // SHARD for row, each in skipped if file_state(features.images[row].path) != each.state
-    }
-    return [
-        i
-        for i in range(features.shard_count())
-        if i in changed or not features.shard_path(tower, i).exists()
-    ]
-
-
-def _extract_tower(features: FeatureSet, tower: Tower, workers: int, on_shard: OnShard) -> None:
+def _extract_tower(
+    features: FeatureSet, tower: Tower, workers: int, reporter: Reporter, name: str
+) -> None:
     folder = features.folders[tower]
     folder.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(folder)
-    total, missing = features.shard_count(), _missing(features, tower)
-    done = total - len(missing)
-    on_shard(tower, done, total)
+    total, missing = features.shard_count(), features.missing(tower)
     if not missing:
         return
+    reporter.start(f"{name}: {tower}", total, total - len(missing))
     arguments = (
         (list(features.images[i * SHARD : (i + 1) * SHARD]), features.shard_path(tower, i))
         for i in missing
@@ -140,12 +181,11 @@ def _extract_tower(features: FeatureSet, tower: Tower, workers: int, on_shard: O
     ) as pool:
         tasks = (pool.submit(_extract_shard, *each, features.view) for each in arguments)
         for _ in _few_at_a_time(tasks, 2 * workers):
-            done += 1
-            on_shard(tower, done, total)
+            reporter.advance()
 
 
 def _few_at_a_time(tasks: Iterable["Future[None]"], most: int) -> Iterator[None]:
-    """Wait for tasks as they end, starting so many ahead, as each holds its images."""
+    """Wait for tasks as they end, with at most `most` of them running, as each holds its images."""
     running: set[Future[None]] = set()
     ended = False
     tasks = iter(tasks)
@@ -173,7 +213,7 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove what processes that are gone left unfinished."""
+    """Remove the temporary files of processes that have ended."""
     for part in folder.glob("*.part"):
         owner = part.name.split(".")[-2]
         try:
@@ -181,21 +221,21 @@ def _remove_abandoned(folder: Path) -> None:
         except ProcessLookupError:
             part.unlink(missing_ok=True)
         except (PermissionError, ValueError):
-            continue  # another's, or none of ours
+            continue  # of another user, or not a temporary file of ours
 
 
 _extractor: Extractor
 
 
 def _start_worker(config: ModelConfig, tower: Tower) -> None:
-    global _extractor  # a worker process has one tower for its whole life
+    global _extractor  # a worker process runs one tower
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _extractor = _localizer(config) if tower == "localizer" else _encoder(config)
 
 
 def _end_with_parent() -> None:
-    """A pool's workers would wait for ever for more to do once their parent was killed."""
+    """End with the parent: a pool's workers would wait for ever once it was killed."""
     parent = parent_process()
     assert parent is not None, "runs in a worker"
     parent.join()
@@ -217,17 +257,17 @@ def _encoder(config: ModelConfig) -> Extractor:
     encoder = build_encoder(config.encoder, device, fast_dtype(device))
 
     def maps(pixels: ImageArray, image: AnnotatedImage) -> dict[str, torch.Tensor]:
-        (seen,) = encoder.image_tokens([pixels])
-        memory = {"memory": seen.sequence()}
-        if encoder.pooler is None:
-            return memory
-        return memory | {"pooled": encoder.pooler.pool(pixels, seen, image.boxes)}
+        (tokens,) = encoder.image_tokens([pixels])
+        found = {"memory": tokens.sequence()}
+        if encoder.pooler:
+            found["pooled"] = encoder.pooler.pool(pixels, tokens, image.boxes)
+        return found
 
     return maps
 
 
 def _seen(image: AnnotatedImage, view: View) -> tuple[ImageArray, AnnotatedImage]:
-    """Pixels and boxes of an image in a view.
+    """Pixels and annotation of an image in a view.
 
     Raises:
         UnreadableImage: it cannot be read, or has another size than its annotation says.
@@ -248,7 +288,7 @@ def _extract_shard(images: Sequence[AnnotatedImage], path: Path, view: View) -> 
     tensors: dict[str, torch.Tensor] = {}
     skipped: list[Skipped] = []
     for row, image in enumerate(images):
-        state = file_state(image.path)  # before it is read: what changes meanwhile is tried again
+        state = file_state(image.path)  # before reading: a file that changes meanwhile is retried
         try:
             seen = _seen(image, view)
         except UnreadableImage as error:
@@ -256,7 +296,7 @@ def _extract_shard(images: Sequence[AnnotatedImage], path: Path, view: View) -> 
             continue
         for name, tensor in _extractor(*seen).items():
             tensors[f"{image.id}.{name}"] = tensor.half().contiguous()
-    # In this order, so that whenever it is killed no shard lacks what is not said to be skipped.
+    # In this order, so that no shard ever lacks an image that is not listed as skipped.
     path.unlink(missing_ok=True)
     write_skipped(path, skipped)
     with atomic_path(path) as temporary:

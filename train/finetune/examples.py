@@ -1,200 +1,181 @@
-"""What the head is taught and what it is held to, from the features of each image.
+"""Fine-tuning targets per region: a class from the annotator, or distillation to the initial head.
 
-Axes: B images, N regions, K words, D text width.
+Axes: N regions of one image, K classes, D text width.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
 from integrations.corrections import ReviewedImage
 from regionspot.boxes import FloatArray
 from regionspot.config import ModelConfig
-from regionspot.encoders import RegionPooler
 from regionspot.scoring import RegionScorer, class_scores
 from regionspot.types import Regions, Vocabulary
-from regionspot.zero_shot import ZeroShotClassifier
 from train.data import AnnotatedImage
-from train.features.cache import ImageFeatures, Tower, load_features
-from train.features.extract import extract
-from train.trainer import Batch, collate
+from train.features.cache import ImageFeatures
+from train.features.extract import FeatureExtractor
 
-OnShard = Callable[[Tower, int, int], None]
-UNKNOWN = -1
+IGNORE = -1  # target of a region without a class
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """One image.
+class FinetuneExample:
+    """The regions of one image.
 
     Attributes:
-        features: of its regions, whose names are of no use here and empty.
-        target: (N,) the word that a region shall get, `UNKNOWN` where nobody said.
-        corrected: (N,) bool, where a person's word was not the model's.
-        labelled: (N,) bool, where a person left a model's label alone.
-        before: (N, D) the embedding of the head that training begins from, normalised.
-        said: (N,) the word that this head gave.
-        hold: (N,) how much a region is held to that embedding.
+        features: inputs of the head; their class names are empty.
+        target: (N,) column of a region's class, `IGNORE` where nobody gave one.
+        corrected: (N,) bool, where the annotator's class differs from the model's.
+        unreviewed: (N,) bool, where the model's label was neither changed nor confirmed.
+        initial: output of the initial head, embeddings L2-normalised.
+        prediction: (N,) column of the class with the initial head's best score.
+        distill: (N,) weight in [0, 1] of a region's distillation to the initial head.
     """
 
     features: ImageFeatures
     target: torch.Tensor
     corrected: torch.Tensor
-    labelled: torch.Tensor
-    before: torch.Tensor
-    said: torch.Tensor
-    hold: torch.Tensor
+    unreviewed: torch.Tensor
+    initial: Regions
+    prediction: torch.Tensor
+    distill: torch.Tensor
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether the annotator corrected a region."""
+        return bool(self.corrected.any())
+
+    @property
+    def is_reviewed(self) -> bool:
+        """Whether a region has a class from the annotator."""
+        return bool((self.target != IGNORE).any())
 
 
 @dataclass(frozen=True)
-class Source:
-    """Lessons that choose among the same words.
+class ExampleSet:
+    """Examples that are classified among the same classes.
 
     Attributes:
-        vocabulary: of the scorer that training begins from.
-        zero_shot: of that scorer.
+        vocabulary: K classes, as the model's `RegionScorer` embeds them.
     """
 
-    lessons: tuple[Lesson, ...]
+    examples: tuple[FinetuneExample, ...]
     vocabulary: Vocabulary
-    zero_shot: ZeroShotClassifier | None = None
 
-    def scores(self, embedding: torch.Tensor, features: torch.Tensor | None) -> torch.Tensor:
-        """Scores (N, K) of embeddings (N, D) and region features (N, P + T) with the words."""
-        logits = None
-        if self.zero_shot and features is not None:
-            logits = self.zero_shot.class_logits(features)
-        return class_scores(Regions(embedding, class_logits=logits), self.vocabulary)
+    def only(self, rows: Sequence[int]) -> "ExampleSet":
+        """The examples of these rows, in that order."""
+        return replace(self, examples=tuple(self.examples[row] for row in rows))
 
 
-def reviewed_lessons(
+def reviewed_examples(
     images: Sequence[ReviewedImage],
     features: Sequence[ImageFeatures],
     scorer: RegionScorer,
     vocabulary: Vocabulary,
-) -> Source:
-    """Lessons of a person's review; what they did not judge has no target.
+) -> ExampleSet:
+    """Examples of a review; a region that the annotator did not classify has no target.
 
     Args:
-        scorer: that training begins from.
-        vocabulary: its words.
+        features: of each image.
     """
-    words = {name: i for i, name in enumerate(vocabulary.names)}
-    lessons = []
-    for image, given in zip(images, features, strict=True):
-        target = torch.tensor([words.get(word, UNKNOWN) for word in image.words])
-        (regions,) = scorer.regions([given])
-        lessons.append(
-            Lesson(
-                given,
-                target,
-                torch.from_numpy(image.corrected),
-                torch.tensor([bool(word) for word in image.predicted]) & (target == UNKNOWN),
-                regions.embedding,
-                class_scores(regions, vocabulary).argmax(1),
-                torch.zeros(len(target)),
-            )
-        )
-    return Source(tuple(lessons), vocabulary, scorer.zero_shot)
+    examples = []
+    for image, each in zip(images, features, strict=True):
+        example = _example(each, image.words, scorer, vocabulary)
+        is_labelled = torch.tensor([bool(word) for word in image.predicted])
+        unreviewed = is_labelled & (example.target == IGNORE)
+        corrected = torch.from_numpy(image.corrected)
+        examples.append(replace(example, corrected=corrected, unreviewed=unreviewed))
+    return ExampleSet(tuple(examples), vocabulary)
 
 
-def held(lessons: Sequence[Lesson], vocabulary: Vocabulary) -> list[Lesson]:
-    """Lessons in which what a person did not judge is held to what the head said of it.
+def replayed_examples(
+    images: Sequence[ImageFeatures], scorer: RegionScorer, vocabulary: Vocabulary
+) -> ExampleSet:
+    """Examples of an annotated data set; each region has a target and is distilled, too."""
+    examples = [_example(image, image.names, scorer, vocabulary) for image in images]
+    return ExampleSet(
+        tuple(replace(each, distill=torch.ones(len(each.target))) for each in examples), vocabulary
+    )
 
-    How much it is held follows from how often a person left the same word of the head in the
-    images that they touched: fully where they always did, not at all where they changed it as
-    often as not. So a word that is always corrected does not stand in the way of the regions that
-    nobody has looked at yet.
+
+def _example(
+    features: ImageFeatures, names: Sequence[str], scorer: RegionScorer, vocabulary: Vocabulary
+) -> FinetuneExample:
+    """An example without corrections and distillation; names out of the vocabulary are ignored."""
+    index = {name: column for column, name in enumerate(vocabulary.names)}
+    (initial,) = scorer.regions([features])
+    none = torch.zeros(len(names), dtype=torch.bool)
+    return FinetuneExample(
+        replace(features, names=("",) * len(names)),
+        torch.tensor([index.get(name, IGNORE) for name in names], dtype=torch.int64),
+        none,
+        none,
+        initial,
+        class_scores(initial, vocabulary).argmax(1),
+        torch.zeros(len(names)),
+    )
+
+
+def distilled(review: ExampleSet) -> ExampleSet:
+    """Examples in which regions without a target are distilled to the initial head.
+
+    The weight follows from how often the annotator left the same predicted class unchanged in the
+    images that they reviewed: 1 where they always did, 0 where they changed it as often as not. So
+    a class that is always corrected does not hold back regions that nobody has reviewed yet.
     """
-    trust = _trust(lessons, vocabulary)
-    return [
-        replace(each, hold=torch.where(each.target == UNKNOWN, trust[each.said], 0.0))
-        for each in lessons
+    weight = _kept_rate(review)
+    examples = [
+        replace(each, distill=torch.where(each.target == IGNORE, weight[each.prediction], 0.0))
+        for each in review.examples
     ]
+    return replace(review, examples=tuple(examples))
 
 
-def replayed_lessons(
-    images: Sequence[ImageFeatures],
-    scorer: RegionScorer,
-    vocabulary: Vocabulary,
-) -> Source:
-    """Lessons of a data set that has its own words: each region is taught it, and is held.
-
-    Args:
-        scorer, vocabulary: as of `reviewed_lessons`.
-    """
-    words = {name: i for i, name in enumerate(vocabulary.names)}
-    lessons = []
-    for image in images:
-        target = torch.tensor([words[name] for name in image.names])
-        nowhere = torch.zeros(len(target), dtype=torch.bool)
-        given = replace(image, names=("",) * len(target))
-        (regions,) = scorer.regions([given])
-        said = class_scores(regions, vocabulary).argmax(1)
-        hold = torch.ones(len(target))
-        lessons.append(Lesson(given, target, nowhere, nowhere, regions.embedding, said, hold))
-    return Source(tuple(lessons), vocabulary, scorer.zero_shot)
-
-
-def _trust(lessons: Sequence[Lesson], vocabulary: Vocabulary) -> torch.Tensor:
-    """(K,) from 0, a word that is changed as often as left (one more is counted as left), to 1."""
-    kept, seen = Counter[int](), Counter[int]()
-    for lesson in lessons:
-        judged = lesson.target != UNKNOWN
-        if not judged.any():
+def _kept_rate(review: ExampleSet) -> torch.Tensor:
+    """(K,) from 0, predictions changed as often as kept (one more is counted as kept), to 1."""
+    kept, total = Counter[int](), Counter[int]()
+    for example in review.examples:
+        if not example.is_reviewed:
             continue
-        best = lesson.said
-        seen.update(best[judged | lesson.labelled].tolist())
-        kept.update(best[lesson.labelled | (best == lesson.target)].tolist())
-    shares = [(kept[k] + 1) / (seen[k] + 1) for k in range(len(vocabulary))]
-    return (2 * torch.tensor(shares) - 1).clamp(min=0)
-
-
-def batch_of(lessons: Sequence[Lesson]) -> Batch:
-    """The features of some lessons, padded to one batch."""
-    images = [lesson.features for lesson in lessons]
-    return collate(images, [torch.arange(len(i.names)) for i in images], {"": 0})
+        predicted, has_target = example.prediction, example.target != IGNORE
+        total.update(predicted[has_target | example.unreviewed].tolist())
+        kept.update(predicted[example.unreviewed | (predicted == example.target)].tolist())
+    rates = [(kept[k] + 1) / (total[k] + 1) for k in range(len(review.vocabulary))]
+    return (2 * torch.tensor(rates) - 1).clamp(min=0)
 
 
 def review_features(
-    config: ModelConfig,
-    images: Sequence[ReviewedImage],
-    cache: Path,
-    workers: int,
-    on_shard: OnShard,
-    pooler: RegionPooler | None,
-) -> tuple[dict[int, ImageFeatures], list[str]]:
-    """Features of all regions of each image, computed where the cache lacks them.
+    config: ModelConfig, images: Sequence[ReviewedImage], extractor: FeatureExtractor
+) -> dict[int, ImageFeatures]:
+    """Features of all regions of each image by its id, computed where the cache lacks them.
 
-    The sampled images, the others, and what a person drew are kept apart, so that one more
-    correction does not make the towers look at everything again.
-
-    Returns:
-        Features by the image's id, and why images were left out.
+    Sampled images, other images, and drawn boxes are cached separately, so that one more
+    correction does not invalidate all features. Images that cannot be read are reported and left
+    out.
     """
     parts: list[dict[int, ImageFeatures]] = []
     skipped: dict[int, str] = {}
-    for some in (
+    for annotated in (
         [_annotated(image, image.proposals) for image in images if image.sampled],
         [_annotated(image, image.proposals) for image in images if not image.sampled],
         [_annotated(image, image.drawn) for image in images],
     ):
-        some = [image for image in some if len(image.boxes)]
-        if not some:
+        annotated = [image for image in annotated if len(image.boxes)]
+        if not annotated:
             continue
-        reasons = extract(config, some, cache, workers, on_shard)
-        skipped |= {some[row].id: reason for row, reason in reasons.items()}
-        left = [image.id for row, image in enumerate(some) if row not in reasons]
-        parts.append(dict(zip(left, load_features(config, some, cache, pooler), strict=True)))
-    found = {
-        image.id: _joined([part[image.id] for part in parts if image.id in part])
+        found, reasons = extractor.some(config, annotated)
+        skipped |= {annotated[row].id: reason for row, reason in reasons.items()}
+        parts.append({annotated[row].id: each for row, each in found.items()})
+    for reason in skipped.values():
+        extractor.reporter.message(f"skipped: {reason}")
+    return {
+        image.id: _concatenated([part[image.id] for part in parts if image.id in part])
         for image in images
         if image.id not in skipped
     }
-    return found, list(skipped.values())
 
 
 def _annotated(image: ReviewedImage, boxes: FloatArray) -> AnnotatedImage:
@@ -202,18 +183,18 @@ def _annotated(image: ReviewedImage, boxes: FloatArray) -> AnnotatedImage:
     return AnnotatedImage(image.id, image.path, image.width, image.height, boxes, names)
 
 
-def _joined(parts: Sequence[ImageFeatures]) -> ImageFeatures:
-    """The features of one image whose boxes were looked at in several parts."""
+def _concatenated(parts: Sequence[ImageFeatures]) -> ImageFeatures:
+    """The features of one image whose boxes were extracted in several parts."""
     return replace(
         parts[0],
         names=tuple(name for part in parts for name in part.names),
         tokens=torch.cat([part.tokens for part in parts]),
-        pooled=cat_known([part.pooled for part in parts]),
-        prior=cat_known([part.prior for part in parts]),
+        pooled=cat_or_none([part.pooled for part in parts]),
+        prior=cat_or_none([part.prior for part in parts]),
     )
 
 
-def cat_known(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
-    """The parts that are known, one below the other; None where none is."""
-    there = [part for part in parts if part is not None]
-    return torch.cat(there) if there else None
+def cat_or_none(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    """The concatenation along the first axis of those that are not None; None without any."""
+    given = [part for part in parts if part is not None]
+    return torch.cat(given) if given else None

@@ -1,118 +1,210 @@
-"""Training on a review twice: once without some images, to measure it, and once on all of them."""
+"""Fine-tune once on a train split to report held-out accuracy, then on all reviewed images.
 
-from collections.abc import Callable, Sequence
+Axes: M images, N regions, K classes.
+"""
+
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from pathlib import Path
 
+import numpy as np
 import torch
 
-from regionspot.scoring import RegionScorer
-from train.finetune.examples import UNKNOWN, Lesson, Source, held
-from train.finetune.losses import OnEpoch, ReviewSettings, fine_tune
-from train.finetune.metrics import Figures, changed_words, measure
-from train.finetune.zero_shot import adapted_to_review
-
-OnStep = Callable[[str, int, int], None]
+from integrations.progress import NullReporter, Reporter
+from regionspot.head import RegionHead
+from regionspot.scoring import RegionScorer, class_scores
+from train.config import FinetuneConfig
+from train.finetune.examples import IGNORE, ExampleSet, FinetuneExample, distilled
+from train.finetune.losses import FinetuneObjective
+from train.finetune.zero_shot import extended_classifier
+from train.metrics import Accuracy, accuracy_of
+from train.sampler import held_out_rows
+from train.trainer import ProgressCallback, run_loop
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of fine-tuning.
+class FinetuneMetrics:
+    """Accuracy of a model on reviewed and replayed images.
 
     Attributes:
-        taught: fine-tuned on the whole review.
-        held_out: images with corrections that the figures are of, and that the rehearsal was
-            trained without; 0 where there were too few: the figures are of what was trained on.
+        corrected: on regions that the annotator corrected, by the class they gave.
+        all_corrected: on all of these.
+        confirmed: on labels that the annotator confirmed.
+        left_alone: on labels that nobody reviewed, of classes that nobody corrected, against the
+            initial head's prediction.
+        replayed: on the replayed data sets.
     """
 
-    taught: RegionScorer
+    corrected: dict[str, Accuracy]
+    all_corrected: Accuracy
+    confirmed: Accuracy
+    left_alone: Accuracy
+    replayed: Accuracy
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """A model that was fine-tuned on all reviewed images, and its held-out accuracy.
+
+    Attributes:
+        scorer: the fine-tuned model.
+        held_out: number of corrected images that the metrics are of and that a model of their own
+            was fine-tuned without; 0 for too few: then the metrics are of the training images.
+        before: metrics of the initial model.
+        after: metrics of the fine-tuned model.
+    """
+
+    scorer: RegionScorer
     held_out: int
-    before: Figures
-    after: Figures
+    before: FinetuneMetrics
+    after: FinetuneMetrics
 
 
-def train_and_measure(
-    start: RegionScorer,
-    review: Source,
-    replays: Sequence[Source],
-    settings: ReviewSettings,
-    on_step: OnStep = lambda what, done, total: None,
-) -> Outcome:
-    """Fine-tune on all of a review, and say how well that does on images it is not trained on.
+def finetune_with_holdout(
+    scorer: RegionScorer,
+    review: ExampleSet,
+    replays: Sequence[ExampleSet],
+    config: FinetuneConfig,
+    run: Path | None = None,
+    reporter: Reporter | None = None,
+) -> FinetuneResult:
+    """Fine-tune on all reviewed images, and estimate the accuracy by a held-out split.
 
     Args:
-        review: every image of it, touched or not, as `reviewed_lessons` gives them.
-        on_step: told what is trained, steps done and steps in all.
+        review: all images of the review, as of `reviewed_examples`.
+        run: folder of the trainings' checkpoints, from which a stopped one is resumed.
     """
-    changed = changed_words(review)
-
-    def tuned(what: str, review: Source, others: Sequence[Source]) -> RegionScorer:
-        return teach(start, review, others, settings, partial(on_step, what))
-
-    corrected = sum(bool(lesson.corrected.any()) for lesson in review.lessons)
-    if corrected < settings.held_out_from:
-        taught = tuned("training", review, replays)
-        return Outcome(taught, 0, *_compared(start, taught, review, replays, changed))
-    training, apart = split(review, settings)
-    parts = [split(source, settings) for source in replays]
-    rehearsed = tuned("rehearsal", training, [kept for kept, _ in parts])
-    away = [away for _, away in parts]
-    before, after = _compared(start, rehearsed, apart, away, changed)
-    count = sum(bool(lesson.corrected.any()) for lesson in apart.lessons)
-    return Outcome(tuned("training", review, replays), count, before, after)
+    changed, sets = changed_classes(review), [review, *replays]
+    if sum(example.is_corrected for example in review.examples) < config.min_corrected_images:
+        tuned = finetune(scorer, review, replays, config, run, reporter)
+        before, after = (evaluate(each, sets, changed) for each in (scorer, tuned))
+        return FinetuneResult(tuned, 0, before, after)
+    training, tested = zip(*(split(each, config) for each in sets), strict=True)
+    state = run and run / "train-split"
+    measured = finetune(scorer, training[0], training[1:], config, state, reporter, "train split")
+    tuned = finetune(scorer, review, replays, config, run, reporter)
+    before, after = (evaluate(each, tested, changed) for each in (scorer, measured))
+    held_out = sum(example.is_corrected for example in tested[0].examples)
+    return FinetuneResult(tuned, held_out, before, after)
 
 
-def teach(
-    start: RegionScorer,
-    review: Source,
-    replays: Sequence[Source],
-    settings: ReviewSettings,
-    on_step: OnEpoch = lambda done, total: None,
+def finetune(
+    scorer: RegionScorer,
+    review: ExampleSet,
+    replays: Sequence[ExampleSet],
+    config: FinetuneConfig,
+    run: Path | None = None,
+    reporter: Reporter | None = None,
+    task: str = "fine-tuning",
 ) -> RegionScorer:
-    """Fine-tune on a review, held to what the head said of all that a person did not judge."""
-    sources = [*by_touch(held(review.lessons, review.vocabulary), review), *replays]
-    scale = start.calibration.logit_scale
-    tuned = replace(start, head=fine_tune(start.head, sources, scale, settings, on_step))
-    return replace(tuned, zero_shot=adapted_to_review(tuned, sources, settings))
+    """Fine-tune the head on a review, and extend the zero-shot classifier's adapter by it."""
+    sets = [*split_by_reviewed(distilled(review)), *replays]
+    tuned = replace(scorer, head=finetune_head(scorer, sets, config, run, reporter, task))
+    return replace(tuned, zero_shot=extended_classifier(tuned, sets, config))
 
 
-def _compared(
-    start: RegionScorer,
-    taught: RegionScorer,
-    review: Source,
-    replays: Sequence[Source],
-    changed: torch.Tensor,
-) -> tuple[Figures, Figures]:
-    """Figures before and after."""
-    before = measure(start, review, replays, changed)
-    return before, measure(taught, review, replays, changed)
+def finetune_head(
+    scorer: RegionScorer,
+    sets: Sequence[ExampleSet],
+    config: FinetuneConfig,
+    run: Path | None = None,
+    reporter: Reporter | None = None,
+    task: str = "fine-tuning",
+) -> RegionHead:
+    """A fine-tuned copy of the head.
 
+    Args:
+        sets: the first one that is not empty determines the number of steps.
+        run: folder of the training's checkpoint; None for no checkpoint.
 
-def by_touch(lessons: Sequence[Lesson], source: Source) -> tuple[Source, Source]:
-    """The images in which a person judged a region, and the others."""
-    touched = [bool((lesson.target != UNKNOWN).any()) for lesson in lessons]
-    pairs = list(zip(lessons, touched, strict=True))
-    return (
-        replace(source, lessons=tuple(lesson for lesson, yes in pairs if yes)),
-        replace(source, lessons=tuple(lesson for lesson, yes in pairs if not yes)),
-    )
-
-
-def split(source: Source, settings: ReviewSettings) -> tuple[Source, Source]:
-    """Images to train on, and a share to measure on, drawn by the seed.
-
-    The share is the same of corrected and of other images.
+    Raises:
+        InputError: as of `run_loop`.
     """
-    generator = torch.Generator().manual_seed(settings.seed)
-    away: set[int] = set()
-    for corrected in (True, False):
-        rows = [
-            i for i, each in enumerate(source.lessons) if bool(each.corrected.any()) == corrected
-        ]
-        order = torch.randperm(len(rows), generator=generator).tolist()
-        away |= {rows[k] for k in order[: round(settings.held_out * len(rows))]}
-    pairs = list(enumerate(source.lessons))
+    objective = FinetuneObjective(sets, scorer.calibration.logit_scale, config)
+    a_pass = -(-len(objective.sets[0].examples) // config.images_per_step)
+    steps = max(config.iterations or config.epochs * a_pass, config.min_iterations)
+    config = replace(config, iterations=steps, epochs=0, evaluate_every=steps)
+    head = copy.deepcopy(scorer.head).requires_grad_(True)
+    progress = ProgressCallback(reporter or NullReporter(), task, steps)
+    return run_loop(config, head, objective, run, callback=progress)
+
+
+def split_by_reviewed(data: ExampleSet) -> tuple[ExampleSet, ExampleSet]:
+    """The images with a class from the annotator, and the others."""
+    is_reviewed = [example.is_reviewed for example in data.examples]
     return (
-        replace(source, lessons=tuple(lesson for i, lesson in pairs if i not in away)),
-        replace(source, lessons=tuple(lesson for i, lesson in pairs if i in away)),
+        data.only([row for row, yes in enumerate(is_reviewed) if yes]),
+        data.only([row for row, yes in enumerate(is_reviewed) if not yes]),
     )
+
+
+def split(data: ExampleSet, config: FinetuneConfig) -> tuple[ExampleSet, ExampleSet]:
+    """Training and held-out images, stratified by whether an image was corrected."""
+    groups = [
+        [row for row, each in enumerate(data.examples) if each.is_corrected == corrected]
+        for corrected in (True, False)
+    ]
+    generator = torch.Generator().manual_seed(config.seed)
+    held_out = held_out_rows(groups, config.held_out, generator)
+    rows = range(len(data.examples))
+    return (
+        data.only([row for row in rows if row not in held_out]),
+        data.only([row for row in rows if row in held_out]),
+    )
+
+
+def changed_classes(review: ExampleSet) -> torch.Tensor:
+    """Columns of the classes that were predicted for regions which the annotator corrected."""
+    changed = {k for each in review.examples for k in each.prediction[each.corrected].tolist()}
+    return torch.tensor(sorted(changed), dtype=torch.int64)
+
+
+def evaluate(
+    scorer: RegionScorer, sets: Sequence[ExampleSet], changed: torch.Tensor
+) -> FinetuneMetrics:
+    """Metrics of a model, each region classified among the classes of its own set.
+
+    Args:
+        sets: images of the review, and of each replayed data set.
+        changed: columns of the classes that were corrected anywhere in the review.
+    """
+    review, *replays = sets
+    best = [predicted(scorer, example, review) for example in review.examples]
+    pairs = list(zip(review.examples, best, strict=True))
+    corrected = [(b == e.target, e.target, e.corrected) for e, b in pairs]
+    given = sorted({k for _, target, chosen in corrected for k in target[chosen].tolist()})
+    replayed = [
+        (predicted(scorer, example, each) == example.target, example.target != IGNORE)
+        for each in replays
+        for example in each.examples
+    ]
+    return FinetuneMetrics(
+        {
+            review.vocabulary.names[k]: _accuracy(
+                [(correct, chosen & (target == k)) for correct, target, chosen in corrected]
+            )
+            for k in given
+        },
+        _accuracy([(correct, chosen) for correct, _, chosen in corrected]),
+        _accuracy([(b == e.target, (e.target != IGNORE) & ~e.corrected) for e, b in pairs]),
+        _accuracy(
+            [
+                (b == e.prediction, e.unreviewed & ~torch.isin(e.prediction, changed))
+                for e, b in pairs
+            ]
+        ),
+        _accuracy(replayed),
+    )
+
+
+def predicted(scorer: RegionScorer, example: FinetuneExample, data: ExampleSet) -> torch.Tensor:
+    """(N,) columns of the classes with the best scores."""
+    (regions,) = scorer.regions([example.features])
+    return class_scores(regions, data.vocabulary).argmax(1)
+
+
+def _accuracy(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> Accuracy:
+    """Accuracy over images, of which each has (N,) correct and (N,) counted, both bool."""
+    correct = np.array([int((correct & counted).sum()) for correct, counted in pairs], np.float64)
+    return accuracy_of(correct, np.array([int(c.sum()) for _, c in pairs], np.float64))

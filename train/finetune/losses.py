@@ -1,167 +1,149 @@
-"""Fine-tuning the head on a person's review, so that it learns that and forgets nothing else.
+"""Loss of fine-tuning: cross-entropy with the annotator's classes, distillation elsewhere.
 
-A step sees some reviewed images, as many that nobody touched, and as many of each replayed data
-set. Regions with a word learn it by cross-entropy over the words of their own set; the others are
-held to the embedding that the head gave them before, which keeps their words, whatever is asked
-for, and the meaning of the scores.
+A step sees reviewed images, as many that nobody reviewed, and as many of each replayed data set.
+Regions with a target are trained by cross-entropy over the classes of their own set. Regions with a
+distillation weight are kept near the initial head's embedding (`anchor_weight`) and class
+probabilities (`kl_weight`), as in learning without forgetting (Li & Hoiem 2016, arXiv 1606.09282).
 
-Axes: B images, N regions, R regions of all images of a batch, K words, D text width.
+Axes: B images, N regions, R regions of all images of a batch, K classes, D text width.
 """
 
-import copy
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from regionspot.errors import InputError
-from regionspot.head import RegionHead
-from train.finetune.examples import UNKNOWN, Lesson, Source, batch_of, cat_known
+from regionspot.scoring import class_scores
+from regionspot.types import Regions
+from train.batch import collate
+from train.config import FinetuneConfig
+from train.finetune.examples import IGNORE, ExampleSet, cat_or_none
+from train.losses import class_weights
+from train.sampler import batch_rows
 
-OnEpoch = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class ReviewSettings:
-    """How the head is fine-tuned.
-
-    Attributes:
-        epochs: passes over the reviewed images.
-        images_per_step: of the reviewed ones, and of each other source.
-        shortest: steps at the least, for few images.
-        warmup: share of the steps in which the learning rate rises; it then falls as a cosine.
-        label_smoothing: of the cross-entropy.
-        balance: a word's weight is its count to the power of minus this.
-        hold: weight of the distance from the earlier embeddings.
-        hold_words: weight of the divergence from the earlier shares of the words,
-        hold_new_words: and where the image tower's classifier is adapted.
-        held_out: share of the images of each kind that the figures are measured on.
-        held_out_from: corrected images from which on some are held out for that.
-    """
-
-    epochs: int = 20
-    seed: int = 0
-    images_per_step: int = 8
-    shortest: int = 100
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.01
-    gradient_norm: float = 1.0
-    warmup: float = 0.1
-    label_smoothing: float = 0.1
-    balance: float = 0.5
-    hold: float = 10.0
-    hold_words: float = 10.0
-    hold_new_words: float = 1.0
-    held_out: float = 0.25
-    held_out_from: int = 8
+Rows = list[list[int]]  # of each set, the examples of a batch
 
 
-def fine_tune(
-    start: RegionHead,
-    sources: Sequence[Source],
-    logit_scale: float,
-    settings: ReviewSettings,
-    on_step: OnEpoch = lambda done, total: None,
-) -> RegionHead:
-    """A copy of a head, trained.
+class FinetuneObjective:
+    """Example sets and their loss, an `Objective` of the training loop.
 
     Args:
-        sources: the first, the reviewed images, says how long it takes; empty ones are left out.
-        logit_scale: what the model multiplies cosines with.
-        on_step: told steps done and steps in all.
-
-    Raises:
-        InputError: the loss is not finite; nothing was stepped.
+        sets: empty ones are left out.
+        logit_scale: factor from scores to logits.
     """
-    torch.manual_seed(settings.seed)
-    generator = torch.Generator().manual_seed(settings.seed)
-    # Without dropout: its noise is larger than what the held embeddings may move.
-    head = copy.deepcopy(start).requires_grad_(True).eval()
-    optimizer = torch.optim.AdamW(
-        head.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    sources = [source for source in sources if source.lessons]
-    weights = [word_weights(source, settings.balance) for source in sources]
-    a_pass = -(-len(sources[0].lessons) // settings.images_per_step)
-    steps = max(settings.epochs * a_pass, settings.shortest)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, steps, pct_start=settings.warmup
-    )
-    draws = [_endless(source.lessons, settings.images_per_step, generator) for source in sources]
-    for step in range(1, steps + 1):
-        optimizer.zero_grad()
-        for source, weight, draw in zip(sources, weights, draws, strict=True):
-            loss = source_loss(head, next(draw), source, weight, logit_scale, settings)
-            if not torch.isfinite(loss):
-                raise InputError(
-                    f"the loss is {loss.item()} in step {step}; look for broken features, "
-                    "or begin from another head"
-                )
-            torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(head.parameters(), settings.gradient_norm)
-        optimizer.step()
-        schedule.step()
-        on_step(step, steps)
-    return head.eval().requires_grad_(False)
+
+    dropout = False  # its noise is larger than the distance that distillation allows
+
+    def __init__(
+        self, sets: Sequence[ExampleSet], logit_scale: float, config: FinetuneConfig
+    ) -> None:
+        self.sets = [each for each in sets if each.examples]
+        self.logit_scale, self.config = logit_scale, config
+        self._weights = [
+            class_weights(target_frequency(each), config.balance) for each in self.sets
+        ]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of classes, targets, weights and the initial head's embeddings."""
+        digest = hashlib.sha256(json.dumps(self.logit_scale).encode())
+        for each in self.sets:
+            digest.update(json.dumps(each.vocabulary.names).encode())
+            for example in each.examples:
+                for tensor in (example.target, example.distill, example.initial.embedding):
+                    digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def batches(self, first: int, last: int) -> Iterator[list[Rows]]:
+        """One batch a step, of some examples of each set."""
+        for step in range(first, last):
+            yield [
+                [
+                    batch_rows(
+                        len(each.examples),
+                        self.config.images_per_step,
+                        step,
+                        self.config.seed,
+                        "finetune",
+                        number,
+                    )
+                    for number, each in enumerate(self.sets)
+                ]
+            ]
+
+    def loss(self, head: nn.Module, batch: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+        """The sum of the sets' losses, and 1: each is a mean over regions already."""
+        losses = [
+            set_loss(head, each.only(rows), weights, self.logit_scale, self.config)
+            for each, rows, weights in zip(self.sets, batch, self._weights, strict=True)
+        ]
+        return torch.stack(losses).sum(), torch.ones(())
 
 
-def source_loss(
-    head: RegionHead,
-    lessons: Sequence[Lesson],
-    source: Source,
+def set_loss(
+    head: nn.Module,
+    data: ExampleSet,
     weights: torch.Tensor,
     logit_scale: float,
-    settings: ReviewSettings,
+    config: FinetuneConfig,
 ) -> torch.Tensor:
-    """Cross-entropy of the regions with a word, and the distance of those that are held.
+    """Cross-entropy of the regions with a target, plus the distillation of the others; a scalar.
 
     Args:
-        weights: (K,) of the words.
+        weights: (K,) class weights.
     """
-    batch = batch_of(lessons)
-    is_region = ~batch.padding
-    regions = F.normalize(batch.embed(head)[is_region].float(), dim=-1)  # (R, D)
-    features = cat_known([lesson.features.region_features for lesson in lessons])
-    target = torch.cat([lesson.target for lesson in lessons])
-    before = torch.cat([lesson.before for lesson in lessons])
-    hold = torch.cat([lesson.hold for lesson in lessons])
-    distance = 1 - (regions * before).sum(-1)
-    logits, earlier = (logit_scale * source.scores(each, features) for each in (regions, before))
-    apart = settings.hold * distance + settings.hold_words * divergence(logits, earlier)
-    loss = (hold * apart).sum() / hold.sum().clamp(min=1)
-    taught = target != UNKNOWN
-    if taught.any():
-        loss = loss + F.cross_entropy(
-            logits[taught], target[taught], weights, label_smoothing=settings.label_smoothing
-        )
-    return loss
+    images = [example.features for example in data.examples]
+    batch = collate(images, [torch.arange(len(i.names)) for i in images], {"": 0})
+    embedding = batch.embed(head)[~batch.padding].float()  # (B, N, D) to (R, D)
+    initial = joined_regions([example.initial for example in data.examples])
+    target = torch.cat([example.target for example in data.examples])  # (R,)
+    distill = torch.cat([example.distill for example in data.examples])  # (R,)
+    distance = 1 - (F.normalize(embedding, dim=-1) * initial.embedding).sum(-1)
+    logits, initial_logits = (
+        logit_scale * class_scores(each, data.vocabulary)  # (R, K)
+        for each in (Regions(embedding, class_logits=initial.class_logits), initial)
+    )
+    each = config.anchor_weight * distance + config.kl_weight * kl_divergence(
+        logits, initial_logits
+    )
+    loss = (distill * each).sum() / distill.sum().clamp(min=1)
+    return loss + cross_entropy(logits, target, weights, config.label_smoothing)
 
 
-def divergence(logits: torch.Tensor, earlier: torch.Tensor) -> torch.Tensor:
-    """(R,) of the earlier shares of the words from those of now, for logits (R, K)."""
+def cross_entropy(
+    logits: torch.Tensor, target: torch.Tensor, weights: torch.Tensor, smoothing: float = 0.0
+) -> torch.Tensor:
+    """Weighted mean over the regions with a target, 0 without any.
+
+    Args:
+        logits: (R, K).
+        target: (R,), `IGNORE` where there is none.
+        weights: (K,) class weights.
+    """
+    if not (target != IGNORE).any():
+        return logits.new_zeros(())
+    return F.cross_entropy(logits, target, weights, ignore_index=IGNORE, label_smoothing=smoothing)
+
+
+def kl_divergence(logits: torch.Tensor, initial_logits: torch.Tensor) -> torch.Tensor:
+    """(R,) KL divergence of the class probabilities from the initial ones, for logits (R, K)."""
     return F.kl_div(
-        logits.log_softmax(-1), earlier.log_softmax(-1), reduction="none", log_target=True
+        logits.log_softmax(-1), initial_logits.log_softmax(-1), reduction="none", log_target=True
     ).sum(-1)
 
 
-def word_weights(source: Source, balance: float) -> torch.Tensor:
-    """A weight (K,) for each word, 1 on average over the regions that have one."""
-    counts = Counter(
-        word for lesson in source.lessons for word in lesson.target.tolist() if word != UNKNOWN
+def joined_regions(parts: Sequence[Regions]) -> Regions:
+    """The regions of several images, one after another, without masks."""
+    return Regions(
+        torch.cat([part.embedding for part in parts]),
+        class_logits=cat_or_none([part.class_logits for part in parts]),
     )
-    frequency = torch.tensor([counts[k] for k in range(len(source.vocabulary))]).float()
-    weights = frequency.clamp(min=1) ** -balance
-    return weights * frequency.sum().clamp(min=1) / (weights * frequency).sum().clamp(min=1e-6)
 
 
-def _endless(
-    lessons: Sequence[Lesson], size: int, generator: torch.Generator
-) -> Iterator[list[Lesson]]:
-    """Batches, each lesson once before any comes again."""
-    while True:
-        order = torch.randperm(len(lessons), generator=generator).tolist()
-        for start in range(0, len(order), size):
-            yield [lessons[row] for row in order[start : start + size]]
+def target_frequency(data: ExampleSet) -> torch.Tensor:
+    """Number of regions with each class as target, (K,) float32."""
+    target = torch.cat([example.target for example in data.examples])
+    return torch.bincount(target[target != IGNORE], minlength=len(data.vocabulary)).float()

@@ -1,113 +1,118 @@
-"""Extends the adapter of the image tower's classifier so that corrected unseen classes win, with KL
-divergence to the previous predictions elsewhere.
+"""Extends the adapter so that corrected unseen classes win, with KL to the previous predictions.
 
-Only scores of unseen classes can change; the head, which was fine-tuned before, learned the others.
+Only unseen classes can move: the seen ones were learned by the head, which was fine-tuned before.
 
-Axes: N regions, K classes, P pooled channels, T token width, R rank of the extension.
+Axes: N regions, K classes, P pooled channels, T token width, R ranks.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch.nn import functional as F
 
-from regionspot.scoring import RegionScorer
+from regionspot.scoring import RegionScorer, class_scores
 from regionspot.zero_shot import ZeroShotClassifier
-from train.finetune.examples import UNKNOWN, Source, cat_known
-from train.finetune.losses import ReviewSettings, divergence, word_weights
-from train.zero_shot import fit_projection
+from train.config import FinetuneConfig
+from train.finetune.examples import ExampleSet, cat_or_none
+from train.finetune.losses import cross_entropy, joined_regions, kl_divergence, target_frequency
+from train.losses import class_weights
+from train.zero_shot import fit_down
 
-EPSILON = 1e-6  # length of a row below which it is a seen class's
+EPSILON = 1e-6  # length of a classifier row below which a class is seen
 
 
-def adapted_to_review(
-    tuned: RegionScorer, sources: Sequence[Source], settings: ReviewSettings
+def extended_classifier(
+    scorer: RegionScorer, sets: Sequence[ExampleSet], config: FinetuneConfig
 ) -> ZeroShotClassifier | None:
-    """The zero-shot classifier with an extended adapter.
+    """The zero-shot classifier, its adapter extended by what the fine-tuned head still lacks.
 
     Args:
-        tuned: its head was fine-tuned on the sources. Its classifier is given back as it is where
-            it has no adapter, or where no corrected class is unseen.
-        sources: as of `fine_tune`.
+        scorer: with the fine-tuned head and the initial classifier.
+        sets: those that the head was fine-tuned on.
+
+    Returns:
+        The initial classifier where it has no adapter, or where no corrected class is unseen.
     """
-    zero_shot, scale = tuned.zero_shot, tuned.calibration.logit_scale
-    sources = [source for source in sources if source.lessons]
-    if zero_shot is None or zero_shot.adapter is None or not sources:
-        return zero_shot
-    rows = torch.cat([_corrected_rows(source, zero_shot) for source in sources])
+    classifier = scorer.zero_shot
+    sets = [each for each in sets if each.examples]
+    if classifier is None or classifier.adapter is None or not sets:
+        return classifier
+    rows = torch.cat([_corrected_rows(each, classifier) for each in sets])
     if not len(rows):
-        return zero_shot
+        return classifier
     up = torch.linalg.svd(rows, full_matrices=False).Vh  # (R, P)
-    parts = [_part(source, tuned, zero_shot, up, scale, settings) for source in sources]
+    parts = [_part(each, scorer, classifier, up, config) for each in sets]
 
     def loss(down: torch.Tensor) -> torch.Tensor:
-        return torch.stack([part.loss(down, settings) for part in parts]).sum()
+        return torch.stack([part.loss(down, config) for part in parts]).sum()
 
-    down = fit_projection(len(zero_shot.adapter.mean), up, loss)
-    return replace(zero_shot, adapter=zero_shot.adapter.extended(down, up))
+    down = fit_down(len(classifier.adapter.mean), up, loss)
+    return replace(classifier, adapter=classifier.adapter.extended(down, up))
 
 
 @dataclass(frozen=True)
 class _Part:
-    """All regions of a source.
+    """All regions of a set.
 
     Attributes:
-        scaled: (N, P + T) as of `FeatureAdapter.scaled`.
-        along: (R, K) logits of the rows of `up`.
-        now, before: (N, K) logits of the fine-tuned head and of the one before, without extension.
-        target, hold: (N,) as of `Lesson`.
-        weights: (K,) of the classes.
+        inputs: (N, P + T) as of `FeatureAdapter.scaled`.
+        up_to_logits: (R, K) of each rank, to logits.
+        logits: (N, K) of the fine-tuned head, before the extension.
+        initial_logits: (N, K) of the initial head.
+        target, distill: (N,) as of `FinetuneExample`.
+        weights: (K,) class weights.
     """
 
-    scaled: torch.Tensor
-    along: torch.Tensor
-    now: torch.Tensor
-    before: torch.Tensor
+    inputs: torch.Tensor
+    up_to_logits: torch.Tensor
+    logits: torch.Tensor
+    initial_logits: torch.Tensor
     target: torch.Tensor
-    hold: torch.Tensor
+    distill: torch.Tensor
     weights: torch.Tensor
 
-    def loss(self, down: torch.Tensor, settings: ReviewSettings) -> torch.Tensor:
-        """Cross-entropy of the regions with a word, and how far the held ones are from before."""
-        logits = self.now + self.scaled @ down @ self.along  # (N, K)
-        apart = self.hold * divergence(logits, self.before)
-        loss = settings.hold_new_words * apart.sum() / self.hold.sum().clamp(min=1)
-        taught = self.target != UNKNOWN
-        if taught.any():
-            loss = loss + F.cross_entropy(logits[taught], self.target[taught], self.weights)
-        return loss
+    def loss(self, down: torch.Tensor, config: FinetuneConfig) -> torch.Tensor:
+        """Cross-entropy of regions with a target, plus the KL divergence of distilled ones."""
+        logits = self.logits + self.inputs @ down @ self.up_to_logits  # (N, K)
+        divergence = self.distill * kl_divergence(logits, self.initial_logits)
+        loss = config.kl_weight_unseen * divergence.sum() / self.distill.sum().clamp(min=1)
+        return loss + cross_entropy(logits, self.target, self.weights)
 
 
-def _corrected_rows(source: Source, zero_shot: ZeroShotClassifier) -> torch.Tensor:
-    """Rows (R, P) of the unseen classes that a person gave to regions."""
-    classes = {k for lesson in source.lessons for k in lesson.target[lesson.corrected].tolist()}
-    assert source.vocabulary.zero_shot
-    rows = zero_shot.weighted_rows(source.vocabulary.zero_shot)[sorted(classes)]
+def _corrected_rows(data: ExampleSet, classifier: ZeroShotClassifier) -> torch.Tensor:
+    """Classifier rows (R, P) of the unseen classes that the annotator gave to regions."""
+    corrected = {k for each in data.examples for k in each.target[each.corrected].tolist()}
+    assert data.vocabulary.zero_shot, "the scorer embeds it with its classifier"
+    rows = classifier.weighted_rows(data.vocabulary.zero_shot)[sorted(corrected)]
     return rows[rows.norm(dim=1) > EPSILON]
 
 
 def _part(
-    source: Source,
-    tuned: RegionScorer,
-    zero_shot: ZeroShotClassifier,
+    data: ExampleSet,
+    scorer: RegionScorer,
+    classifier: ZeroShotClassifier,
     up: torch.Tensor,
-    scale: float,
-    settings: ReviewSettings,
+    config: FinetuneConfig,
 ) -> _Part:
-    lessons = source.lessons
-    features = cat_known([lesson.features.region_features for lesson in lessons])
-    assert features is not None
-    assert zero_shot.adapter
-    assert source.vocabulary.zero_shot
-    now = torch.cat([tuned.head.regions([lesson.features])[0].embedding for lesson in lessons])
-    before = torch.cat([lesson.before for lesson in lessons])
+    images = [example.features for example in data.examples]
+    features = cat_or_none([image.region_features for image in images])
+    assert features is not None, "an encoder with a classifier pools boxes"
+    assert classifier.adapter
+    assert data.vocabulary.zero_shot
+    logit_scale = scorer.calibration.logit_scale
+    logits, initial_logits = (
+        logit_scale * class_scores(regions, data.vocabulary)
+        for regions in (
+            joined_regions([scorer.regions([image])[0] for image in images]),
+            joined_regions([example.initial for example in data.examples]),
+        )
+    )
     return _Part(
-        zero_shot.adapter.scaled(features),
-        scale * up @ zero_shot.weighted_rows(source.vocabulary.zero_shot).T,
-        scale * source.scores(now, features),
-        scale * source.scores(before, features),
-        torch.cat([lesson.target for lesson in lessons]),
-        torch.cat([lesson.hold for lesson in lessons]),
-        word_weights(source, settings.balance),
+        classifier.adapter.scaled(features),
+        logit_scale * up @ classifier.weighted_rows(data.vocabulary.zero_shot).T,
+        logits,
+        initial_logits,
+        torch.cat([example.target for example in data.examples]),
+        torch.cat([example.distill for example in data.examples]),
+        class_weights(target_frequency(data), config.balance),
     )

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from autolabel.cli import app
+from train.__main__ import app as training
 from train.__main__ import main
 
 STAGE2 = ["stage2", "--data", "a=2", "--data", "b=1"]
@@ -43,7 +44,16 @@ def test_what_cannot_be_is_one_line_before_any_work(
 
 
 def test_help_is_that_of_the_recipes() -> None:
-    shown = CliRunner().invoke(app, ["train", "stage2", "--help"]).output
+    runner = CliRunner()
+    shown = runner.invoke(app, ["train", "stage2", "--help"], prog_name="autolabel").output
     assert "stage 1's head" in shown
     assert "autolabel train stage2" in shown
-    assert CliRunner().invoke(app, ["train", "stage3"]).exit_code == 2
+    assert runner.invoke(app, ["train", "stage3"]).exit_code == 2
+
+
+def test_autolabel_offers_all_commands() -> None:
+    shown = CliRunner().invoke(app, ["train", "--help"]).output
+    commands = [each.name or str(each.callback.__name__) for each in training.registered_commands]
+    assert len(commands) == 8
+    for name in commands:
+        assert f" {name.replace('_', '-')} " in shown

@@ -1,4 +1,4 @@
-"""The training loop, on features in which the word can be read off the token."""
+"""The training loop, on features in which a token encodes the class."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from regionspot.checkpoint import TrainedHead, load_head, save_head
 from regionspot.errors import InputError
 from regionspot.head import RegionHead
 from tests.train.factories import (
-    WORDS,
+    CLASSES,
     image,
     images,
     recipe,
@@ -22,23 +22,23 @@ from train.checkpoint import STATE
 from train.config import Recipe, stage1
 from train.metrics import region_scores, top_k
 from train.sampler import TrainingSet
-from train.trainer import Observer, first_head, fit, learning_rate
+from train.trainer import Callback, fit, initial_head, learning_rate
 
 
-class Seen(Observer):
-    """Keeps what it is told; stops the training where it is told to, as a kill would."""
+class Recorder(Callback):
+    """Records steps and evaluations; interrupts the training after a step, as a kill would."""
 
     def __init__(self, stop_at: int = 0) -> None:
         self.losses: list[float] = []
         self.evaluated_at: list[int] = []
         self.stop_at = stop_at
 
-    def stepped(self, done: int, loss: float, rate: float, gradient_norm: float) -> None:
+    def on_step(self, done: int, loss: float, rate: float, gradient_norm: float) -> None:
         self.losses.append(loss)
         if done == self.stop_at:
             raise KeyboardInterrupt
 
-    def evaluated(self, done: int, head: RegionHead) -> None:
+    def on_evaluation(self, done: int, head: RegionHead) -> None:
         assert not head.training
         self.evaluated_at.append(done)
 
@@ -53,15 +53,15 @@ def assert_equal(first: RegionHead, second: RegionHead) -> None:
 
 
 @pytest.mark.parametrize("loss", ["softmax", "focal"])
-def test_learns_what_the_tokens_say(loss: str) -> None:
-    seen = Seen()
+def test_the_head_learns_the_classes(loss: str) -> None:
+    recorder = Recorder()
     config = recipe(loss=loss, epochs=8)
-    head = fit(config, [training_set(images(80))], vocabulary(), observer=seen)
+    head = fit(config, [training_set(images(80))], vocabulary(), callback=recorder)
     unseen = [image(("dog", "cat", "cup"), seed=1000 + i) for i in range(8)]
-    found = region_scores(head.regions, unseen, vocabulary())
-    assert top_k(found, unseen, vocabulary(), 1).value > 95
-    assert seen.losses[-1] < seen.losses[0]
-    assert seen.evaluated_at == [20 * epoch for epoch in range(1, 9)]
+    scores = region_scores(head, unseen, vocabulary())
+    assert top_k(scores, unseen, vocabulary(), 1).value > 95
+    assert recorder.losses[-1] < recorder.losses[0]
+    assert recorder.evaluated_at == [20 * epoch for epoch in range(1, 9)]
 
 
 def test_same_seed_same_weights() -> None:
@@ -70,13 +70,13 @@ def test_same_seed_same_weights() -> None:
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path: Path, ema: float) -> None:
+def test_a_stopped_training_resumes_to_the_same_weights(tmp_path: Path, ema: float) -> None:
     config, data = recipe(iterations=9, ema=ema, save_every=2), [training_set(images())]
     with pytest.raises(KeyboardInterrupt):
-        fit(config, data, vocabulary(), tmp_path, observer=Seen(stop_at=5))
-    seen = Seen()
-    stopped = fit(config, data, vocabulary(), tmp_path, observer=seen)
-    assert len(seen.losses) == 5  # steps 5 to 9: the state was of step 4
+        fit(config, data, vocabulary(), tmp_path, callback=Recorder(stop_at=5))
+    recorder = Recorder()
+    stopped = fit(config, data, vocabulary(), tmp_path, callback=recorder)
+    assert len(recorder.losses) == 5  # steps 5 to 9: the state was of step 4
     assert_equal(stopped, trained(config, data))
     assert_equal(stopped, fit(config, data, vocabulary(), tmp_path))
 
@@ -129,7 +129,7 @@ def test_stops_before_stepping_on_a_loss_that_is_not_finite(tmp_path: Path) -> N
 
 def test_the_average_follows_the_weights() -> None:
     data = [training_set(images())]
-    start = first_head(recipe())
+    start = initial_head(recipe())
     last = trained(recipe(iterations=5), data).projector.weight
     average = trained(recipe(iterations=5, ema=0.99), data).projector.weight
     assert 0 < (average - start.projector.weight).norm() < (last - start.projector.weight).norm()
@@ -139,7 +139,7 @@ def test_a_second_stage_starts_from_the_head_of_the_first(tmp_path: Path) -> Non
     first = trained(recipe(iterations=3), [training_set(images())])
     path = tmp_path / "head.safetensors"
     save_head(path, TrainedHead(first), small_model(), torch.float32)
-    assert_equal(first_head(recipe(start=str(path))), load_head(path, small_model()).head)
+    assert_equal(initial_head(recipe(start=str(path))), load_head(path, small_model()).head)
     second = trained(recipe(iterations=3, start=str(path)), [training_set(images())])
     assert not torch.equal(second.projector.weight, first.projector.weight)
 
@@ -159,9 +159,9 @@ def test_the_rate_of_mini_falls_to_nothing() -> None:
 
 
 def test_a_batch_pads_and_keeps_names_with_rows() -> None:
-    words = {name: i for i, name in enumerate(WORDS)}
+    index = {name: i for i, name in enumerate(CLASSES)}
     pair = [image(("cat",), 0), image(("dog", "cup"), 1)]
-    batch = collate(pair, [torch.tensor([0]), torch.tensor([1, 0])], words)
+    batch = collate(pair, [torch.tensor([0]), torch.tensor([1, 0])], index)
     assert batch.target.tolist() == [[0, -1], [2, 1]]
     assert batch.padding.tolist() == [[False, True], [False, False]]
     assert torch.equal(batch.tokens[1, 0], pair[1].tokens[1])

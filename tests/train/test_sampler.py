@@ -8,7 +8,14 @@ import torch
 
 from regionspot.errors import InputError
 from tests.train.factories import image, images, training_set
-from train.sampler import Sampler, TrainingSet, hold_out, repeat_factors
+from train.sampler import (
+    Sampler,
+    TrainingSet,
+    batch_rows,
+    held_out_rows,
+    hold_out,
+    repeat_factors,
+)
 
 
 def drawn(sampler: Sampler, count: int, start: int = 0) -> list[tuple[int, int]]:
@@ -49,7 +56,7 @@ def test_data_sets_are_seen_in_their_ratios() -> None:
     assert set(each.values()) == {750}
 
 
-def test_images_of_rare_words_come_more_often() -> None:
+def test_images_of_rare_classes_come_more_often() -> None:
     names = [("cat",)] * 99 + [("cat", "dog")]
     factors = repeat_factors(names, threshold=0.09)
     assert factors[:99].tolist() == [1] * 99
@@ -72,10 +79,10 @@ def test_held_out_images_are_not_trained_on_and_empty_ones_not_used() -> None:
         Sampler([training_set([])], seed=0)
 
 
-def test_what_is_no_training_set_is_refused() -> None:
-    with pytest.raises(InputError, match="features of 1 images, words of 2"):
+def test_an_inconsistent_training_set_is_refused() -> None:
+    with pytest.raises(InputError, match="features of 1 images, class names of 2"):
         TrainingSet("x", [image(("cat",))], [("cat",), ("dog",)], ("cat", "dog"))
-    with pytest.raises(InputError, match="ratio of made up must be above 0"):
+    with pytest.raises(InputError, match="ratio of synthetic must be above 0"):
         replace(training_set(images(1)), ratio=0.0)
 
 
@@ -83,3 +90,18 @@ def test_features_of_some_images_are_read_when_asked_for() -> None:
     data = training_set(images(9)).only([4, 2]).only([1])
     assert torch.equal(data.features[0].tokens, images(9)[2].tokens)
     assert len(data.features[:1]) == 1
+
+
+def test_the_same_fraction_of_each_group_is_held_out() -> None:
+    groups = [list(range(20)), list(range(20, 60))]
+    rows = held_out_rows(groups, 0.25, torch.Generator().manual_seed(0))
+    assert [len(rows & set(group)) for group in groups] == [5, 10]
+
+
+def test_batches_of_a_small_set_have_each_row_once_a_pass() -> None:
+    passes = [[batch_rows(5, 2, step, 0, "x") for step in range(s, s + 3)] for s in (0, 3)]
+    for batches in passes:
+        assert [len(batch) for batch in batches] == [2, 2, 1]
+        assert sorted(row for batch in batches for row in batch) == list(range(5))
+    assert passes[0] != passes[1]
+    assert batch_rows(5, 2, 4, 0, "x") == passes[1][1]

@@ -65,7 +65,7 @@ def test_what_is_learned_on_some_classes_helps_another() -> None:
         assert accuracy(adapted, others) > 0.95
 
 
-def test_what_nobody_checked_for_teaches_nothing() -> None:
+def test_masked_classes_do_not_train_the_adapter() -> None:
     """Where only a region's own word was verified, no score can be wrong."""
     trained = KINDS[:3]
     checked = [
@@ -92,5 +92,5 @@ def test_the_mean_is_that_of_the_training_regions(monkeypatch: pytest.MonkeyPatc
         return torch.cat([F.normalize(pooled, dim=-1), tokens], dim=1).mean(0)
 
     torch.testing.assert_close(fitted(), mean(*halves[0], *halves[1]))
-    monkeypatch.setattr("train.zero_shot.MOST_IMAGES", 5)
+    monkeypatch.setattr("train.zero_shot.MAX_IMAGES", 5)
     torch.testing.assert_close(fitted(), mean(*halves[0][::2], *halves[1][::2]))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from regionspot.boxes import FloatArray, box_area
 from regionspot.errors import InputError
 from regionspot.types import ImageArray
-from train.features.augment import AS_IT_IS, KEPT_SHARE, View, parse_view
+from train.features.augment import IDENTITY, MIN_VISIBLE, View, parse_view
 
 RED = (255, 0, 0)
 views = st.builds(View, st.booleans(), st.sampled_from([0.5, 0.75, 1.0, 1.25, 1.6]))
@@ -58,9 +58,9 @@ def test_flipping_twice_is_the_identity(drawing: tuple[ImageArray, FloatArray]) 
     assert np.array_equal(twice, box)
 
 
-def test_as_it_is_changes_nothing() -> None:
+def test_the_identity_changes_nothing() -> None:
     boxes = np.array([[0.1, 0.2, 33.3, 44.4]], np.float32)
-    same, kept = AS_IT_IS.boxes(boxes, 60, 50)
+    same, kept = IDENTITY.boxes(boxes, 60, 50)
     assert np.array_equal(same, boxes)
     assert kept == [0]
 
@@ -73,11 +73,11 @@ def test_a_cut_drops_what_it_leaves_too_little_of() -> None:
     seen, kept = View(scale=2).boxes(boxes, 100, 100)
     assert kept == [1, 2]
     assert seen.tolist() == [[0, 30, 30, 70], [10, 10, 90, 90]]
-    assert box_area(seen)[0] / 4 >= KEPT_SHARE * box_area(boxes[1:2])[0]
+    assert box_area(seen)[0] / 4 >= MIN_VISIBLE * box_area(boxes[1:2])[0]
 
 
 def test_no_boxes() -> None:
-    for view in (AS_IT_IS, View(True), View(True, 0.5), View(False, 2)):
+    for view in (IDENTITY, View(True), View(True, 0.5), View(False, 2)):
         boxes, kept = view.boxes(np.zeros((0, 4), np.float32), 10, 10)
         assert boxes.shape == (0, 4)
         assert kept == []
@@ -89,13 +89,13 @@ def test_no_boxes() -> None:
         ("flip", View(flip=True)),
         ("scale=0.75", View(scale=0.75)),
         ("flip,scale=1.5", View(True, 1.5)),
-        ("scale=1", AS_IT_IS),
+        ("scale=1", IDENTITY),
     ],
 )
 def test_views_as_the_command_line_writes_them(text: str, view: View) -> None:
     assert parse_view(text) == view
     assert View(scale=2) == View(scale=2.0)
-    assert view == AS_IT_IS or parse_view(str(view)) == view
+    assert view == IDENTITY or parse_view(str(view)) == view
 
 
 @pytest.mark.parametrize("text", ["", "flop", "scale", "scale=", "scale=nan", "scale=0", "flip=1"])

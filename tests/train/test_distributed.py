@@ -85,8 +85,8 @@ def finish(process: "subprocess.Popen[str]") -> str:
 def reference(folder: Path) -> Path:
     """The run folder of a training that was never stopped."""
     output = finish(start(folder, "whole"))
-    told = " ".join(output.split())
-    assert told.index("teacher 1 of 1") < told.index(f"step {ITERATIONS}/{ITERATIONS}: data held")
+    words = " ".join(output.split())
+    assert words.index("teacher 1 of 1") < words.index(f"step {ITERATIONS}/{ITERATIONS}: data held")
     return folder / "whole"
 
 

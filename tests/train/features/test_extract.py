@@ -1,11 +1,11 @@
 """Extraction with cheap towers: views, keys, disk need, kills."""
 
-import io
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,38 +13,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from integrations.corrections import ReviewedImage
 from integrations.images import read_image
+from integrations.progress import NullReporter
 from regionspot.config import ModelConfig, preset
-from regionspot.encoders import RegionPooler, build_encoder
+from regionspot.encoders import VisionLanguageEncoder, build_encoder
 from regionspot.encoders.mini import POOLING
 from regionspot.errors import InputError
 from regionspot.types import ImageArray
+from tests.train.factories import RecordingReporter
 from tests.train.written import HEIGHT, WIDTH, annotation, coco, image, write_image, write_json
 from train.data import AnnotatedImage, open_dataset
 from train.features import cache as features
 from train.features import extract as extraction
-from train.features.augment import AS_IT_IS, View
-from train.features.cache import FeatureStore, feature_set, load_features
-from train.features.extract import bytes_needed, check_space, extract
-from train.features.progress import extract_sets
+from train.features.augment import IDENTITY, View
+from train.features.cache import FeatureStore, feature_set
+from train.features.extract import FeatureExtractor, check_space, extract_sets
 from train.finetune.examples import review_features
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 IMAGES = 9
 FLIP, CUT = View(flip=True), View(scale=2)
 SHARD = 2
 
 
-@pytest.fixture(scope="module")
-def pooler() -> RegionPooler | None:
-    return build_encoder(preset("mini").encoder, torch.device("cpu"), torch.float32).pooler
-
-
 def fake_localizer(config: ModelConfig) -> extraction.Extractor:
-    """Tokens that tell the box; it takes as long as PAUSE says."""
+    """Tokens that encode the box, after a sleep of PAUSE seconds."""
 
     def tokens(pixels: ImageArray, image: AnnotatedImage) -> dict[str, torch.Tensor]:
         time.sleep(float(os.environ.get("PAUSE", "0")))
@@ -54,7 +49,7 @@ def fake_localizer(config: ModelConfig) -> extraction.Extractor:
 
 
 def fake_encoder(config: ModelConfig) -> extraction.Extractor:
-    """A map that tells the first pixel, in the shapes of `mini`."""
+    """A map of the first pixel's value, in the shapes of `mini`."""
 
     def maps(pixels: ImageArray, image: AnnotatedImage) -> dict[str, torch.Tensor]:
         pooled = torch.from_numpy(image.boxes).repeat(1, 320)
@@ -68,7 +63,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from regionspot.config import preset
-from tests.train.test_extraction import SHARD, fake_encoder, fake_localizer
+from tests.train.features.test_extract import SHARD, extract, fake_encoder, fake_localizer
 from train.features import cache as features, extract as extraction
 from train.data import open_dataset
 
@@ -78,8 +73,24 @@ extraction._localizer, extraction._encoder = fake_localizer, fake_encoder
 if __name__ == "__main__":
     data, cache, workers = sys.argv[1:]
     images = open_dataset(data).images
-    extraction.extract(preset("mini"), images, Path(cache), int(workers))
+    extract(preset("mini"), images, Path(cache), int(workers))
 """
+
+
+def extract(
+    config: ModelConfig,
+    images: Sequence[AnnotatedImage],
+    cache: Path,
+    workers: int,
+    view: View = IDENTITY,
+) -> dict[int, str]:
+    """Extract, and the reasons for skipped images."""
+    return extraction.extract(feature_set(config, images, cache, view), workers, NullReporter())
+
+
+@pytest.fixture(scope="module")
+def encoder() -> VisionLanguageEncoder:
+    return build_encoder(preset("mini").encoder, torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture(autouse=True)
@@ -165,17 +176,17 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path: Path, da
 
 @pytest.mark.usefixtures("in_threads")
 def test_a_view_is_extracted_from_changed_pixels_and_boxes(
-    tmp_path: Path, data: Path, pooler: RegionPooler
+    tmp_path: Path, data: Path, encoder: VisionLanguageEncoder
 ) -> None:
     cache, config, images = tmp_path / "cache", preset("mini"), opened(data)
     cut = feature_set(config, images, cache, CUT)
-    needed = bytes_needed(cut)
+    needed = cut.bytes_needed()
     extract(config, images, cache, 2, view=CUT)
-    assert bytes_needed(cut) == 0
+    assert cut.bytes_needed() == 0
     assert needed == pytest.approx(sum(map(len, files(cache).values())), rel=0.02)
     with pytest.raises(InputError, match="is missing; run `python -m train extract`"):
-        load_features(config, images, cache, pooler)
-    store = FeatureStore(cut, pooler)
+        FeatureStore(feature_set(config, images, cache), encoder)
+    store = FeatureStore(cut, encoder)
     # Only the second box lies in the middle, and the last image has none.
     assert len(store) == IMAGES - 1
     assert [each.names for each in store] == [("dog",)] * len(store)
@@ -188,16 +199,16 @@ def test_a_view_is_extracted_from_changed_pixels_and_boxes(
 
 
 @pytest.mark.usefixtures("in_threads")
-def test_a_data_set_of_some_words_takes_the_features_of_all(
-    tmp_path: Path, data: Path, pooler: RegionPooler
+def test_a_data_set_of_some_classes_shares_the_features_of_all(
+    tmp_path: Path, data: Path, encoder: VisionLanguageEncoder
 ) -> None:
     cache, config = tmp_path / "cache", preset("mini")
     extract(config, opened(data), cache, 1)
     (tmp_path / "dogs.txt").write_text("dog\n")
     dogs = open_dataset(f"coco:{data},words={tmp_path / 'dogs.txt'}")
     features = feature_set(config, dogs.images, cache)
-    assert bytes_needed(features) == 0
-    store = FeatureStore(features, pooler, dogs.words)
+    assert features.bytes_needed() == 0
+    store = FeatureStore(features, encoder, dogs.words)
     assert [each.names for each in store] == [("dog",)] * (IMAGES - 1)  # the last has a cat only
     assert store.names(3) == ("dog",)
     assert np.allclose(store[3].tokens[:, :4].numpy(), dogs.images[3].boxes[1:], atol=0.1)
@@ -210,8 +221,8 @@ def truncate(path: Path) -> None:
 
 
 @pytest.mark.usefixtures("in_threads")
-def test_broken_images_are_left_out_and_listed(
-    tmp_path: Path, data: Path, pooler: RegionPooler
+def test_broken_images_are_skipped_and_listed(
+    tmp_path: Path, data: Path, encoder: VisionLanguageEncoder
 ) -> None:
     whole = {path.name: path.read_bytes() for path in (data / "images").iterdir()}
     truncate(data / "images/000004.jpg")
@@ -223,7 +234,7 @@ def test_broken_images_are_left_out_and_listed(
     assert "000004.jpg: " in reasons[4]
     assert "000005.jpg: " in reasons[5]
     assert reasons[8].endswith("000008.jpg: must be 64 x 48 as annotated, got 65 x 48")
-    store = FeatureStore(feature_set(config, images, cache), pooler)
+    store = FeatureStore(feature_set(config, images, cache), encoder)
     assert store.image_of.tolist() == [0, 1, 2, 3, 6, 7]
     assert np.allclose(store[4].tokens[:, :4].numpy(), images[6].boxes, atol=0.1)
     assert store[4].memory[0, 0] == read_image(images[6].path)[0, 0, 0]
@@ -247,18 +258,19 @@ def test_without_any_image_left_it_ends(tmp_path: Path, data: Path) -> None:
     (data / "images").rename(data / "moved")
     sets = {"pets": feature_set(preset("mini"), opened(data), tmp_path / "cache")}
     with pytest.raises(InputError, match=r"pets: none of the 9 images .* as .*0\.jpg"):
-        extract_sets(sets, tmp_path / "cache", 1, Console(quiet=True))
+        extract_sets(sets, tmp_path / "cache", 1, NullReporter())
     (data / "moved").rename(data / "images")
     truncate(data / "images/000002.jpg")
-    said = io.StringIO()
-    extract_sets(sets, tmp_path / "cache", 1, Console(file=said, width=500))
-    assert "pets: 1 of 9 images skipped" in said.getvalue()
-    assert "000002.jpg: " in said.getvalue()
+    reporter = RecordingReporter()
+    extract_sets(sets, tmp_path / "cache", 1, reporter)
+    assert "pets: 1 of 9 images skipped" in reporter.messages
+    assert any("000002.jpg: " in line for line in reporter.messages)
+    assert reporter.tasks == {"pets: localizer": 5, "pets: encoder": 5}
 
 
 @pytest.mark.usefixtures("in_threads")
-def test_a_review_does_without_a_broken_image(
-    tmp_path: Path, data: Path, pooler: RegionPooler
+def test_a_broken_image_of_a_review_is_skipped(
+    tmp_path: Path, data: Path, encoder: VisionLanguageEncoder
 ) -> None:
     truncate(data / "images/000001.jpg")
     drawn = np.array([[2, 2, 9, 9]], np.float32)
@@ -266,11 +278,13 @@ def test_a_review_does_without_a_broken_image(
         ReviewedImage(each.id, each.path, WIDTH, HEIGHT, each.boxes, drawn, ("",) * 3, ("",) * 3)
         for each in opened(data)[:2]
     ]
-    found, reasons = review_features(preset("mini"), reviewed, tmp_path, 1, lambda *_: None, pooler)
+    reporter = RecordingReporter()
+    extractor = FeatureExtractor(encoder, tmp_path, 1, reporter)
+    found = review_features(preset("mini"), reviewed, extractor)
     assert list(found) == [0]
     assert found[0].tokens[:, 0].tolist() == [1, 24, 2]
-    assert len(reasons) == 1
-    assert "000001.jpg: " in reasons[0]
+    (reason,) = reporter.messages
+    assert "000001.jpg: " in reason
 
 
 def folders(config: ModelConfig, images: list[AnnotatedImage], view: View) -> tuple[str, str]:
@@ -282,23 +296,23 @@ def test_every_change_is_another_key(data: Path, monkeypatch: pytest.MonkeyPatch
     images, config = opened(data), preset("mini")
     moved = [replace(images[0], boxes=images[0].boxes + 1), *images[1:]]
     keys = [
-        folders(config, images, AS_IT_IS),
+        folders(config, images, IDENTITY),
         folders(config, images, FLIP),
         folders(config, images, View(scale=0.75)),
         folders(config, images, View(flip=True, scale=0.75)),
-        folders(config, moved, AS_IT_IS),
+        folders(config, moved, IDENTITY),
     ]
     assert len({key for pair in keys for key in pair}) == 2 * len(keys)
     encoder = replace(config.encoder, input_sizes=(480,))
-    smaller = folders(replace(config, encoder=encoder), images, AS_IT_IS)
+    smaller = folders(replace(config, encoder=encoder), images, IDENTITY)
     assert smaller[0] == keys[0][0]
     assert smaller[1] != keys[0][1]
     with monkeypatch.context() as other:
         other.setitem(POOLING, "octaves", 2.0)
-        pooled = folders(config, images, AS_IT_IS)
+        pooled = folders(config, images, IDENTITY)
     assert pooled[0] == keys[0][0]
     assert pooled[1] != keys[0][1]
-    tokens = folders(replace(config, token="prompt"), images, AS_IT_IS)
+    tokens = folders(replace(config, token="prompt"), images, IDENTITY)
     assert tokens[0] != keys[0][0]
     assert tokens[1] == keys[0][1]
 
@@ -308,7 +322,7 @@ def test_a_full_disk_is_refused_beforehand(
 ) -> None:
     sets = [
         feature_set(preset("mini"), opened(data), tmp_path / "new/cache", view)
-        for view in (AS_IT_IS, FLIP)
+        for view in (IDENTITY, FLIP)
     ]
     needed, free = check_space(sets, tmp_path / "new/cache")
     assert 0 < needed < free

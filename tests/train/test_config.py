@@ -5,7 +5,16 @@ import json
 import pytest
 
 from regionspot.errors import InputError
-from train.config import Recipe, as_json, difference, mini, override, stage1, stage2
+from train.config import (
+    FinetuneConfig,
+    Recipe,
+    as_json,
+    difference,
+    mini,
+    override,
+    stage1,
+    stage2,
+)
 
 
 def test_stages_have_the_papers_settings() -> None:
@@ -42,10 +51,10 @@ def test_settings_are_changed_by_name() -> None:
         ("ema=1", "ema must be in .0, 1., got 1.0"),
         ("epochs=1", "either iterations or epochs must be above 0"),
         ("teachers=1", "must be 0 with the focal loss, .* got 1 with the focal loss"),
-        ("teaching=1", "teaching must be in .0, 1., got 1.0"),
+        ("distill_weight=1", "distill_weight must be in .0, 1., got 1.0"),
     ],
 )
-def test_a_setting_that_cannot_be_is_told(setting: str, message: str) -> None:
+def test_a_setting_that_cannot_be_used_is_refused(setting: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         override(stage1(), [setting])
 
@@ -62,3 +71,8 @@ def test_a_recipe_differs_from_what_was_written_where_weights_depend_on_it() -> 
 def test_a_recipe_is_typed() -> None:
     with pytest.raises(TypeError):
         Recipe(stage1().model)  # type: ignore[call-arg]
+
+
+def test_settings_of_fine_tuning_are_checked_too() -> None:
+    with pytest.raises(InputError, match="images_per_step must be at least 1, got 0"):
+        FinetuneConfig(images_per_step=0)

@@ -1,0 +1,49 @@
+"""Simulated reviews."""
+
+from dataclasses import replace
+
+from tests.train.finetune.factories import (
+    CLASSES,
+    NEW_CLASSES,
+    RENAMED,
+    photos,
+    renamed,
+    scorer,
+    trained_head,
+    vocabulary,
+)
+from train.config import FinetuneConfig
+from train.experiments.simulated_review import Simulation
+from train.experiments.tables import review_table
+from train.sampler import TrainingSet
+
+
+def test_a_simulated_annotator_corrects_new_classes() -> None:
+    """The head was trained on the old names of classes that the annotator calls otherwise."""
+    training, reviewed = (
+        TrainingSet("photos", images, [i.names for i in images], CLASSES)
+        for images in (photos(40, seed=1), renamed(photos(40, seed=2), RENAMED))
+    )
+    simulation = Simulation(
+        scorer(trained_head()),
+        CLASSES,
+        vocabulary(*CLASSES, *NEW_CLASSES),
+        training,
+        reviewed,
+        renamed(photos(100, seed=3), RENAMED),
+    )
+    effect = simulation.review(2, 10, FinetuneConfig(epochs=40, learning_rate=1e-3))
+    before, after = effect.before, effect.after
+    assert effect.corrections > 40
+    assert before["corrected words"].value < 20
+    assert after["corrected words"].value > 90
+    assert after["trained others"].value >= before["trained others"].value - 1
+    groups = ("trained others", "new others", "corrected words")
+    assert sum(after[group].total for group in groups) == 400
+    table = review_table([effect, replace(effect, before=after)])
+    assert [column.header for column in table.columns][2:] == [
+        "corrected words",
+        "all others",
+        "trained others",
+    ]
+    assert table.row_count == 3

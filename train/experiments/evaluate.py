@@ -1,0 +1,80 @@
+"""Accuracy of a head of the preset `mini` on the ground-truth boxes of data sets.
+
+Axes: M images, N regions, K classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from regionspot.checkpoint import load_head
+from regionspot.config import preset
+from regionspot.scoring import RegionScorer
+from train.data import known_classes, load_coco, load_label_space
+from train.features.extract import FeatureExtractor
+from train.metrics import Accuracy, mean_presence, region_scores, regions_of, top_k
+from train.run import used_classes
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """Classification of the regions of a data set, or of some of its classes.
+
+    Attributes:
+        name: of the data set, and of the classes' file.
+        images: number of images with such a region.
+        classes: number of classes that regions are classified among.
+        top_1, top_5: accuracy with a 95% interval over images.
+        presence: mean presence of the best class in percent; None without a region.
+    """
+
+    name: str
+    images: int
+    classes: int
+    top_1: Accuracy
+    top_5: Accuracy
+    presence: float | None
+
+
+def evaluate_folders(
+    folders: Sequence[Path],
+    checkpoint: Path,
+    features_of: FeatureExtractor,
+    listed: bool = False,
+    synonyms: bool = False,
+    parts: Sequence[Path] = (),
+) -> list[EvaluationRow]:
+    """Evaluate a head on each folder, and on the classes of each vocabulary file.
+
+    Args:
+        listed: classify among all classes that the data lists, not those with a box.
+        synonyms: average the synonyms that the data lists into each class.
+        parts: vocabulary files; the regions of their classes are evaluated separately, too.
+
+    Raises:
+        InputError: a folder, file or checkpoint that cannot be used.
+    """
+    config = preset("mini")
+    trained = load_head(checkpoint, config)
+    scorer = RegionScorer.of(features_of.encoder, trained, config.encoder.templates)
+    rows = []
+    for folder in folders:
+        images = load_coco(folder)
+        groups = load_label_space(folder)
+        known = {file.stem: known_classes(file, groups) for file in parts}
+        features = features_of(config, images)
+        classes = groups if listed else used_classes(images)
+        vocabulary = scorer.vocabulary(
+            {name: groups[name] if synonyms else [name] for name in classes}
+        )
+        scores = region_scores(scorer, features, vocabulary)
+        found = {folder.name: (scores, features)}
+        for name, part in known.items():
+            found[f"{folder.name}: {name}"] = regions_of(part, scores, features)
+        for name, (some_scores, some) in found.items():
+            top_1, top_5 = (top_k(some_scores, some, vocabulary, k) for k in (1, 5))
+            presence = None
+            if some:
+                presence = mean_presence(some_scores, vocabulary, scorer.calibration)
+            rows.append(EvaluationRow(name, len(some), len(vocabulary), top_1, top_5, presence))
+    return rows
