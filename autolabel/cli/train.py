@@ -2,15 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from autolabel.cli.app import Commands, app, out_console, progress_console
 
 if TYPE_CHECKING:
-    import click
-
     from autolabel.review.train import Finetuned
     from train.metrics import Accuracy
 
@@ -18,23 +17,19 @@ if TYPE_CHECKING:
 class TrainCommands(Commands):
     """The commands of `python -m train`, which are imported when they are asked for."""
 
-    def list_commands(self, ctx: "click.Context") -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         """Names of the commands."""
         return self._training().list_commands(ctx)
 
-    def get_command(self, ctx: "click.Context", cmd_name: str) -> "click.Command | None":
-        """A command by its name."""
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command by its name; None if there is none."""
         return self._training().get_command(ctx, cmd_name)
 
     @staticmethod
-    def _training() -> "click.Group":
-        import click
-
+    def _training() -> TyperGroup:
         from train.__main__ import app as training
 
-        group = typer.main.get_command(training)
-        assert isinstance(group, click.Group)
-        return group
+        return typer.main.get_group(training)
 
 
 train = typer.Typer(
@@ -170,13 +165,14 @@ def show_finetuned(finetuned: "Finetuned") -> None:
         pair = (_percent(metrics.corrected.get(word)) for metrics in (before, after))
         table.add_row(escape(word), str(count), *pair)
     total = str(sum(finetuned.corrections.values()))
-    for name, count, *pair in (
-        ("all corrected", total, before.all_corrected, after.all_corrected),
-        ("confirmed by you", "", before.confirmed, after.confirmed),
-        ("left alone, as before", "", before.left_alone, after.left_alone),
-        ("replayed", "", before.replayed, after.replayed),
-    ):
-        table.add_row(name, count, *map(_percent, pair))
+    rows = {
+        "all corrected": (total, before.all_corrected, after.all_corrected),
+        "confirmed by you": ("", before.confirmed, after.confirmed),
+        "left alone, as before": ("", before.left_alone, after.left_alone),
+        "replayed": ("", before.replayed, after.replayed),
+    }
+    for name, (corrections, *both) in rows.items():
+        table.add_row(name, corrections, *map(_percent, both))
     console.print(table)
     if result.held_out:
         note = f"measured on {result.held_out} corrected images, by a head trained without them"

@@ -18,6 +18,8 @@ from train.features.cache import ImageFeatures
 from train.finetune.examples import ExampleSet, replayed_examples, reviewed_examples
 from train.finetune.finetune import finetune_head
 
+encoder = cache(small_encoder)
+
 CLASSES = ("cat", "dog", "cup", "chair", "car", "boat")
 NEW_CLASSES = ("kitten", "mug")
 RENAMED = {"cat": "kitten", "cup": "mug"}
@@ -42,7 +44,7 @@ def vocabulary(*names: str) -> Vocabulary:
 
 def scorer(head: RegionHead, zero_shot: ZeroShotClassifier | None = None) -> RegionScorer:
     calibration = ScoreCalibration.of_encoder(SCALE)
-    return RegionScorer(small_encoder(), "name", head, calibration, zero_shot)
+    return RegionScorer(encoder(), "name", head, calibration, zero_shot)
 
 
 def features(names: tuple[str, ...], seed: int) -> ImageFeatures:

@@ -40,7 +40,7 @@ def renaming_accuracy(head: RegionHead, images: list[ImageFeatures], corrected: 
     classes = vocabulary(*CLASSES, *NEW_CLASSES)
     correct = []
     for image in images:
-        (regions,) = scorer(head).regions([image])
+        (regions,) = head.regions([image])
         best = (regions.embedding @ classes.embedding.T).argmax(1).tolist()
         correct += [
             classes.names[k] == RENAMED.get(name, name)
