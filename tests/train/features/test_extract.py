@@ -208,7 +208,7 @@ def test_a_data_set_of_some_classes_shares_the_features_of_all(
     dogs = open_dataset(f"coco:{data},words={tmp_path / 'dogs.txt'}")
     features = feature_set(config, dogs.images, cache)
     assert features.bytes_needed() == 0
-    store = FeatureStore(features, encoder, dogs.words)
+    store = FeatureStore(features, encoder, dogs.classes)
     assert [each.names for each in store] == [("dog",)] * (IMAGES - 1)  # the last has a cat only
     assert store.names(3) == ("dog",)
     assert np.allclose(store[3].tokens[:, :4].numpy(), dogs.images[3].boxes[1:], atol=0.1)
