@@ -1,5 +1,6 @@
 """`autolabel run` on real photos: the run folder, and what the same folder allows afterwards."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -198,6 +199,34 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     ):
         assert message in result.output
     assert not out.exists()
+
+
+def test_a_dry_run_checks_the_trained_head(
+    autolabel_cli: Autolabel, finished: FinishedRun, tmp_path: Path
+) -> None:
+    command = ["run", finished.photos, "--vocab", finished.words, "--out", tmp_path / "run"]
+    result = autolabel_cli(*command, "--dry-run", "--checkpoint", tmp_path / "gone.safetensors")
+    assert result.exit_code == 1
+    assert "gone.safetensors is not a checkpoint" in result.stderr
+
+
+def test_a_run_of_another_schema_version_is_one_line_and_can_be_overwritten(
+    autolabel_cli: Autolabel, finished: FinishedRun, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished.folder, out)
+    content = read_json(out / "run.json")
+    del content["schema_version"]
+    (out / "run.json").write_text(json.dumps(content))
+    command = [*finished.command, "--out", out, "--no-fiftyone"]
+    for refused in (command, ["relabel", out, "--vocab", finished.words]):
+        result = autolabel_cli(*refused)
+        assert result.exit_code == 1
+        assert "run.json: schema_version must be 2, got none; run again with" in result.stderr
+        assert result.stderr.count("\n") == 1
+    result = autolabel_cli(*command, "--overwrite", "--dry-run")
+    assert result.exit_code == 0
+    assert "holds a run, which is overwritten" in result.output
 
 
 @pytest.mark.parametrize(
