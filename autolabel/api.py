@@ -174,10 +174,11 @@ def export(
 
     Args:
         run: the run, its folder, or `fiftyone:NAME`.
-        out: folder of the labels.
+        out: folder of the labels; other files in it stay.
         format: `coco`, `lvis`, `yolo`, `yolo-scores`, `voc`, `cvat`, `label-studio`, `fiftyone`.
         min_confidence: minimum confidence of a model's label; a person's has none and is kept.
-        only_reviewed: only labels that a person drew, renamed or tagged `reviewed`.
+        only_reviewed: only labels that a person drew, renamed or tagged `reviewed`, and only
+            images with such a label.
         images: whether the images stay (`leave`), or are put beside the labels (`copy`, `link`).
         label_field: field of a FiftyOne dataset; a run has its own.
         overwrite: whether an earlier export is replaced.

@@ -30,19 +30,8 @@ DeviceName = Annotated[
 class Options:
     """What decides the content of a run folder, besides the images and the words.
 
-    Attributes:
-        model: name of a preset.
-        detector: name of a detector; empty: the preset's own.
-        conf_threshold: minimum confidence of a label (detector score times class probability).
-        presence_threshold: minimum presence of a label's word, a score that does not depend on the
-            other words.
-        iou: threshold of the class-agnostic non-maximum suppression.
-        max_boxes: maximum number of proposals per image, highest scores first.
-        masks: whether each label gets a mask.
-        batch_size: images per forward pass.
-        shard_size: images per file of regions; a killed run repeats at most this many.
-        device: `auto`, `cpu` or `cuda`.
-        checkpoint: absolute path of a trained head; empty: the preset's own.
+    `autolabel.label` describes each. An empty `detector` or `checkpoint` is the model's own; the
+    path of a checkpoint is absolute.
     """
 
     model: str = "mini"

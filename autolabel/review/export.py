@@ -23,18 +23,10 @@ from regionspot.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRequest:
-    """The arguments of an export.
+    """The arguments of an export, as `autolabel.export` describes them.
 
     Attributes:
         source: a run folder, or `fiftyone:NAME`.
-        out: folder of the labels; other files in it stay.
-        format: name of a format in `integrations.formats.registry`.
-        min_confidence: minimum confidence of a model's label; a person's has none and is kept.
-        only_reviewed: only labels that a person drew, renamed or tagged `reviewed`, and only
-            images with such a label.
-        images: whether the images stay, or are copied or linked beside the labels.
-        label_field: field of a FiftyOne dataset; a run has its own.
-        overwrite: whether an earlier export is replaced.
     """
 
     source: str

@@ -31,17 +31,12 @@ KILOBYTES_PER_IMAGE = 40
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """The arguments of a run.
+    """The arguments of a run, as `autolabel.label` describes them.
 
     Attributes:
         source: a folder, a COCO JSON, `fiftyone:NAME`, or paths of image files.
         words: a vocabulary file, or its content.
         images: folder of the images that a COCO JSON names.
-        out: run folder; None: `runs/NAME` of the source.
-        label_field: field of FiftyOne's samples.
-        fiftyone: whether the labels are written to FiftyOne, too.
-        database: folder of a private FiftyOne database; None: the user's own.
-        overwrite: whether an earlier run in the folder, or a label field, is replaced.
     """
 
     source: str | tuple[Path, ...]

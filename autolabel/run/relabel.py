@@ -34,15 +34,10 @@ _SHA256_DIGITS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class RelabelRequest:
-    """The arguments of a relabelling; what is None is as in the first run.
+    """The arguments of a relabelling, as `autolabel.relabel` describes them.
 
     Attributes:
-        run: folder of a complete run.
         words: a vocabulary file, or its content.
-        out: the new run folder; None: beside the first, named after the run and the words.
-        label_field: field of FiftyOne's samples; None: named after the first run's and the words.
-        overwrite: whether an earlier run in the folder, or a label field, is replaced.
-        checkpoint: where the first run's head is now.
     """
 
     run: Path
