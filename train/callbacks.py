@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from integrations.drawing import attention_over, outlined
 from integrations.images import read_image
 from integrations.progress import Reporter
-from regionspot.attention import recorded_cross_attention
+from regionspot.attention import RegionAttention, recorded_cross_attention
 from regionspot.boxes import FloatArray
 from regionspot.errors import InputError
 from regionspot.head import RegionHead
@@ -147,18 +147,13 @@ def attention_picture(head: RegionHead, shown: AttentionImage) -> ImageArray:
     index = dict.fromkeys(image.names, 0)
     with recorded_cross_attention(head) as layers:
         collate([image], [torch.arange(len(image.names))], index).embed(head)
-    weights = torch.stack([layer[0].mean(0) for layer in layers]).mean(0).float().cpu()  # (N, L)
-    maps = weights[:, 1:] if head.config.class_token else weights  # (N, h w)
-    side = math.isqrt(maps.shape[1])  # the encoder resizes the whole image to a square
+    # The encoder resizes the whole image to a square.
+    side = math.isqrt(layers[0].shape[-1] - head.config.class_token)
+    maps, _ = RegionAttention.of_layers(layers, side, head.config.class_token).mean()
     pixels = read_image(shown.path)
     panels = [
-        _panel(pixels, weight, box, name)
-        for weight, box, name in zip(
-            maps[:MAX_PANELS].reshape(-1, side, side).numpy(),  # (N, h, w)
-            shown.boxes,
-            image.names,
-            strict=False,
-        )
+        _panel(pixels, *each)
+        for each in zip(maps[:MAX_PANELS], shown.boxes, image.names, strict=False)
     ]
     return np.concatenate(panels, axis=1)
 
@@ -166,12 +161,8 @@ def attention_picture(head: RegionHead, shown: AttentionImage) -> ImageArray:
 def _panel(pixels: ImageArray, weights: FloatArray, box: FloatArray, name: str) -> ImageArray:
     """The heat map (h, w) of one region over its image, as a square of SIDE pixels."""
     height, width = pixels.shape[:2]
-    heat = Image.fromarray(weights / max(float(weights.max()), 1e-12)).resize((SIDE, SIDE))
-    colours = matplotlib.colormaps["inferno"](np.asarray(heat))[..., :3] * 255
-    grey = np.asarray(Image.fromarray(pixels).convert("L").resize((SIDE, SIDE)), np.float32)
-    panel = Image.fromarray(np.asarray(0.5 * grey[..., None] + 0.5 * colours, np.uint8))
-    draw = ImageDraw.Draw(panel)
-    x1, y1, x2, y2 = (box * np.array([SIDE / width, SIDE / height] * 2)).tolist()
-    draw.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline="white", width=2)
-    draw.text((6, 6), name, "white")
+    image = Image.fromarray(pixels).resize((SIDE, SIDE))
+    scale = np.array([SIDE / width, SIDE / height] * 2, np.float32)
+    panel = outlined(attention_over(image, weights), box * scale)
+    ImageDraw.Draw(panel).text((6, 6), name, "white")
     return np.asarray(panel)

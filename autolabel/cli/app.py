@@ -72,16 +72,11 @@ def out_console() -> Console:
     return Console()
 
 
-def progress_console() -> Console:
-    """The console of progress, which is not that of the results."""
-    return Console(stderr=True)
-
-
 def progress() -> "RichReporter":
-    """A reporter on the console of progress; a context manager."""
+    """A reporter on the standard error, apart from the results; a context manager."""
     from integrations.progress import RichReporter
 
-    return RichReporter(progress_console())
+    return RichReporter(Console(stderr=True))
 
 
 def print_line(text: str) -> None:

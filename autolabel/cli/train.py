@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from autolabel.cli.app import Commands, app, out_console, progress_console
+from autolabel.cli import options as shared
+from autolabel.cli.app import Commands, app, out_console, print_line, progress
+from autolabel.cli.options import MODEL, OUTPUT
 
 if TYPE_CHECKING:
     from autolabel.review.train import Finetuned
@@ -87,18 +89,22 @@ def from_review(
     ] = 500,
     out: Annotated[
         Path | None,
-        typer.Option(help="The checkpoint to write.", show_default="RUN/reviewed.safetensors"),
+        typer.Option(
+            help="The checkpoint to write.",
+            show_default="RUN/reviewed.safetensors",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a checkpoint that is there.")
-    ] = False,
+    overwrite: shared.Overwrite = False,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="The head to begin from.", show_default="the run's, or the model's own"),
+        typer.Option(
+            help="The head to begin from.",
+            show_default="the run's, or the model's own",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="mini, bb, bl or bl-336.", show_default="the run's, or mini")
-    ] = "",
+    model: shared.Model = "",
     epochs: Annotated[int, typer.Option(help="Passes over the reviewed images.")] = 20,
     seed: Annotated[int, typer.Option(help="Of the order of images, and of those held out.")] = 0,
     cache: Annotated[
@@ -118,7 +124,8 @@ def from_review(
 
     With --from-review it is trained on the labels that you gave another word, drew, moved or tagged
     `reviewed` (or all of an image that you tagged so), and keeps its predictions on all others.
-    `autolabel run --checkpoint FILE` labels with the fine-tuned head.
+    `autolabel run --checkpoint FILE` labels with the fine-tuned head. The model is the run's, or
+    else mini.
     """
     if context.invoked_subcommand is not None:
         return
@@ -130,7 +137,6 @@ def from_review(
         if value < 1:
             raise InputError(f"{name} must be 1 or more, got {value}")
     from autolabel.review.train import FinetuneRequest, finetune_on_review
-    from integrations.progress import RichReporter
     from train.config import FinetuneConfig
 
     request = FinetuneRequest(
@@ -148,7 +154,7 @@ def from_review(
         overwrite=overwrite,
         config=FinetuneConfig(epochs=epochs, seed=seed),
     )
-    with RichReporter(progress_console()) as reporter:
+    with progress() as reporter:
         finetuned = finetune_on_review(request, reporter)
     show_finetuned(finetuned)
 
@@ -158,7 +164,7 @@ def show_finetuned(finetuned: "Finetuned") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    result, console = finetuned.result, out_console()
+    result = finetuned.result
     before, after = result.before, result.after
     table = Table("", "corrections", "right before", "right after", box=None, padding=(0, 2, 0, 0))
     for word, count in finetuned.corrections.items():
@@ -173,13 +179,13 @@ def show_finetuned(finetuned: "Finetuned") -> None:
     }
     for name, (corrections, *both) in rows.items():
         table.add_row(name, corrections, *map(_percent, both))
-    console.print(table)
+    out_console().print(table)
     if result.held_out:
         note = f"measured on {result.held_out} corrected images, by a head trained without them"
     else:
         note = "measured on the training images: too few corrected images to hold some out"
-    console.print(note, soft_wrap=True, highlight=False)
-    console.print(f"wrote {finetuned.path}", soft_wrap=True, highlight=False, markup=False)
+    print_line(note)
+    print_line(f"wrote {finetuned.path}")
 
 
 def _percent(accuracy: "Accuracy | None") -> str:
