@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from autolabel.evaluation.matching import shapes_of
 from autolabel.evaluation.metrics import PrecisionRecall
 from autolabel.evaluation.pairing import IouType, PairedImages, of_type, score_of
-from integrations.annotations import Annotation, LabelledImage, area, as_rle
-from regionspot.boxes import xyxy_to_xywh
+from integrations.annotations import Annotation, LabelledImage, area
 
 Record = dict[str, Any]
 
@@ -87,15 +87,10 @@ def _records(
     A record has a box or a mask: of one with both, evaluators would take the area of the box.
     """
     kept = of_type(annotations, iou_type)
-    if iou_type == "bbox":
-        boxes = xyxy_to_xywh(np.array([each.box for each in kept]).reshape(-1, 4)).tolist()
-        shapes: list[Record] = [{"bbox": box} for box in boxes]
-    else:
-        masks = (
-            as_rle(each.mask, image.width, image.height) for each in kept if each.mask is not None
-        )
-        shapes = [{"segmentation": mask} for mask in masks]
+    shapes = shapes_of(kept, image, iou_type)
+    values = shapes.tolist() if isinstance(shapes, np.ndarray) else shapes
+    key = {"bbox": "bbox", "segm": "segmentation"}[iou_type]
     return [
-        (each, {"image_id": image.id, "category_id": each.category_id} | shape)
-        for each, shape in zip(kept, shapes, strict=True)
+        (each, {"image_id": image.id, "category_id": each.category_id, key: value})
+        for each, value in zip(kept, values, strict=True)
     ]

@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 from autolabel.evaluation.pairing import IouType, PairedImages, of_type, score_of
 from integrations.annotations import Annotation, LabelledImage, area, as_rle
 from regionspot.boxes import xyxy_to_xywh
+from regionspot.types import Rle
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -107,11 +108,11 @@ def _match_class(
         crowd: (G,) crowd regions.
         ignore: (A, G) ground truth that is ignored.
     """
-    shapes = _shapes(predicted, image, iou_type)
+    shapes = shapes_of(predicted, image, iou_type)
     matched = np.zeros((len(predicted), len(AREA_RANGES), len(IOU_THRESHOLDS)), np.bool_)
     on_ignored = np.zeros_like(matched)
     if labels:
-        ious = coco_mask.iou(shapes, _shapes(labels, image, iou_type), crowd.astype(np.uint8))
+        ious = coco_mask.iou(shapes, shapes_of(labels, image, iou_type), crowd.astype(np.uint8))
         _greedy(np.asarray(ious), ignore, crowd, matched, on_ignored)
     if isinstance(shapes, np.ndarray):
         areas = shapes[:, 2] * shapes[:, 3]
@@ -121,18 +122,15 @@ def _match_class(
     return matched, on_ignored | (~matched & outside)
 
 
-def _shapes(
+def shapes_of(
     annotations: Sequence[Annotation], image: LabelledImage, iou_type: IouType
-) -> Floats | list[dict[str, object]]:
-    """As pycocotools takes them: xywh boxes (N, 4), or run lengths."""
+) -> Floats | list[Rle]:
+    """As pycocotools takes them: xywh boxes (N, 4), or the run lengths of masks."""
     if iou_type == "bbox":
-        return np.asarray(xyxy_to_xywh(np.array([each.box for each in annotations])), np.float64)
-    masks = [
-        as_rle(each.mask, image.width, image.height)
-        for each in annotations
-        if each.mask is not None
-    ]
-    return [{"size": mask["size"], "counts": mask["counts"].encode("ascii")} for mask in masks]
+        boxes = np.array([each.box for each in annotations]).reshape(-1, 4)
+        return np.asarray(xyxy_to_xywh(boxes), np.float64)
+    masks = [each.mask for each in annotations if each.mask is not None]
+    return [as_rle(mask, image.width, image.height) for mask in masks]
 
 
 def _greedy(ious: Floats, ignore: Bools, crowd: Bools, matched: Bools, on_ignored: Bools) -> None:
