@@ -34,10 +34,9 @@ from autolabel.evaluation.pairing import (
     is_federated,
     of_type,
     pair_images,
-    read_predictions,
 )
 from integrations.annotations import LabelledSet
-from integrations.formats.coco import read_coco
+from integrations.formats.coco import read_coco, read_coco_results
 from integrations.progress import Reporter
 from regionspot.errors import InputError
 
@@ -125,7 +124,7 @@ def evaluate_files(
     labels = read_coco(ground_truth)
     if not any(image.annotations for image in labels.images):
         raise InputError(f"{ground_truth} holds no label to compare with")
-    found = read_predictions(predictions, labels)
+    found = read_coco_results(predictions, labels)
     bound = upper_bound(labels, found, resamples, reporter)
     result = evaluate_sets(predictions.stem, labels, found, resamples, reporter)
     return dataclasses.replace(result, upper_bound=bound)

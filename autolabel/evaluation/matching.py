@@ -127,8 +127,8 @@ def shapes_of(
 ) -> Floats | list[Rle]:
     """As pycocotools takes them: xywh boxes (N, 4), or the run lengths of masks."""
     if iou_type == "bbox":
-        boxes = np.array([each.box for each in annotations]).reshape(-1, 4)
-        return np.asarray(xyxy_to_xywh(boxes), np.float64)
+        boxes = np.array([each.box for each in annotations], np.float64).reshape(-1, 4)
+        return xyxy_to_xywh(boxes)
     masks = [each.mask for each in annotations if each.mask is not None]
     return [as_rle(mask, image.width, image.height) for mask in masks]
 

@@ -1,15 +1,11 @@
 """Ground truth and predictions of the same images, in the ground truth's categories."""
 
 import dataclasses
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
-from integrations.formats.coco import read_coco
-from integrations.formats.record import Record
 from regionspot.errors import InputError
 from regionspot.names import clean_name, name_key, without_brackets
 
@@ -203,44 +199,3 @@ def _unique(pairs: Iterable[tuple[str, Category]]) -> dict[str, Category]:
     for text, category in pairs:
         found.setdefault(text, {})[category.id] = category
     return {text: next(iter(each.values())) for text, each in found.items() if len(each) == 1}
-
-
-def read_predictions(path: Path, ground_truth: LabelledSet) -> LabelledSet:
-    """Read predictions: a COCO file, or a list of COCO results with the ground truth's ids.
-
-    Raises:
-        InputError: the file does not hold together.
-    """
-    try:
-        top = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError):
-        top = None  # the reader of label files says what is wrong
-    if not isinstance(top, list):
-        return read_coco(path)
-    images = {image.id: image for image in ground_truth.images}
-    found: dict[int, list[Annotation]] = {image.id: [] for image in ground_truth.images}
-    known = {category.id for category in ground_truth.categories}
-    for index, values in enumerate(top):
-        if not isinstance(values, dict):
-            raise InputError(f"{path}: results[{index}] must be an object, got {values!r:.40}")
-        record = Record(path, "results", index, values)
-        image = images.get(record.whole("image_id"))
-        if image is None or record.whole("category_id") not in known:
-            record.refuse("image_id or category_id is not among the ground truth's")
-        found[image.id].append(
-            Annotation(
-                record.whole("category_id"),
-                record.box("bbox"),
-                record.number("score"),
-                record.mask("segmentation", image.width, image.height),
-            )
-        )
-    return LabelledSet(
-        ground_truth.categories,
-        tuple(
-            dataclasses.replace(image, annotations=tuple(found[image.id]), absent=(), unverified=())
-            for image in ground_truth.images
-        ),
-    )

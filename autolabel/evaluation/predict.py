@@ -15,12 +15,12 @@ import torch
 
 from autolabel.evaluation.pairing import (
     LVIS_DETECTION_LIMITS,
-    read_predictions,
     same_images,
     score_of,
     without_crowds,
 )
 from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
+from integrations.formats.coco import read_coco_results
 from regionspot.boxes import as_boxes, clip_boxes
 from regionspot.errors import InputError
 from regionspot.files import atomic_write
@@ -113,7 +113,7 @@ def boxes_of(source: str, ground_truth: LabelledSet) -> dict[int, Proposals] | N
         }
     if not source.endswith(".json"):
         raise InputError(f"--boxes must be gt, proposals or a file.json, got {source!r}")
-    found = same_images(ground_truth.images, read_predictions(Path(source), ground_truth))
+    found = same_images(ground_truth.images, read_coco_results(Path(source), ground_truth))
     return {
         image.id: _as_proposals(other.annotations if other else (), image)
         for image, other in zip(ground_truth.images, found, strict=True)

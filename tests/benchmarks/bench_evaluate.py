@@ -20,12 +20,12 @@ AGREE = 1e-6
 OURS = """
 from autolabel.evaluation.coco_eval import evaluate_coco
 from autolabel.evaluation.metrics import summarize
-from autolabel.evaluation.pairing import pair_images, read_predictions
-from integrations.formats.coco import read_coco
+from autolabel.evaluation.pairing import pair_images
+from integrations.formats.coco import read_coco, read_coco_results
 from pathlib import Path
 lap("import")
 ground_truth = read_coco(Path(gt)); lap("read the ground truth")
-found = read_predictions(Path(pred), ground_truth); lap("read the predictions")
+found = read_coco_results(Path(pred), ground_truth); lap("read the predictions")
 pairs = pair_images(ground_truth, found); lap("pair")
 values = summarize(evaluate_coco(pairs, "bbox"), pairs.categories, False); lap("evaluate")
 ap = values["AP"]

@@ -1,13 +1,11 @@
-"""Ground truth and predictions brought together: images, categories, and lists of results."""
+"""Ground truth and predictions brought together: images and categories."""
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 
-from autolabel.evaluation.pairing import match_classes, pair_images, read_predictions
-from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
-from integrations.formats.coco import write_coco
+from autolabel.evaluation.pairing import match_classes, pair_images
+from integrations.annotations import Category, LabelledSet
 from regionspot.errors import InputError
 from tests.autolabel.evaluation.factories import random_sets
 
@@ -47,16 +45,3 @@ def test_nothing_in_common_is_refused() -> None:
         pair_images(ground_truth, LabelledSet(predicted.categories, other))
     with pytest.raises(InputError, match="no class in common"):
         pair_images(ground_truth, LabelledSet((Category(1, "dragon"),), ()))
-
-
-def test_results_as_a_list(tmp_path: Path) -> None:
-    image = LabelledImage(3, "a.jpg", 10, 10, (Annotation(1, (0, 0, 5, 5)),))
-    ground_truth = LabelledSet((Category(1, "cat"),), (image,))
-    path = tmp_path / "results.json"
-    path.write_text('[{"image_id": 3, "category_id": 1, "bbox": [0, 0, 5, 5], "score": 0.5}]')
-    assert read_predictions(path, ground_truth).images[0].annotations[0].box == (0, 0, 5, 5)
-    path.write_text('[{"image_id": 4, "category_id": 1, "bbox": [0, 0, 5, 5], "score": 0.5}]')
-    with pytest.raises(InputError, match=r"results\[0\]: image_id or category_id is not among"):
-        read_predictions(path, ground_truth)
-    write_coco(path, ground_truth.categories, ground_truth.images)
-    assert len(read_predictions(path, ground_truth).images) == 1
