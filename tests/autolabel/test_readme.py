@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fiftyone as fo
 import pytest
@@ -80,7 +81,7 @@ def test_every_command_works_as_written(folder: Path, autolabel_cli: Autolabel) 
     assert {path.name for path in (folder / "runs").iterdir()} == {
         "photos",
         "photos-coarse",
-        "photos-taught",
+        "photos-finetuned",
         "instances",
         "my-dataset",
     }
@@ -117,15 +118,20 @@ def test_what_the_readme_says_of_defaults_is_so() -> None:
     assert f"field `{defaults.LABEL_FIELD}`" in README
 
 
-def test_python_in_the_readme_works(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_python_program_works_as_written(folder: Path) -> None:
     import numpy as np
 
-    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    tool, model = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    space: dict[str, Any] = {}
+    exec(tool, space)
+    assert space["run"].folder == Path("runs/from-python")
+    assert {row.word for row in space["run"].rows()} <= {"cat", "motorcycle"}
+    assert space["path"].exists()
     space = {
         "image": np.zeros((30, 40, 3), np.uint8),
         "boxes": np.array([[1, 2, 20, 25]], np.float32),
     }
-    exec(program, space)
+    exec(model, space)
     assert space["labels"].name(0) in {"cat", "dog"}
 
 
