@@ -104,17 +104,7 @@ def stage1(
     if len(data) != 1:
         raise InputError(f"stage 1 trains on one data set, got {len(data)}; stage2 takes several")
     recipe = override(recipes.stage1(preset(model)), settings or [])
-    out = out or run / HEAD
-    paths = Paths(
-        cache=cache,
-        run=run,
-        out=out,
-        workers=workers,
-        device=device,
-        fresh=fresh,
-        curves=curves,
-    )
-    _train(recipe, data, paths)
+    _train(recipe, data, Paths(cache, run, out or run / HEAD, workers, device, fresh, curves))
 
 
 @app.command()
@@ -137,17 +127,7 @@ def stage2(
             f"{start} is not there: train stage1 first, or name its head with --start-from"
         )
     recipe = override(recipes.stage2(preset(model), str(start)), settings or [])
-    out = out or run / HEAD
-    paths = Paths(
-        cache=cache,
-        run=run,
-        out=out,
-        workers=workers,
-        device=device,
-        fresh=fresh,
-        curves=curves,
-    )
-    _train(recipe, data, paths)
+    _train(recipe, data, Paths(cache, run, out or run / HEAD, workers, device, fresh, curves))
 
 
 @app.command()
@@ -169,16 +149,7 @@ def mini(
     recipe = recipes.mini()
     recipe = replace(recipe, epochs=epochs or recipe.epochs, seed=seed)
     recipe = override(recipe, settings or [])
-    paths = Paths(
-        cache=cache,
-        run=run,
-        out=out,
-        workers=workers,
-        device=device,
-        fresh=fresh,
-        curves=curves,
-    )
-    _train(recipe, data, paths)
+    _train(recipe, data, Paths(cache, run, out, workers, device, fresh, curves))
 
 
 @app.command()

@@ -136,24 +136,23 @@ def check_tensorboard() -> None:
 
 
 @torch.inference_mode()
-def attention_picture(head: RegionHead, shown: AttentionImage) -> ImageArray:
+def attention_picture(head: RegionHead, image: AttentionImage) -> ImageArray:
     """Cross-attention maps of an image's first regions (paper, Figure 4).
 
     Returns:
         uint8 (H, W, 3): a panel a region, its box drawn over the mean of the attention over layers
         and heads, without the class token, scaled to its maximum.
     """
-    image = shown.features
-    index = dict.fromkeys(image.names, 0)
+    names = image.features.names
+    index = dict.fromkeys(names, 0)
     with recorded_cross_attention(head) as layers:
-        collate([image], [torch.arange(len(image.names))], index).embed(head)
+        collate([image.features], [torch.arange(len(names))], index).embed(head)
     # The encoder resizes the whole image to a square.
     side = math.isqrt(layers[0].shape[-1] - head.config.class_token)
     maps, _ = RegionAttention.of_layers(layers, side, head.config.class_token).mean()
-    pixels = read_image(shown.path)
+    pixels = read_image(image.path)
     panels = [
-        _panel(pixels, *each)
-        for each in zip(maps[:MAX_PANELS], shown.boxes, image.names, strict=False)
+        _panel(pixels, *each) for each in zip(maps[:MAX_PANELS], image.boxes, names, strict=False)
     ]
     return np.concatenate(panels, axis=1)
 

@@ -103,11 +103,11 @@ def load_state(
 def _check_same(
     path: Path, was: dict[str, object], old: str, config: LoopConfig, data: str
 ) -> None:
-    mend = "give another --run-folder, or --fresh to start anew in this one"
+    mend = "give another --run-folder, or --fresh to start again in this one"
     if changed := difference(config, was):
         raise InputError(f"{path} was trained with other settings ({changed}); {mend}")
     if old != data:
-        raise InputError(f"{path} was trained on other data, or on other shares of it; {mend}")
+        raise InputError(f"{path} was trained on other data, or in other ratios; {mend}")
 
 
 def _part(tensors: dict[str, torch.Tensor], part: str) -> dict[str, torch.Tensor]:

@@ -8,11 +8,20 @@ from regionspot.errors import InputError
 
 # May change when a training is resumed: the weights do not depend on them.
 FREE = ("save_every", "evaluate_every")
+AT_LEAST_ONE = ("images_per_step", "accumulate", "save_every", "teacher_epochs")
+FRACTIONS = (
+    "held_out",
+    "ema",
+    "region_dropout",
+    "label_smoothing",
+    "focal_alpha",
+    "distill_weight",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """What the training loop needs, whatever the data and the loss.
+    """What the training loop needs, for any data and loss.
 
     A step is one update of the weights; images are counted over all processes.
 
@@ -55,18 +64,11 @@ class LoopConfig:
                 "either iterations or epochs must be above 0 and the other 0, "
                 f"got {self.iterations} and {self.epochs}"
             )
-        self._check_at_least_one("images_per_step", "save_every")
-        self._check_fractions("held_out", "ema", "label_smoothing")
-
-    def _check_at_least_one(self, *names: str) -> None:
-        for name in names:
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-
-    def _check_fractions(self, *names: str) -> None:
-        for name in names:
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        for name, value in vars(self).items():
+            if name in AT_LEAST_ONE and value < 1:
+                raise InputError(f"{name} must be at least 1, got {value}")
+            if name in FRACTIONS and not 0 <= value < 1:
+                raise InputError(f"{name} must be in [0, 1), got {value}")
 
     @property
     def warmup_steps(self) -> float:
@@ -121,8 +123,6 @@ class Recipe(LoopConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_at_least_one("accumulate", "teacher_epochs")
-        self._check_fractions("region_dropout", "focal_alpha", "distill_weight")
         if self.teachers < 0 or (self.teachers and self.loss != "softmax"):
             raise InputError(
                 "teachers must be 0 with the focal loss, and 0 or more with the softmax, "

@@ -32,7 +32,7 @@ from train.trainer import fit, resolved
 from train.zero_shot import fit_adapter
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Paths:
     """Where a training reads and writes, and on what it computes.
 
@@ -98,9 +98,10 @@ def train(recipe: Recipe, specs: Sequence[str], paths: Paths, reporter: Reporter
             prepare_run(paths, settings)
         processes.barrier()
         curves = paths.run / "tensorboard" if paths.curves and processes.is_first else None
-        shown = attention_image(sources[0], held_out[0])
+        attention = attention_image(sources[0], held_out[0])
         distilled = distilled_sets(recipe, training, vocabulary, paths, processes, reporter)
-        with Monitor(reporter, recipe.iterations, held_out, vocabulary, shown, curves) as monitor:
+        steps = recipe.iterations
+        with Monitor(reporter, steps, held_out, vocabulary, attention, curves) as monitor:
             head = fit(recipe, distilled, vocabulary, paths.run, processes, monitor)
         if processes.is_first:
             trained = TrainedHead(

@@ -129,7 +129,7 @@ def generator_of(*parts: int | str) -> torch.Generator:
 class Sampler:
     """The endless stream of (data set, image) that training reads.
 
-    Each data set goes through its images pass after pass, shuffled anew in each.
+    Each data set goes through its images pass after pass, reshuffled in each.
     """
 
     def __init__(self, sets: Sequence[TrainingSet], seed: int, repeat_threshold: float = 0) -> None:
@@ -183,7 +183,7 @@ class Sampler:
             random = np.random.default_rng(seed_of(self.seed, "pass", chosen, number))
             ends, length = self._ends[chosen], self._lengths[chosen]
             marks = np.floor(ends * (length / ends[-1]) + random.random()).astype(np.int64)
-            marks[-1] = length  # whatever the rounding of the sum
+            marks[-1] = length  # exactly, despite rounding of the sum
             counts = np.diff(marks, prepend=0)
             kept = number, random.permutation(np.repeat(np.arange(len(ends)), counts))
             self._passes[chosen] = kept

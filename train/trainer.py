@@ -55,14 +55,8 @@ class Callback:
     """What the loop calls as it goes; this one does nothing."""
 
     def on_step(self, done: int, loss: float, rate: float, gradient_norm: float) -> None:
-        """Called after each step.
-
-        Args:
-            done: number of steps done.
-            loss: mean of the last step.
-            rate: learning rate of the last step.
-            gradient_norm: L2 norm before clipping.
-        """
+        """Called with the number of steps done, and the mean loss, learning rate and L2 norm of
+        the unclipped gradient of the last one."""
 
     def on_evaluation(self, done: int, head: RegionHead) -> None:
         """Called after `evaluate_every` steps with the head in evaluation mode."""
@@ -174,7 +168,7 @@ def update_average(average: RegionHead, head: RegionHead, decay: float, step: in
 
 
 class PretrainingObjective:
-    """Regions of annotated data sets against their classes, as a recipe says.
+    """Regions of annotated data sets against their classes, with the loss of a recipe.
 
     Args:
         vocabulary: K classes, those of all data sets.

@@ -2,8 +2,8 @@
 
 A cache folder is named by a key over everything the features depend on: the tower and its weights,
 the input size, the precision, the boxes and the view, so that features of other settings lie in
-another folder. `train.features.extract` fills the folders. Beside a shard that lacks some of its
-images a file says which could not be used, and why.
+another folder. `train.features.extract` fills the folders. A file next to a shard lists the images
+that it lacks, with the reasons.
 
 Axes: M images, N regions of one image, L map tokens, C map width, P pooled channels, D text width.
 """

@@ -110,7 +110,7 @@ def extract_sets(
         if skipped and len(skipped) == len(features.images):
             raise InputError(
                 f"{name}: none of the {len(features.images)} images can be used, the first "
-                f"as {skipped[0]}; are the images where the data says?"
+                f"as {skipped[0]}; are the images where the annotations expect them?"
             )
         if skipped:
             reporter.message(f"{name}: {len(skipped)} of {len(features.images)} images skipped")

@@ -5,8 +5,8 @@ Only unseen classes can move: the seen ones were learned by the head, which was 
 Axes: N regions, K classes, P pooled channels, T token width, R ranks.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -18,6 +18,7 @@ from train.finetune.losses import cross_entropy, joined_regions, kl_divergence, 
 from train.losses import class_weights
 from train.zero_shot import fit_down
 
+Loss = Callable[[torch.Tensor], torch.Tensor]  # of `down`
 EPSILON = 1e-6  # length of a classifier row below which a class is seen
 
 
@@ -41,42 +42,10 @@ def extended_classifier(
     if not len(rows):
         return classifier
     up = torch.linalg.svd(rows, full_matrices=False).Vh  # (R, P)
-    parts = [_part(each, scorer, classifier, up, config) for each in sets]
-
-    def loss(down: torch.Tensor) -> torch.Tensor:
-        return torch.stack([part.loss(down, config) for part in parts]).sum()
-
-    down = fit_down(len(classifier.adapter.mean), up, loss)
+    losses = [_set_loss(each, scorer, classifier, up, config) for each in sets]
+    width = len(classifier.adapter.mean)
+    down = fit_down(width, up, lambda down: torch.stack([loss(down) for loss in losses]).sum())
     return replace(classifier, adapter=classifier.adapter.extended(down, up))
-
-
-@dataclass(frozen=True)
-class _Part:
-    """All regions of a set.
-
-    Attributes:
-        inputs: (N, P + T) as of `FeatureAdapter.scaled`.
-        up_to_logits: (R, K) of each rank, to logits.
-        logits: (N, K) of the fine-tuned head, before the extension.
-        initial_logits: (N, K) of the initial head.
-        target, distill: (N,) as of `FinetuneExample`.
-        weights: (K,) class weights.
-    """
-
-    inputs: torch.Tensor
-    up_to_logits: torch.Tensor
-    logits: torch.Tensor
-    initial_logits: torch.Tensor
-    target: torch.Tensor
-    distill: torch.Tensor
-    weights: torch.Tensor
-
-    def loss(self, down: torch.Tensor, config: FinetuneConfig) -> torch.Tensor:
-        """Cross-entropy of regions with a target, plus the KL divergence of distilled ones."""
-        logits = self.logits + self.inputs @ down @ self.up_to_logits  # (N, K)
-        divergence = self.distill * kl_divergence(logits, self.initial_logits)
-        loss = config.kl_weight_unseen * divergence.sum() / self.distill.sum().clamp(min=1)
-        return loss + cross_entropy(logits, self.target, self.weights)
 
 
 def _corrected_rows(data: ExampleSet, classifier: ZeroShotClassifier) -> torch.Tensor:
@@ -87,32 +56,37 @@ def _corrected_rows(data: ExampleSet, classifier: ZeroShotClassifier) -> torch.T
     return rows[rows.norm(dim=1) > EPSILON]
 
 
-def _part(
+def _set_loss(
     data: ExampleSet,
     scorer: RegionScorer,
     classifier: ZeroShotClassifier,
     up: torch.Tensor,
     config: FinetuneConfig,
-) -> _Part:
+) -> Loss:
+    """Cross-entropy of all regions with a target, plus the KL divergence of distilled ones."""
     images = [example.features for example in data.examples]
     features = cat_or_none([image.region_features for image in images])
     assert features is not None, "an encoder with a classifier pools boxes"
     assert classifier.adapter
     assert data.vocabulary.zero_shot
+    inputs = classifier.adapter.scaled(features)  # (N, P + T)
     logit_scale = scorer.calibration.logit_scale
-    logits, initial_logits = (
-        logit_scale * class_scores(regions, data.vocabulary)
-        for regions in (
-            joined_regions([scorer.regions([image])[0] for image in images]),
-            joined_regions([example.initial for example in data.examples]),
-        )
-    )
-    return _Part(
-        classifier.adapter.scaled(features),
-        logit_scale * up @ classifier.weighted_rows(data.vocabulary.zero_shot).T,
-        logits,
-        initial_logits,
-        torch.cat([example.target for example in data.examples]),
-        torch.cat([example.distill for example in data.examples]),
-        class_weights(target_frequency(data), config.balance),
-    )
+    up_to_logits = (
+        logit_scale * up @ classifier.weighted_rows(data.vocabulary.zero_shot).T
+    )  # (R, K)
+    tuned = joined_regions([scorer.regions([image])[0] for image in images])
+    initial = joined_regions([example.initial for example in data.examples])
+    tuned_logits, initial_logits = (
+        logit_scale * class_scores(each, data.vocabulary) for each in (tuned, initial)
+    )  # (N, K)
+    target = torch.cat([example.target for example in data.examples])  # (N,)
+    distill = torch.cat([example.distill for example in data.examples])  # (N,)
+    weights = class_weights(target_frequency(data), config.balance)
+
+    def loss(down: torch.Tensor) -> torch.Tensor:
+        logits = tuned_logits + inputs @ down @ up_to_logits
+        divergence = distill * kl_divergence(logits, initial_logits)
+        kept = config.kl_weight_unseen * divergence.sum() / distill.sum().clamp(min=1)
+        return kept + cross_entropy(logits, target, weights)
+
+    return loss
