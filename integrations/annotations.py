@@ -49,7 +49,7 @@ class Annotation:
         score: a model's confidence; None where a person drew the box.
         mask: run lengths of the image's size, or polygons.
         area: in square pixels as a file gave it; None: that of the mask, or else of the box.
-        is_crowd: the box holds more of the category than can be told apart.
+        is_crowd: the box holds several instances that cannot be separated.
         id: as a file gave it; None: the writer counts.
         attributes: whatever else is known of it, by name.
     """

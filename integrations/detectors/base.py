@@ -1,4 +1,4 @@
-"""The detectors' protocol, and the steps that all of them share.
+"""The detectors' protocol, and the steps that all of them take.
 
 Axes: N boxes of one image, H and W its sides in pixels.
 """

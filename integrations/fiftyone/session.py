@@ -157,7 +157,7 @@ def open_app(dataset: str, view: str, port: int, browser: bool) -> Any:
     # It would explain at length how to reach it from elsewhere.
     logging.getLogger("fiftyone").setLevel(logging.ERROR)
     config = fo.app_config.copy()
-    config.color_by = "value"  # a colour for each word, not one for all labels
+    config.color_by = "value"  # a colour for each class, not one for all labels
     config.grid_zoom = 4
     # The address is given: inside a container FiftyOne would listen to the whole network.
     return fo.launch_app(

@@ -60,11 +60,7 @@ def write_fiftyone(
         dataset.default_classes = list(names.values())
         dataset.save()
         for batch in in_batches(checked_images(folder, categories, images, tally)):
-            samples = []
-            for image in batch:
-                with naming_image(folder, image):
-                    samples.append(_sample(image, names, root))
-            dataset.add_samples(samples, progress=False)
+            dataset.add_samples([_sample(image, names, root) for image in batch], progress=False)
         dataset.export(
             export_dir=str(root),
             dataset_type=fo.types.FiftyOneDataset,
@@ -98,12 +94,12 @@ def _sample(image: LabelledImage, names: Mapping[int, str], root: Path) -> Any:
         unverified=list(image.unverified),
         attributes=dict(image.attributes),
     )
-    sample[FIELD] = fo.Detections(
-        detections=[
+    with naming_image(root, image):
+        detections = [
             to_detection(each, image, names[each.category_id], **_fields(each))
             for each in image.annotations
         ]
-    )
+    sample[FIELD] = fo.Detections(detections=detections)
     return sample
 
 

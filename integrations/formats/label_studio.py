@@ -5,7 +5,7 @@
     images/              the images
 
 Boxes are in per cent of the image. A mask becomes a brush stroke that hangs on its box. Images are
-addressed as Label Studio's local storage does, relative to the folder that it is told to serve.
+addressed as Label Studio's local storage does, relative to the folder that it is set up to serve.
 """
 
 import dataclasses
@@ -275,9 +275,9 @@ def _mask(record: Record, image: LabelledImage) -> Rle | Polygons:
             return encode_mask(unpack_brush(value["rle"], image.height, image.width))
         sides = (image.width / 100, image.height / 100)
         points = tuple(
-            float(share) * side
+            float(percent) * side
             for point in value["points"]
-            for share, side in zip(point, sides, strict=True)
+            for percent, side in zip(point, sides, strict=True)
         )
     except (KeyError, TypeError, ValueError) as error:
         record.refuse(f"a mask cannot be read: {error}")

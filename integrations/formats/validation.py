@@ -1,4 +1,4 @@
-"""Checks that readers and writers of several formats share."""
+"""Checks that several readers and writers make."""
 
 import dataclasses
 import json

@@ -22,7 +22,6 @@ from train.data.types import AnnotatedImage, LazySequence
 
 CHUNK = 1 << 20  # boxes that are checked together
 Ints = npt.NDArray[np.int64]
-Verified = Callable[[int], frozenset[str] | None]
 
 
 @dataclass
@@ -123,10 +122,6 @@ class BoxTableBuilder:
         return np.concatenate(found)
 
 
-def _no_limit(id: int) -> frozenset[str] | None:
-    return None
-
-
 @dataclass(frozen=True)
 class BoxTable:
     """Images with their boxes, each in one place of these arrays.
@@ -155,37 +150,6 @@ class BoxTable:
     xywh: FloatArray
     class_index: npt.NDArray[np.int32]
 
-    def image(self, row: int, path_of: Callable[[str], Path], verified: Verified) -> AnnotatedImage:
-        """Put an image together.
-
-        Args:
-            row: of the image, from 0 to M.
-            path_of: an image's path by its name in the annotations.
-            verified: the classes that were verified in the image of an id.
-
-        Raises:
-            InputError: its name leaves the folder.
-        """
-        first, last = self.name_spans[row]
-        path = path_of(self.names[first:last].decode("utf-8", "surrogatepass"))
-        width, height = self.sizes[row].tolist()
-        if not width or not height:
-            width, height = _size_or_unit(path)
-        boxes = slice(self.starts[row], self.starts[row + 1])
-        xywh = self.xywh[boxes]
-        if self.relative:
-            xywh = relative_to_pixels(xywh, width, height)
-        id = int(self.ids[row])
-        return AnnotatedImage(
-            id=id,
-            path=path,
-            width=width,
-            height=height,
-            boxes=clip_boxes(xywh_to_xyxy(xywh), width, height),
-            names=tuple(self.classes[i] for i in self.class_index[boxes].tolist()),
-            verified=verified(id),
-        )
-
 
 def _size_or_unit(path: Path) -> tuple[int, int]:
     """Sides in pixels; 1 where the file cannot be read, which extraction finds and lists."""
@@ -198,6 +162,8 @@ def _size_or_unit(path: Path) -> tuple[int, int]:
 class BoxTableImages(LazySequence[AnnotatedImage]):
     """The images of a table, put together when they are asked for.
 
+    An item raises InputError where the image's name leaves the folder.
+
     Args:
         table: of the images.
         verified: the classes that were verified in the image of an id; None: all.
@@ -208,7 +174,7 @@ class BoxTableImages(LazySequence[AnnotatedImage]):
     def __init__(
         self,
         table: BoxTable,
-        verified: Verified = _no_limit,
+        verified: Callable[[int], frozenset[str]] | None = None,
         path_of: Callable[[str], Path] | None = None,
     ) -> None:
         self._table, self._verified = table, verified
@@ -218,7 +184,25 @@ class BoxTableImages(LazySequence[AnnotatedImage]):
         return len(self._table.ids)
 
     def _at(self, row: int) -> AnnotatedImage:
-        return self._table.image(row, self._path_of, self._verified)
+        table, id = self._table, int(self._table.ids[row])
+        first, last = table.name_spans[row]
+        path = self._path_of(table.names[first:last].decode("utf-8", "surrogatepass"))
+        width, height = table.sizes[row].tolist()
+        if not width or not height:
+            width, height = _size_or_unit(path)
+        boxes = slice(table.starts[row], table.starts[row + 1])
+        xywh = table.xywh[boxes]  # (N, 4)
+        if table.relative:
+            xywh = relative_to_pixels(xywh, width, height)
+        return AnnotatedImage(
+            id=id,
+            path=path,
+            width=width,
+            height=height,
+            boxes=clip_boxes(xywh_to_xyxy(xywh), width, height),
+            names=tuple(table.classes[i] for i in table.class_index[boxes].tolist()),
+            verified=self._verified(id) if self._verified else None,
+        )
 
 
 class PathsInside:

@@ -98,7 +98,13 @@ def test_v3det_and_its_tree(tmp_path: Path) -> None:
     [
         (lambda c: c["images"][0].update(file_name="../x.jpg"), "leaves the images' folder"),
         (lambda c: c["images"][0].update(file_name="/etc/x.jpg"), "is absolute"),
+        (lambda c: c["images"][0].update(file_name="\ud800"), "not the name of a file"),
         (lambda c: c["images"][0].update(width=0), r"images\[0\].*width"),
+        (lambda c: c["images"][0].update(id=-7), r"images\[0\].*whole number from 0, got -7"),
+        (
+            lambda c: c["annotations"][1].update(bbox=[1, 2, 10**400, 3]),
+            r"annotations\[1\].*finite",
+        ),
         (lambda c: c["images"].append(image(7)), "image id 7 is there twice"),
         (lambda c: c["annotations"][1].update(image_id=4), "image 4, which is not among"),
         (lambda c: c["annotations"][1].update(category_id=4), "category 4, which is not among"),
