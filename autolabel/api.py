@@ -136,7 +136,9 @@ def relabel(
         words: as in `label`.
         out: the new run folder; None: beside the first, named after the run and the words.
         label_field: FiftyOne's field; None: named after the first run's and the words.
-        conf_threshold, presence_threshold, iou: as in `label`; None: as in the first run.
+        conf_threshold: as in `label`; None: as in the first run.
+        presence_threshold: as in `label`; None: as in the first run.
+        iou: as in `label`; None: as in the first run.
         overwrite: whether an earlier run in the folder, or a label field, is replaced.
         checkpoint: where the first run's head is now, if its file was moved.
         reporter: receives the progress; None: nothing is shown.

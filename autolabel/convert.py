@@ -47,6 +47,8 @@ def convert(
     Args:
         source: the file or folder of labels; of an export, its folder.
         out: a folder, or for COCO and LVIS a name that ends with .json.
+        from_format: name of the format that is read.
+        to_format: name of the format that is written.
         folder: of the images; None: where the format has them beside its labels, if they are there.
         images: whether the images stay, or are copied or linked beside the new labels.
         overwrite: whether an earlier output is replaced.

@@ -36,7 +36,12 @@ def explain(
     """Draw the page of an image and write it as PNG.
 
     Args:
+        image_path: of the image.
+        vocab: vocabulary file.
+        out: PNG to write.
         boxes: `x1,y1,x2,y2` in pixels of the upright image; without any, the detector's best.
+        model: name of a preset.
+        device: `auto`, `cpu` or `cuda`.
         checkpoint: the trained head; by default the model's own.
 
     Raises:

@@ -59,6 +59,8 @@ def validated(kind: type[T], text: str, name_of: Callable[[str], str]) -> T:
     """Parse JSON as a dataclass; other types, values out of range and unknown keys are refused.
 
     Args:
+        kind: the dataclass.
+        text: JSON.
         name_of: what a message calls a field, from its dotted path.
 
     Raises:

@@ -62,6 +62,7 @@ def attention_over(panel: Image.Image, attention: FloatArray) -> Image.Image:
     """An image under the heat map of an attention map; dark where little attention is.
 
     Args:
+        panel: RGB picture of the image.
         attention: (h, w), not negative; scaled to its maximum.
     """
     scaled = np.asarray(attention / max(float(attention.max()), 1e-12), np.float32)

@@ -108,6 +108,7 @@ def find_images(folder: Path, linked: bool = False) -> FolderListing:
     linked sub-folder inside of it is not walked twice.
 
     Args:
+        folder: searched with all folders below it.
         linked: whether links to single images elsewhere are followed, as `path_inside` allows.
 
     Raises:

@@ -61,6 +61,7 @@ def attended(
     """The regions of one image as `RegionSpot.regions`, and the attention of each.
 
     Args:
+        model: whose head is recorded.
         image: uint8 (H, W, 3) RGB.
         boxes: float32 (N, 4) xyxy pixels of that image.
 
@@ -91,11 +92,11 @@ def recorded_cross_attention(head: RegionHead) -> Iterator[list[torch.Tensor]]:
     weights: list[torch.Tensor] = []
 
     def need_weights(
-        module: nn.Module, args: Any, options: dict[str, Any]
+        _: nn.Module, args: Any, options: dict[str, Any]
     ) -> tuple[Any, dict[str, Any]]:
         return args, options | {"need_weights": True, "average_attn_weights": False}
 
-    def keep(module: nn.Module, args: Any, output: tuple[torch.Tensor, torch.Tensor]) -> None:
+    def keep(_: nn.Module, __: Any, output: tuple[torch.Tensor, torch.Tensor]) -> None:
         weights.append(output[1])
 
     handles = []

@@ -41,7 +41,8 @@ def check_boxes(boxes: FloatArray, width: int, height: int) -> None:
 
     Args:
         boxes: (N, 4) xyxy pixels.
-        width, height: of the image, in pixels.
+        width: of the image, in pixels.
+        height: of the image, in pixels.
 
     Raises:
         InputError: NaN or infinity, a reversed or empty box, or one that leaves the image.

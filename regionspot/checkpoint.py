@@ -73,6 +73,10 @@ def save_head(
     """Write a head with the configuration it was trained in, atomically.
 
     Args:
+        path: of the safetensors file.
+        trained: the head with what belongs to it.
+        config: of the model that the head was trained in.
+        dtype: of the stored tensors.
         training: how it was trained, in JSON's types; kept in the file's metadata.
     """
     tensors = dict(trained.head.state_dict())
@@ -160,6 +164,7 @@ def import_official(path: str | Path, name: str) -> Path:
     It is kept in float32 and without a calibration: the encoder's own logit scale applies.
 
     Args:
+        path: of the released checkpoint.
         name: of the preset that the checkpoint belongs to.
 
     Returns:

@@ -128,12 +128,16 @@ class RegionSpot:
         maps: Sequence[ImageTokens],
         boxes: Sequence[FloatArray],
         masks: bool = False,
-        stage: Stage = lambda name: nullcontext(),
+        stage: Stage = lambda _: nullcontext(),
     ) -> list[Regions]:
         """As `regions`, for images that both towers have encoded already.
 
         Args:
+            images: uint8 (H, W, 3) RGB each.
+            embeddings: of each image, by the localizer.
+            maps: of each image, by the encoder.
             boxes: for each image, float32 (N, 4) xyxy pixels that were checked.
+            masks: whether each region gets a mask.
             stage: gives the context in which the work of `localizer` and `encoder+head` is done.
         """
         with stage("localizer"):
@@ -172,6 +176,8 @@ class RegionSpot:
 
         Args:
             boxes: (N, 4) xyxy pixels of the regions.
+            regions: of the boxes.
+            vocabulary: K words of this model.
 
         Raises:
             InputError: the words were embedded by another model.

@@ -168,6 +168,9 @@ def label_regions(
 
     Args:
         boxes: (N, 4) xyxy pixels of the regions.
+        regions: of the boxes.
+        vocabulary: K words of the same model.
+        calibration: from scores to probabilities.
 
     Raises:
         InputError: the words were embedded by another model.

@@ -39,6 +39,7 @@ def build_vocabulary(encoder: TextTower, words: Words, ensemble: str) -> Vocabul
     averaged after that and normalised again. The embeddings are kept in the user's cache.
 
     Args:
+        encoder: whose text tower embeds the words.
         words: names, or names with the strings that stand for each (the name itself counts only
             where it is listed; an empty list means the name).
         ensemble: the name of the prompt ensemble.
@@ -69,6 +70,8 @@ def cached_features(
     Args:
         embed: a text tower, from prompts to raw features.
         text_key: identifies the tower in the cache on disk.
+        ensemble: name of the prompt ensemble.
+        strings: K of them.
     """
     path = _cache_path(text_key, ensemble, strings)
     if path.exists():

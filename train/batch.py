@@ -120,6 +120,7 @@ def collate(
     """Pad images to one batch of B images.
 
     Args:
+        images: B images.
         rows: for each image the regions to take, int64 (N,).
         index: column of each class name.
     """

@@ -45,7 +45,12 @@ def save_state(
     """Write the state after `step` steps, atomically.
 
     Args:
+        path: of the safetensors file.
+        step: number of steps done.
+        head: that is trained.
         average: the head with averaged weights; the head itself where there is no average.
+        optimizer: of the head.
+        config: of the training.
         data: fingerprint of what is trained on.
     """
     tensors = {f"head.{name}": tensor for name, tensor in head.state_dict().items()}

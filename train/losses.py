@@ -68,6 +68,7 @@ def region_loss(
     They are returned separately, so that micro-batches and processes can be summed first.
 
     Args:
+        recipe: that names the loss.
         cosine: (R, K) float32 of regions and classes.
         target: (R,) column of each region's class.
         loss_mask: (R, K) bool; True at the target.
@@ -100,7 +101,9 @@ def distillation_loss(
     cosine distance to the teacher embedding.
 
     Args:
-        region, teacher: (R, D) L2-normalised embeddings.
+        recipe: with `logit_scale` and the weights.
+        region: (R, D) unit embeddings.
+        teacher: (R, D) unit embeddings.
         classes: (K, D) L2-normalised text embeddings.
         loss_mask: (R, K) bool.
         weight: (R,) of each region.
@@ -125,7 +128,9 @@ def focal_loss(
     """Sigmoid focal loss (R,), summed over unmasked classes (Lin et al. 2017, equation 5).
 
     Args:
-        logits, target, loss_mask: (R, K), (R,) and (R, K), as of `region_loss`.
+        logits: (R, K).
+        target: (R,) column of each region's class.
+        loss_mask: (R, K) bool, the pairs that count.
         alpha: weight of the target class; that of the others is 1 minus it.
         gamma: focusing exponent.
     """
@@ -146,7 +151,10 @@ def softmax_loss(
     Without a mask, its sum divided by that of the regions' weights is `F.cross_entropy`.
 
     Args:
-        logits, target, loss_mask, weights: (R, K), (R,), (R, K) and (K,), as of `region_loss`.
+        logits: (R, K).
+        target: (R,) column of each region's class.
+        loss_mask: (R, K) bool, the pairs that count.
+        weights: (K,) class weights.
         smoothing: fraction of the target that is spread evenly over the unmasked classes.
     """
     nll = -logits.masked_fill(~loss_mask, float("-inf")).log_softmax(1)  # (R, K)

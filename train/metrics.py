@@ -79,6 +79,7 @@ def region_scores(
 
     Args:
         model: a scorer, or a head that scores all classes by their cosines.
+        images: features of each image.
         vocabulary: of K classes; of a scorer, as it embeds them.
         ancestors: of a class, the classes that hold for its regions too.
     """

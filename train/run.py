@@ -59,8 +59,11 @@ def train(recipe: Recipe, specs: Sequence[str], paths: Paths, reporter: Reporter
     """Train the head of a recipe and write its checkpoint; resumes where it was stopped.
 
     Args:
+        recipe: of the training.
         specs: data sets, each `SPEC` or `SPEC=RATIO`. Without ratios, each image is shown equally
             often.
+        paths: what is read and written.
+        reporter: receives the progress.
 
     Raises:
         InputError: data, settings or a state that cannot be used.

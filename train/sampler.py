@@ -91,6 +91,7 @@ def batch_rows(count: int, size: int, step: int, *seed: int | str) -> list[int]:
     Args:
         count: images of the set.
         size: of a batch.
+        step: from 0.
         seed: what the order of a pass is drawn from.
     """
     number, place = divmod(step, -(-count // size))

@@ -69,7 +69,7 @@ class ProgressCallback(Callback):
         self.reporter, self.task, self.iterations = reporter, task, iterations
         self._is_started = False
 
-    def on_step(self, done: int, loss: float, rate: float, gradient_norm: float) -> None:
+    def on_step(self, done: int, loss: float, rate: float, gradient_norm: float) -> None:  # noqa: ARG002
         """Report the step."""
         if not self._is_started:
             self.reporter.start(self.task, self.iterations, done - 1)
@@ -90,7 +90,10 @@ def run_loop(
     Args:
         config: with `iterations` and `evaluate_every` known.
         head: on the processes' device; its weights are changed.
+        objective: data and loss.
         run: folder of the training's checkpoint; None for no checkpoint.
+        processes: that share the work.
+        callback: called after steps and evaluations.
 
     Returns:
         The trained head in evaluation mode, on the CPU; with averaged weights where the
@@ -208,8 +211,12 @@ def fit(
     order of sums and the regions that dropout takes.
 
     Args:
+        recipe: settings, `iterations` or `epochs` among them.
+        sets: of features and classes.
         vocabulary: the classes of all data sets; (K, D) embeddings.
         run: as of `run_loop`.
+        processes: as of `run_loop`.
+        callback: as of `run_loop`.
 
     Returns:
         As of `run_loop`.

@@ -53,6 +53,7 @@ def draw_contact_sheet(
     """Draw the sheet of a run and write it as PNG.
 
     Args:
+        path: of the PNG.
         title: on the left of the heading.
         note: on its right.
         images: those without labels are left out, and all after the first IMAGES.

@@ -55,6 +55,9 @@ def draw_page(
     """The page of some regions of an image, uint8 (H, W, 3) RGB.
 
     Args:
+        image: uint8 (H, W, 3) RGB.
+        regions: one panel each.
+        title: first line of the page.
         notes: lines that are added at the bottom.
     """
     H, W, _ = image.shape

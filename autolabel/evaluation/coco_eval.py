@@ -20,6 +20,7 @@ def evaluate_coco(pairs: PairedImages, iou_type: IouType) -> PrecisionRecall:
     """Precision and recall of each class, as pycocotools or the `lvis` package find them.
 
     Args:
+        pairs: images, ground truth and predictions.
         iou_type: `bbox`, or `segm` for masks; annotations without a mask are left out then.
     """
     from faster_coco_eval import COCO, COCOeval_faster

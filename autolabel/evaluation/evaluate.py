@@ -116,7 +116,10 @@ def evaluate_files(
     """Evaluate a file of predictions against a COCO or LVIS file, with the upper bound.
 
     Args:
+        ground_truth: COCO or LVIS JSON.
+        predictions: COCO JSON, or a list of results.
         resamples: as of `evaluate_sets`.
+        reporter: receives the progress.
 
     Raises:
         InputError: a file does not hold together, or the two have nothing in common.
@@ -150,8 +153,11 @@ def evaluate_sets(
 
     Args:
         title: what the predictions are.
+        ground_truth: annotations by a person.
+        predictions: annotations with scores.
         resamples: of the images, for bootstrap intervals; 0: no intervals, and metrics by the C++
             evaluator alone.
+        reporter: receives the progress.
 
     Raises:
         InputError: they have no image or no class in common.
@@ -222,6 +228,9 @@ def _classes(
     """Classes that the ground truth or the predictions have, most frequent first.
 
     Args:
+        pairs: what was compared.
+        iou_type: `bbox` or `segm`.
+        found: precision and recall over all images.
         samples: (B, K) AP in each bootstrap resample.
     """
     labels, images, predictions = Counter[int](), Counter[int](), Counter[int]()

@@ -55,6 +55,7 @@ def match_predictions(pairs: PairedImages, iou_type: IouType) -> Matches:
     """Match the predictions of each image and class with its ground truth.
 
     Args:
+        pairs: what is compared.
         iou_type: `bbox`, or `segm` for masks; annotations without a mask are left out then.
     """
     rows = {category.id: row for row, category in enumerate(pairs.categories)}
@@ -104,9 +105,12 @@ def _match_class(
     """`Matches.matched` and `ignored` (D, A, T) of one image and class.
 
     Args:
+        image: that both are of.
+        labels: (G,) ground truth.
         predicted: (D,) by descending score.
         crowd: (G,) crowd regions.
         ignore: (A, G) ground truth that is ignored.
+        iou_type: `bbox` or `segm`.
     """
     shapes = shapes_of(predicted, image, iou_type)
     matched = np.zeros((len(predicted), len(AREA_RANGES), len(IOU_THRESHOLDS)), np.bool_)
@@ -143,7 +147,8 @@ def _greedy(ious: Floats, ignore: Bools, crowd: Bools, matched: Bools, on_ignore
         ious: (D, G), predictions by descending score.
         ignore: (A, G) ground truth that is ignored.
         crowd: (G,) crowd regions.
-        matched, on_ignored: (D, A, T), written to.
+        matched: (D, A, T) bool, written to.
+        on_ignored: (D, A, T) bool, written to.
     """
     A, T, G = len(AREA_RANGES), len(IOU_THRESHOLDS), ious.shape[1]
     taken = np.zeros((A, T, G), np.bool_)

@@ -68,6 +68,7 @@ def accumulate(matches: Matches, weights: Ints, limits: tuple[int, ...]) -> Prec
     """COCO's accumulation, with each image repeated as often as its weight says.
 
     Args:
+        matches: of all images.
         weights: (I,) how often an image counts; ones give the plain values.
         limits: of detections of an image and class, for recall.
     """
@@ -106,8 +107,10 @@ def _mean_precision(
     """Interpolated precision, averaged over recall levels, written into `out` (A, T).
 
     Args:
-        true_positives, false_positives: (D, A, T), cumulative by descending score.
+        true_positives: (D, A, T), cumulative by descending score.
+        false_positives: (D, A, T), likewise.
         totals: (A,) ground-truth annotations.
+        out: (A, T), written to.
     """
     precision = true_positives / (true_positives + false_positives + np.spacing(1))
     envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]  # (D, A, T)

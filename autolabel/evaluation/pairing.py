@@ -73,6 +73,8 @@ def pair_images(
     categories that are labelled in the image or verified to be absent.
 
     Args:
+        ground_truth: annotations by a person.
+        predictions: annotations with scores.
         federated: whether LVIS's rules hold; None: where the ground truth lists verified
             categories.
 

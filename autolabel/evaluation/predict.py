@@ -100,6 +100,7 @@ def boxes_of(source: str, ground_truth: LabelledSet) -> dict[int, Proposals] | N
 
     Args:
         source: `gt`, `proposals`, or a file of labels or results.
+        ground_truth: whose images are labelled.
 
     Raises:
         InputError: it is none of them, or the file cannot be read or has none of the images.
@@ -149,6 +150,10 @@ def classify(
     """The best 300 pairs of box and class: the box's score times the class probability.
 
     Args:
+        classifier: scores regions against words.
+        vocabulary: K words.
+        image: uint8 (H, W, 3) RGB.
+        proposals: N boxes with scores.
         targets: (N,) row of each box's own class, where it is known.
     """
     (regions,) = classifier.regions([image], [proposals.boxes])

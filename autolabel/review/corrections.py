@@ -117,6 +117,7 @@ def reviewed_images(review: Review, keep: int, seed: int) -> list[ReviewedImage]
     a person continues. No more than these images are in memory.
 
     Args:
+        review: whose label field is read.
         keep: maximum size of the sample.
         seed: of the sample.
     """

@@ -132,8 +132,11 @@ def finish(
     """Write all outputs that follow from the regions, and complete the manifest.
 
     Args:
+        outputs: of the complete regions.
+        timer: of the stage `writing`.
         skipped: what was left out while the images were listed.
         new_samples: whether FiftyOne's dataset is made, or holds the images already.
+        reporter: receives the progress.
     """
     run, manifest = outputs.run, outputs.run.manifest
     names = manifest.vocabulary["words"]

@@ -204,9 +204,11 @@ def choose_target(
 
     Args:
         name: of the run.
+        label_field: FiftyOne's field of the labels.
         dataset: whose samples get a field; None: a dataset of the run's own.
         database: absolute folder of a private database.
         before: the manifest of the run that is in the run folder.
+        overwrite: whether an existing field is replaced.
 
     Raises:
         InputError: the field's name is none, or the dataset has such a field already.

@@ -64,6 +64,7 @@ def select(labels: Labels, confidence: FloatArray, options: Options) -> npt.NDAr
     Args:
         labels: N rows.
         confidence: (N,) of `label_confidence`.
+        options: thresholds of confidence, presence and IoU.
     """
     kept = confidence >= options.conf_threshold
     kept &= labels.presence >= options.presence_threshold

@@ -57,6 +57,8 @@ def skipped_image(image: ImageRef, reason: str, no_regions: Regions) -> ImageReg
     """An image that is left out.
 
     Args:
+        image: that was skipped.
+        reason: why, for `skipped.jsonl`.
         no_regions: of the model's shapes, as `RegionScorer.no_regions` gives them.
     """
     nothing = Proposals(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))

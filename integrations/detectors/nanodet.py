@@ -26,7 +26,8 @@ def decode(distances: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
     Args:
         distances: (P, 4, 11) logits of left, top, right and bottom, in units of the stride.
-        height, width: of the network's input, in pixels; multiples of 32.
+        height: of the network's input, in pixels; multiples of 32.
+        width: of the network's input, in pixels; multiples of 32.
 
     Returns:
         (P, 4) xyxy boxes in pixels of the input.

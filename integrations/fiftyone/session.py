@@ -140,6 +140,9 @@ def open_app(dataset: str, view: str, port: int, browser: bool) -> Any:
     """Open the App on this machine alone, at a saved view.
 
     Args:
+        dataset: name of the dataset.
+        view: name of a saved view.
+        port: on 127.0.0.1.
         browser: whether a browser window is opened.
 
     Returns:

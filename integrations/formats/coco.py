@@ -187,10 +187,10 @@ def write_coco(
     info: Mapping[str, object] | None = None,
 ) -> Tally:
     """Write a COCO JSON; see `registry.Writer`. What LVIS verifies is not kept."""
-    return write_instances(path, categories, images, info or {}, lambda image: {}, _category)
+    return write_instances(path, categories, images, info or {}, lambda _: {}, _category)
 
 
-def _category(category: Category, tally: Tally) -> Json:
+def _category(category: Category, _: Tally) -> Json:
     record: Json = {
         "id": category.id,
         "name": category.name,

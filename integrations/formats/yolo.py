@@ -36,7 +36,7 @@ def write_yolo(
     folder: Path,
     categories: Sequence[Category],
     images: Iterable[LabelledImage],
-    info: Mapping[str, object] | None = None,
+    info: Mapping[str, object] | None = None,  # noqa: ARG001  (of the protocol)
     scores: bool = False,
 ) -> Tally:
     """Write `data.yaml` and `labels/`; the images belong into `images/`. See `registry.Writer`.

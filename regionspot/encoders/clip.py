@@ -92,9 +92,7 @@ class ClipEncoder:
         """
         visual = self.model.visual
         caught: list[torch.Tensor] = []
-        hook = visual.transformer.register_forward_hook(
-            lambda module, inputs, output: caught.append(output)
-        )
+        hook = visual.transformer.register_forward_hook(lambda _, __, output: caught.append(output))
         try:
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 visual(self.preprocess(images))

@@ -225,8 +225,11 @@ def pool_maps(
     """RoIAlign's mean (N, C) of the maps (C, h, w) inside xyxy pixel boxes (N, 4).
 
     Args:
+        maps: (C, h, w) each.
         input_sizes: of each map, sides in pixels of the square that it was made of.
-        width, height: of the image that the boxes are in.
+        boxes: (N, 4) xyxy pixels.
+        width: of the image that the boxes are in.
+        height: of the image that the boxes are in.
     """
     device = maps[0].device
     relative = torch.from_numpy(boxes).to(device)  # (N, 4) xyxy in [0, 1]

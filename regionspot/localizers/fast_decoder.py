@@ -76,6 +76,7 @@ class RegionDecoder:
             embedding: (C, h, w) of the image, with the dense prompt (no mask) added.
             position: (C, h, w) positional encoding.
             prompts: (N, 2, C) sparse embeddings of the boxes' corners.
+            masks: whether mask logits are computed, too.
         """
         image = _SharedImage(self.decoder, embedding, position, self.dtype)
         size = self.chunk or (CPU_CHUNK if prompts.device.type == "cpu" else GPU_CHUNK)

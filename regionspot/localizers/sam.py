@@ -99,6 +99,7 @@ def run_length_masks(
 
     Args:
         tokens: of the N regions, with `mask_logits`.
+        embedding: of the image.
         boxes: (N, 4) xyxy pixels of the original image.
         threshold: on the logits; 0 is SAM's own.
     """

@@ -44,6 +44,9 @@ def time_side_by_side(
     """Time several ways of doing the same in turns, so that a busy machine slows all alike.
 
     Args:
+        work: by name.
+        device: that the work runs on.
+        rounds: of all ways; the fastest counts.
         counted: the same work in float32, whose operations are counted instead: torch cannot count
             an einsum under autocast.
     """
@@ -103,6 +106,8 @@ def tell(title: str, timings: Mapping[str, Timing], rates: Mapping[str, float]) 
     """Print a row for each timing: seconds, operations, and the share of the machine's rate.
 
     Args:
+        title: of the table.
+        timings: by name.
         rates: for each timing's name, the rate of its precision.
     """
     print(f"\n{title}")

@@ -119,7 +119,7 @@ def read_boxes(
     folder: Path,
     class_of: Callable[[str], str],
     left_out: tuple[str, ...] = CROWDS,
-    on_record: Callable[[Record], None] = lambda record: None,
+    on_record: Callable[[Record], None] = lambda _: None,
 ) -> CocoBoxes:
     """Read the boxes of a COCO JSON, in memory that grows with their number alone.
 

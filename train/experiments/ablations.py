@@ -97,6 +97,8 @@ def ablate(
         test: images to test on, among the classes that either set uses.
         features_of: the frozen towers' features of images, computed or from a cache.
         encoder: of all models; they differ in its templates alone.
+        seeds: each head is trained once with each.
+        reporter: receives the progress.
 
     Returns:
         The full head first.

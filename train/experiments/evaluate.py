@@ -47,6 +47,9 @@ def evaluate_folders(
     """Evaluate a head on each folder, and on the classes of each vocabulary file.
 
     Args:
+        folders: with `instances.json` and `images/` each.
+        checkpoint: the head.
+        features_of: extracts features of images.
         listed: classify among all classes that the data lists, not those with a box.
         synonyms: average the synonyms that the data lists into each class.
         parts: vocabulary files; the regions of their classes are evaluated separately, too.

@@ -68,7 +68,11 @@ def leave_out_of_folder(
     """`leave_classes_out` on a folder, with the recipe of the preset `mini` without teachers.
 
     Args:
+        data: folder with `instances.json` and `images/`.
+        folds: number of class folds.
         distractors: vocabulary file of classes without a region.
+        epochs: of each training.
+        features_of: extracts features of images.
     """
     recipe = replace(mini(), teachers=0, epochs=epochs)
     features = features_of(recipe.model, load_coco(data))
@@ -91,8 +95,12 @@ def leave_classes_out(
     """Train without the classes of each fold, and evaluate on the recipe's held-out images.
 
     Args:
+        recipe: of each training.
+        data: annotated images.
         encoder: of the recipe's model.
+        folds: number of class folds.
         distractors: classes without a region, among which regions are classified too.
+        reporter: receives the progress.
     """
     reporter, templates = reporter or NullReporter(), recipe.model.encoder.templates
     training, held_out = hold_out(data, recipe.held_out, recipe.seed)

@@ -61,6 +61,7 @@ def simulate_reviews(
         words: number of classes that the annotator corrects.
         reviews: number of reviews.
         replay: images of `data` at most that are replayed.
+        features_of: extracts features of images.
     """
     recipe, reporter = mini(), features_of.reporter
     trained = load_head(checkpoint, recipe.model)

@@ -56,6 +56,8 @@ class View:
 
         Args:
             boxes: (N, 4) xyxy pixels of the original image.
+            width: of the original image, in pixels.
+            height: of the original image, in pixels.
 
         Returns:
             (M, 4) xyxy pixels of the view, and M row numbers in increasing order.

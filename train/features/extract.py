@@ -66,6 +66,8 @@ class FeatureExtractor:
         """Features of images, computed where the cache lacks them; as `FeatureStore`.
 
         Args:
+            config: whose towers are run.
+            images: with boxes.
             name: of the images in reports.
 
         Raises:
@@ -96,6 +98,9 @@ def extract_sets(
 
     Args:
         sets: by the name they are reported under.
+        cache: folder of the features.
+        workers: processes, each with one thread.
+        reporter: receives the progress.
 
     Raises:
         InputError: the disk has less room than is needed, or no image of a set can be used.
@@ -127,7 +132,9 @@ def extract(
     """Run both towers over all images of the shards that the cache lacks.
 
     Args:
+        features: images and the folders of their features.
         workers: processes, each with one thread.
+        reporter: receives the progress.
         name: of the set in progress reports.
 
     Returns:

@@ -79,7 +79,10 @@ def reviewed_examples(
     """Examples of a review; a region that the annotator did not classify has no target.
 
     Args:
+        images: of the review.
         features: of each image.
+        scorer: the initial model.
+        vocabulary: K classes, embedded by the scorer.
     """
     examples = []
     for image, each in zip(images, features, strict=True):

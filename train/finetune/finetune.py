@@ -72,8 +72,12 @@ def finetune_with_holdout(
     """Fine-tune on all reviewed images, and estimate the accuracy by a held-out split.
 
     Args:
+        scorer: the initial model.
         review: all images of the review, as of `reviewed_examples`.
+        replays: examples of replayed data sets.
+        config: of the fine-tuning.
         run: folder of the trainings' checkpoints, from which a stopped one is resumed.
+        reporter: receives the progress.
     """
     changed, sets = changed_classes(review), [review, *replays]
     if sum(example.is_corrected for example in review.examples) < config.min_corrected_images:
@@ -115,8 +119,12 @@ def finetune_head(
     """A fine-tuned copy of the head.
 
     Args:
+        scorer: the initial model.
         sets: the first one that is not empty determines the number of steps.
+        config: of the fine-tuning.
         run: folder of the training's checkpoint; None for no checkpoint.
+        reporter: receives the progress.
+        task: name of the progress.
 
     Raises:
         InputError: as of `run_loop`.
@@ -166,6 +174,7 @@ def evaluate(
     """Metrics of a model, each region classified among the classes of its own set.
 
     Args:
+        scorer: the model.
         sets: images of the review, and of each replayed data set.
         changed: columns of the classes that were corrected anywhere in the review.
     """

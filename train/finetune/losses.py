@@ -93,7 +93,11 @@ def set_loss(
     """Cross-entropy of the regions with a target, plus the distillation of the others; a scalar.
 
     Args:
+        head: as a module, which may be distributed.
+        data: the examples of the batch.
         weights: (K,) class weights.
+        logit_scale: factor from scores to logits.
+        config: of the fine-tuning.
     """
     images = [example.features for example in data.examples]
     batch = collate(images, [torch.arange(len(i.names)) for i in images], {"": 0})
@@ -122,6 +126,7 @@ def cross_entropy(
         logits: (R, K).
         target: (R,), `IGNORE` where there is none.
         weights: (K,) class weights.
+        smoothing: label smoothing.
     """
     if not (target != IGNORE).any():
         return logits.new_zeros(())

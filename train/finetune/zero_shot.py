@@ -30,6 +30,7 @@ def extended_classifier(
     Args:
         scorer: with the fine-tuned head and the initial classifier.
         sets: those that the head was fine-tuned on.
+        config: of the fine-tuning.
 
     Returns:
         The initial classifier where it has no adapter, or where no corrected class is unseen.
