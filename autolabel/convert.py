@@ -11,8 +11,8 @@ from typing import Literal
 from integrations.annotations import LabelledImage, Tally
 from integrations.formats.registry import Format, format_named, write_folder
 from integrations.images import image_size
-from integrations.paths import path_inside
 from regionspot.errors import InputError
+from regionspot.files import path_inside
 
 ImageMode = Literal["leave", "copy", "link"]
 

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from integrations.paths import is_utf8
 from regionspot.errors import InputError
+from regionspot.files import is_utf8
 from regionspot.types import ImageArray
 
 SUFFIXES = frozenset(

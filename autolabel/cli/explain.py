@@ -30,7 +30,7 @@ def explain(
 
     Attention is a diagnostic, not a proof.
     """
-    from autolabel.explain import explain as explain_image
+    from autolabel.draw.explanation import explain as explain_image
 
     for region in explain_image(image, vocab, out, box or (), model, device, checkpoint):
         corners = ",".join(f"{side:.0f}" for side in region.box)

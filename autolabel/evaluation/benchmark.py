@@ -36,11 +36,11 @@ from integrations.annotations import LabelledImage, LabelledSet
 from integrations.detectors import build_detector
 from integrations.formats.coco import read_coco
 from integrations.images import image_size, read_image
-from integrations.paths import path_inside
 from integrations.progress import Reporter
 from regionspot import load_model
 from regionspot.config import preset
 from regionspot.errors import InputError
+from regionspot.files import path_inside
 from regionspot.model import find_checkpoint
 from regionspot.types import ImageArray, Proposals, Vocabulary
 from regionspot.weights import sha256_by_preset, sha256_of

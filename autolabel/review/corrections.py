@@ -12,9 +12,14 @@ from autolabel.run.images import FIFTYONE_PREFIX, open_source
 from autolabel.run.manifest import MANIFEST, Manifest
 from autolabel.run.outputs import as_sample, label_field
 from autolabel.run.shards import read_shards
-from integrations.corrections import ReviewedImage, reviewed_image
 from integrations.fiftyone.dataset import LabelField, Sample
-from integrations.fiftyone.review import SeenLabel, read_seen, run_folder_of
+from integrations.fiftyone.review import (
+    ReviewedImage,
+    SeenLabel,
+    read_seen,
+    reviewed_image,
+    run_folder_of,
+)
 from integrations.fiftyone.session import connect, load_dataset
 from integrations.images import image_size
 from regionspot.boxes import FloatArray

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from autolabel.review.corrections import Review, find_review, reviewed_images
-from integrations.corrections import ReviewedImage
+from integrations.fiftyone.review import ReviewedImage
 from integrations.progress import Reporter
 from regionspot.checkpoint import TrainedHead, load_head, save_head
 from regionspot.config import ModelConfig, preset

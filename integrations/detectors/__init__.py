@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import torch
 from segment_anything.modeling import Sam
 
-from integrations.detectors.base import MAX_BOXES, NMS_IOU, Detector
-from integrations.detectors.ensemble import Ensemble
+from integrations.detectors.base import MAX_BOXES, NMS_IOU, Detector, Ensemble
 from integrations.detectors.nanodet import PUBLISHED_SIDE, NanoDet
 from integrations.detectors.sam_grid import SamGrid
 from regionspot.errors import InputError

@@ -1,10 +1,12 @@
-"""The detectors' protocol, and the steps that all of them take.
+"""The detectors' protocol, the steps that all of them take, and several detectors as one.
 
 Axes: N boxes of one image, H and W its sides in pixels.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 from torchvision.ops import nms
 
@@ -84,3 +86,46 @@ def select(
     boxes, score = boxes[inside], score[inside]
     kept = nms(torch.from_numpy(boxes), torch.from_numpy(score), nms_iou)[:max_boxes].numpy()
     return Proposals(boxes[kept], score[kept])
+
+
+class Ensemble:
+    """The union of several detectors' proposals after class-agnostic non-maximum suppression.
+
+    Each detector's scores are multiplied by its weight, which puts them on one scale.
+
+    Axes: N boxes of all detectors.
+    """
+
+    def __init__(
+        self,
+        detectors: Sequence[Detector],
+        weights: Sequence[float],
+        max_boxes: int = MAX_BOXES,
+        nms_iou: float = NMS_IOU,
+    ) -> None:
+        """Join detectors.
+
+        Args:
+            detectors: in any order.
+            weights: one a detector, in [0, 1].
+            max_boxes: at most so many boxes an image, of all detectors together.
+            nms_iou: of two boxes that overlap by more than this, the one of lower score goes.
+        """
+        self.name = "+".join(detector.name for detector in detectors)
+        self.detectors = tuple(detectors)
+        self.weights = tuple(weights)
+        self.max_boxes = max_boxes
+        self.nms_iou = nms_iou
+
+    def detect(self, image: ImageArray) -> Proposals:
+        """See `Detector.detect`."""
+        size = check_image(image)
+        found = [detector.detect(image) for detector in self.detectors]
+        boxes = np.concatenate([proposals.boxes for proposals in found])  # (N, 4)
+        score = np.concatenate(
+            [
+                proposals.score * np.float32(weight)
+                for proposals, weight in zip(found, self.weights, strict=True)
+            ]
+        )
+        return select(boxes, score, size, self.nms_iou, self.max_boxes)

@@ -1,14 +1,24 @@
-"""What a person did to the labels of a FiftyOne field: renamed, drew, moved, tagged."""
+"""What a person did to the labels of a FiftyOne field, and which regions they corrected.
 
-from collections.abc import Iterable, Iterator
+A label is a person's if they gave it another class, drew or moved its box, or tagged it (or its
+image) "reviewed". A label left alone says nothing, even beside one that was corrected: nobody
+knows whether the person saw it.
+
+Axes: N regions of one image, the proposals first and then the boxes that a person drew.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from integrations.fiftyone.dataset import LabelField, Sample, read_detections
 from integrations.fiftyone.labels import REVIEWED_TAG, get_value
 from integrations.fiftyone.session import load_dataset
-from regionspot.boxes import Box, xywh_to_xyxy
+from regionspot.boxes import Box, FloatArray, box_area, clip_boxes, relative_to_pixels, xywh_to_xyxy
 from regionspot.errors import InputError
 
 Item = TypeVar("Item")
@@ -74,3 +84,99 @@ def run_folder_of(dataset: str, field: str, key: str = "") -> Path | None:
         if getattr(config, "label_field", None) == field and hasattr(config, "run_folder"):
             return Path(config.run_folder)
     return None
+
+
+# A label's box went through FiftyOne's fractions of the sides and back.
+SAME_BOX_PIXELS = 0.05
+
+
+@dataclass(frozen=True)
+class ReviewedImage:
+    """The regions of an image and what a person said of them.
+
+    Attributes:
+        id: unique in its set.
+        path: of the image file.
+        width, height: of the upright image, in pixels.
+        proposals: (P, 4) float32 xyxy pixels, the boxes that the model classified.
+        drawn: (N - P, 4) float32 xyxy pixels, the boxes that a person drew or moved.
+        words: N; the class that a person gave, or empty.
+        predicted: N; the class that the model gave, or empty where it gave none.
+        sampled: whether the image is in the sample that does not depend on what a person did.
+    """
+
+    id: int
+    path: Path
+    width: int
+    height: int
+    proposals: FloatArray
+    drawn: FloatArray
+    words: tuple[str, ...]
+    predicted: tuple[str, ...]
+    sampled: bool = False
+
+    @property
+    def corrected(self) -> npt.NDArray[np.bool_]:
+        """(N,) whether a person's class is another than the model's, or their box is new."""
+        pairs = zip(self.words, self.predicted, strict=True)
+        return np.array([bool(word) and word != before for word, before in pairs], np.bool_)
+
+    @property
+    def is_touched(self) -> bool:
+        """Whether a person said anything of it."""
+        return any(self.words)
+
+
+def reviewed_image(
+    id: int,
+    path: Path,
+    size: tuple[int, int],
+    labels: Sequence[SeenLabel],
+    proposals: FloatArray | None,
+) -> ReviewedImage:
+    """Match labels to the boxes that the model classified.
+
+    Args:
+        id: unique in its set.
+        path: of the image file.
+        size: width and height of the upright image, in pixels.
+        labels: as they stand in FiftyOne.
+        proposals: (P, 4) float32 xyxy pixels; None where the run is gone: then the boxes of the
+            labels that a model gave stand for them, and none of these counts as moved.
+    """
+    width, height = size
+    labels = [e for e in labels if e.word and box_area(_pixels([e], width, height))[0] > 0]
+    if proposals is None:
+        proposals = _pixels([each for each in labels if each.predicted], width, height)
+    words, predicted = [""] * len(proposals), [""] * len(proposals)
+    drawn = []
+    for label, box in zip(labels, _pixels(labels, width, height), strict=True):
+        row = _same_box(box, proposals, predicted) if label.predicted else None
+        if row is None:
+            drawn.append((label, box))
+            continue
+        predicted[row] = label.predicted
+        if label.tagged or label.word != label.predicted:
+            words[row] = label.word
+    return ReviewedImage(
+        id,
+        path,
+        width,
+        height,
+        proposals,
+        np.array([box for _, box in drawn], np.float32).reshape(-1, 4),
+        (*words, *(label.word for label, _ in drawn)),
+        (*predicted, *("" for _ in drawn)),
+    )
+
+
+def _pixels(labels: Sequence[SeenLabel], width: int, height: int) -> FloatArray:
+    """(N, 4) xyxy pixels, inside the image."""
+    relative = np.array([each.box for each in labels], np.float64).reshape(-1, 4)
+    return clip_boxes(relative_to_pixels(relative, width, height).astype(np.float32), width, height)
+
+
+def _same_box(box: FloatArray, proposals: FloatArray, taken: Sequence[str]) -> int | None:
+    """The row of a box among those that no label has taken yet."""
+    near = np.abs(proposals - box).max(1, initial=0) < SAME_BOX_PIXELS
+    return next((row for row in np.flatnonzero(near).tolist() if not taken[row]), None)

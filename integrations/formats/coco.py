@@ -23,10 +23,9 @@ from integrations.formats.validation import (
     naming_image,
     to_json,
 )
-from integrations.paths import check_image_name
 from regionspot.boxes import xyxy_to_xywh
 from regionspot.errors import InputError
-from regionspot.files import atomic_write
+from regionspot.files import atomic_write, check_image_name
 
 GROUPS = ("images", "annotations", "categories")
 # What LVIS verifies of an image: categories without an instance, and those labelled in part.

@@ -33,10 +33,9 @@ from integrations.formats.validation import (
     naming_image,
 )
 from integrations.formats.xml import attribute_text, leaf, parse_attribute, read_xml, start
-from integrations.paths import check_image_name
 from regionspot.boxes import Box
 from regionspot.errors import InputError
-from regionspot.files import atomic_write
+from regionspot.files import atomic_write, check_image_name
 from regionspot.types import Rle, decode_mask, encode_mask
 
 FILE, IMAGES = "annotations.xml", "images"

@@ -26,8 +26,8 @@ from integrations.formats.validation import (
     naming_image,
 )
 from integrations.images import image_size
-from integrations.paths import check_relative, path_inside
 from regionspot.errors import InputError
+from regionspot.files import check_relative, path_inside
 
 METADATA, SAMPLES, IMAGES = "metadata.json", "samples.json", "data"
 FIELD = "labels"

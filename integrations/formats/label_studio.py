@@ -37,10 +37,9 @@ from integrations.formats.validation import (
     to_json,
 )
 from integrations.formats.xml import read_xml, start
-from integrations.paths import check_image_name
 from regionspot.boxes import Box, relative_xywh_to_xyxy, rounded, xywh_to_xyxy, xyxy_to_xywh
 from regionspot.errors import InputError
-from regionspot.files import atomic_write
+from regionspot.files import atomic_write, check_image_name
 from regionspot.types import Rle, decode_mask, encode_mask
 
 TASKS, CONFIG, IMAGES = "tasks.json", "label_config.xml", "images"

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from integrations.annotations import Annotation, Attribute, Category, LabelledImage, Tally
-from integrations.paths import check_relative
 from regionspot.errors import InputError
+from regionspot.files import check_relative
 
 
 def names_by_id(path: Path, categories: Sequence[Category]) -> dict[int, str]:

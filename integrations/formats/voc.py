@@ -28,9 +28,8 @@ from integrations.formats.validation import (
     without_crowds,
 )
 from integrations.formats.xml import attribute_text, leaf, parse_attribute, read_xml, start
-from integrations.paths import check_image_name
 from regionspot.errors import InputError
-from regionspot.files import atomic_write
+from regionspot.files import atomic_write, check_image_name
 
 ANNOTATIONS, LISTS, IMAGES = "Annotations", "ImageSets", "JPEGImages"
 # What VOC says of an object beside its box.

@@ -23,10 +23,9 @@ from integrations.formats.validation import (
     without_crowds,
 )
 from integrations.images import find_images, image_size
-from integrations.paths import path_inside
 from regionspot.boxes import relative_cxcywh_to_xyxy, rounded, xyxy_to_relative_cxcywh
 from regionspot.errors import InputError
-from regionspot.files import atomic_write
+from regionspot.files import atomic_write, path_inside
 
 DATA, IMAGES, LABELS = "data.yaml", "images", "labels"
 _BOX_NUMBERS, _SCORED_NUMBERS = 5, 6

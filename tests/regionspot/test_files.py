@@ -4,7 +4,15 @@ from pathlib import Path
 import pytest
 
 from regionspot.errors import InputError
-from regionspot.files import atomic_folder, atomic_path, atomic_write, atomic_write_bytes
+from regionspot.files import (
+    atomic_folder,
+    atomic_path,
+    atomic_write,
+    atomic_write_bytes,
+    check_relative,
+    is_utf8,
+    path_inside,
+)
 
 
 def test_file_takes_its_name_when_it_is_complete(tmp_path: Path) -> None:
@@ -76,3 +84,46 @@ def test_folder_replaces_its_entries_and_nothing_else(tmp_path: Path) -> None:
         (folder / "labels").mkdir()
     assert not list((out / "labels").iterdir())
     assert (out / "mine.txt").read_text() == "kept"
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a b/ñ.jpg", "...", "a..b/c", ".hidden", "a\\b.jpg"])
+def test_names_that_stay(tmp_path: Path, name: str) -> None:
+    assert path_inside(tmp_path, name) == tmp_path / name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/a", "//a", "..", "a/../b", "\\a", "C:a", "c:/a", "a\0", "a\\..\\b", "\udce9"]
+)
+def test_names_that_do_not_stay(name: str) -> None:
+    with pytest.raises(InputError):
+        check_relative(name)
+
+
+def test_links_are_followed_before_judging(tmp_path: Path) -> None:
+    inside = tmp_path / "in"
+    inside.mkdir()
+    (tmp_path / "out").mkdir()
+    (inside / "away").symlink_to(tmp_path / "out")
+    (inside / "here").symlink_to(inside)
+    assert path_inside(inside, "here/a.jpg") == inside / "here/a.jpg"
+    for name in ("away/a.jpg", "away"):
+        with pytest.raises(InputError, match="by a link to a folder"):
+            path_inside(inside, name)
+
+
+def test_a_file_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "photo.jpg").touch()
+    (tmp_path / "in/a.jpg").symlink_to(tmp_path / "photo.jpg")
+    assert path_inside(tmp_path / "in", "a.jpg") == tmp_path / "in/a.jpg"
+
+
+def test_root_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert path_inside(tmp_path / "link", "a.jpg")
+
+
+def test_utf8() -> None:
+    assert is_utf8("ñ")
+    assert not is_utf8("\udce9")

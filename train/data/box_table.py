@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from integrations.images import UnreadableImage, image_size
-from integrations.paths import check_relative, path_inside
 from regionspot.boxes import FloatArray, box_area, clip_boxes, relative_to_pixels, xywh_to_xyxy
 from regionspot.errors import InputError
+from regionspot.files import check_relative, path_inside
 from train.data.types import AnnotatedImage, LazySequence
 
 CHUNK = 1 << 20  # boxes that are checked together

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from integrations.corrections import ReviewedImage
+from integrations.fiftyone.review import ReviewedImage
 from regionspot.checkpoint import load_head
 from regionspot.scoring import RegionScorer, class_scores
 from regionspot.types import Vocabulary
@@ -25,7 +25,7 @@ from train.metrics import Accuracy, region_scores, regions_of, top_k
 from train.run import short_name
 from train.sampler import TrainingSet, hold_out
 
-GROUPS = ("corrected words", "all others", "trained others", "new others")
+GROUPS = ("corrected classes", "all others", "seen others", "unseen others")
 
 
 @dataclass(frozen=True)

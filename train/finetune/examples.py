@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from integrations.corrections import ReviewedImage
+from integrations.fiftyone.review import ReviewedImage
 from regionspot.boxes import FloatArray
 from regionspot.config import ModelConfig
 from regionspot.scoring import RegionScorer, class_scores

@@ -16,8 +16,7 @@ from regionspot.head import RegionHead
 from regionspot.scoring import RegionScorer, class_scores
 from train.config import FinetuneConfig
 from train.finetune.examples import IGNORE, ExampleSet, FinetuneExample, distilled
-from train.finetune.losses import FinetuneObjective
-from train.finetune.zero_shot import extended_classifier
+from train.finetune.losses import FinetuneObjective, extended_classifier
 from train.metrics import Accuracy, accuracy_of
 from train.sampler import held_out_rows
 from train.trainer import ProgressCallback, run_loop

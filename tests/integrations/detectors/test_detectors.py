@@ -8,7 +8,7 @@ from PIL import Image
 from segment_anything.modeling import Sam
 
 from integrations.detectors import DETECTORS, Detector, build_detector
-from integrations.detectors.ensemble import Ensemble
+from integrations.detectors.base import Ensemble
 from integrations.detectors.sam_grid import SamGrid
 from regionspot.boxes import box_iou
 from regionspot.errors import InputError

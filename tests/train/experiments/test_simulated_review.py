@@ -36,15 +36,15 @@ def test_a_simulated_annotator_corrects_new_classes() -> None:
     effect = simulation.review(2, 10, config)
     before, after = effect.before, effect.after
     assert effect.corrections > 40
-    assert before["corrected words"].value < 20
-    assert after["corrected words"].value > 90
-    assert after["trained others"].value >= before["trained others"].value - 1
-    groups = ("trained others", "new others", "corrected words")
+    assert before["corrected classes"].value < 20
+    assert after["corrected classes"].value > 90
+    assert after["seen others"].value >= before["seen others"].value - 1
+    groups = ("seen others", "unseen others", "corrected classes")
     assert sum(after[group].total for group in groups) == 400
     table = review_table([effect, replace(effect, before=after)])
     assert [column.header for column in table.columns][2:] == [
-        "corrected words",
+        "corrected classes",
         "all others",
-        "trained others",
+        "seen others",
     ]
     assert table.row_count == 3

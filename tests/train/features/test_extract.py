@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from integrations.corrections import ReviewedImage
+from integrations.fiftyone.review import ReviewedImage
 from integrations.images import read_image
 from integrations.progress import NullReporter
 from regionspot.config import ModelConfig, preset

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from integrations.corrections import ReviewedImage
+from integrations.fiftyone.review import ReviewedImage
 from regionspot.head import HeadConfig, RegionHead
 from regionspot.scoring import RegionScorer
 from regionspot.types import ScoreCalibration, Vocabulary

@@ -1,11 +1,31 @@
 """The loss of fine-tuning."""
 
+from dataclasses import replace
+
 import torch
 from torch.nn import functional as F
 
-from tests.train.finetune.factories import photos, renaming_review, scorer, trained_head
-from train.finetune.examples import IGNORE
-from train.finetune.losses import cross_entropy, kl_divergence, target_frequency
+from tests.train.finetune.factories import (
+    CLASSES,
+    accuracy,
+    boat_review,
+    head_mistaking_boats,
+    photos,
+    renaming_review,
+    scorer,
+    tower,
+    trained_head,
+    vocabulary,
+)
+from train.config import FinetuneConfig
+from train.finetune.examples import IGNORE, distilled
+from train.finetune.finetune import split_by_reviewed
+from train.finetune.losses import (
+    cross_entropy,
+    extended_classifier,
+    kl_divergence,
+    target_frequency,
+)
 from train.losses import class_weights
 
 LOGITS = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
@@ -28,3 +48,24 @@ def test_weights_of_classes_without_a_target_are_finite() -> None:
     review = renaming_review(scorer(trained_head()), photos(6, seed=2), count=0)
     assert not target_frequency(review).any()
     assert torch.isfinite(class_weights(target_frequency(review), 0.5)).all()
+
+
+def test_the_classifier_learns_what_it_mistakes() -> None:
+    """It has a class of boats, which it takes for cars, too. The head stays as it is."""
+    rows = torch.eye(24)[: len(CLASSES)]
+    rows[CLASSES.index("car"), CLASSES.index("boat")] = 1
+    rows[CLASSES.index("boat"), -1] = 3
+    initial = scorer(head_mistaking_boats(), tower(rows))
+    sets = split_by_reviewed(distilled(boat_review(initial)))
+    classifier = extended_classifier(initial, sets, FinetuneConfig(kl_weight_unseen=10))
+    extended = replace(initial, zero_shot=classifier)
+    assert accuracy(initial, "boat") < 0.3
+    assert accuracy(extended, "boat") > 0.8
+    for others in (("chair", "car"), CLASSES[:3]):
+        assert accuracy(extended, *others) >= accuracy(initial, *others) - 0.01 > 0.9
+
+
+def test_seen_classes_do_not_extend_the_classifier() -> None:
+    classifier = replace(tower(torch.eye(24)[:3]), seen=vocabulary(*CLASSES).embedding)
+    initial = scorer(head_mistaking_boats(), classifier)
+    assert extended_classifier(initial, [boat_review(initial)], FinetuneConfig()) is classifier

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from integrations.corrections import reviewed_image
-from integrations.fiftyone.review import SeenLabel
+from integrations.fiftyone.review import SeenLabel, reviewed_image
 
 PROPOSALS = np.array([[10, 20, 50, 60], [100.125, 20, 150.75, 90], [0, 0, 200, 100]], np.float32)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from integrations.detectors.ensemble import Ensemble
+from integrations.detectors.base import Ensemble
 from regionspot.types import Proposals
 
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from autolabel import explain as explaining
 from autolabel.cli import app
+from autolabel.draw import explanation as explaining
 from regionspot.config import PRESETS
 from regionspot.errors import InputError
 from regionspot.model import load_model
