@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 EXIT_ALL_LABELLED, EXIT_NOT_STARTED, EXIT_SOME_SKIPPED = 0, 1, 3
 EXIT_INTERRUPTED = 130
+# The order of the help.
+COMMANDS = ("run", "relabel", "review", "export", "convert", "evaluate", "explain", "train")
 
 HELP = """
 Label a folder of images with your own words: boxes, masks and scores in FiftyOne, COCO and LVIS.
@@ -24,6 +26,11 @@ Label a folder of images with your own words: boxes, masks and scores in FiftyOn
 
 class Commands(TyperGroup):
     """A group of commands that reports unusable input in one line, with exit code 1."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order of `COMMANDS`; others follow as they were added."""
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: [*COMMANDS, name].index(name))
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
