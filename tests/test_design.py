@@ -127,6 +127,22 @@ def module_node(module: str) -> str | None:
     return node_of(path.with_suffix(".py")) if path.with_suffix(".py").exists() else None
 
 
+def test_a_command_builds_the_towers_in_one_place() -> None:
+    """Each file here is of one command, or is passed the encoder by it."""
+    calls = {
+        str(path.relative_to(ROOT)): path.read_text(encoding="utf-8").count("= build_encoder(")
+        for package in PACKAGES
+        for path in files(package)
+    }
+    assert {name: count for name, count in calls.items() if count} == {
+        "regionspot/model.py": 1,
+        "train/__main__.py": 1,  # measure, ablations and other experiments
+        "train/run.py": 1,  # stage1, stage2, mini
+        "train/features/extract.py": 1,  # worker processes
+        "autolabel/review/train.py": 1,
+    }
+
+
 @pytest.mark.parametrize("document", [DESIGN, CONTRIBUTING])
 def test_files_that_documents_name_exist(document: str) -> None:
     named = re.findall(rf"`((?:{'|'.join(PACKAGES)}|docs|tests)/[\w/]*[\w.]+)`", document)
