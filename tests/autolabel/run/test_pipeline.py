@@ -226,7 +226,7 @@ def test_a_run_of_another_schema_version_is_one_line_and_can_be_overwritten(
         assert result.stderr.count("\n") == 1
     result = autolabel_cli(*command, "--overwrite", "--dry-run")
     assert result.exit_code == 0
-    assert "holds a run, which is overwritten" in result.output
+    assert "holds a run, which is overwritten" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(
