@@ -1,7 +1,7 @@
 """Labelled images as every format's reader gives them and every writer takes them."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -121,6 +121,41 @@ class Tally:
         self.annotations += len(category_ids)
         self.images_with.update(set(category_ids))
         self.instances_of.update(category_ids)
+
+
+def class_labels(categories: Sequence[Category]) -> dict[int, str]:
+    """A text for each category id that no other category of the set has.
+
+    It is the name as written. Where several categories have that name, their supercategory follows
+    in brackets, or else their id.
+    """
+    names = Counter(each.name for each in categories)
+    texts = {
+        each.id: f"{each.name} ({each.supercategory})"
+        if names[each.name] > 1 and each.supercategory
+        else each.name
+        for each in categories
+    }
+    counts = Counter(texts.values())
+    return {
+        each.id: texts[each.id] if counts[texts[each.id]] == 1 else f"{each.name} (id {each.id})"
+        for each in categories
+    }
+
+
+def without_unused_twins(
+    categories: Sequence[Category], used: Collection[int]
+) -> tuple[Category, ...]:
+    """Categories less those without a label that are named as another one with labels.
+
+    Roboflow's COCO files list such a category 0, named as the project, which is often a class too.
+
+    Args:
+        categories: of one data set.
+        used: ids of those that have labels.
+    """
+    names = {each.name for each in categories if each.id in used}
+    return tuple(each for each in categories if each.id in used or each.name not in names)
 
 
 def vocabulary_categories(

@@ -1,11 +1,12 @@
 """The file of words that a person writes.
 
-One word a line. `#` starts a comment. `name: synonym, synonym` labels all of these as `name`.
+One word a line. `#` starts a comment. `name: synonym, synonym` labels all of these as `name`. Words
+are compared as they are written: `Bass` and `bass` are two.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,14 +39,19 @@ class WordList:
         }
 
 
-def read_words(path: Path) -> WordList:
+def read_words(path: Path, known: Collection[str] = ()) -> WordList:
     """Read a file of words.
+
+    Args:
+        path: of the file.
+        known: clean names; a line that is one of these is that word, whatever `#`, `:` and commas
+            it holds.
 
     Raises:
         InputError: the file is missing, is not UTF-8, holds no word, a line is not understood, or
             a word or synonym is there twice; the message names the file and the line.
     """
-    return _checked(_groups(path), f"{path}: ", "line")
+    return _checked(_groups(path, known), f"{path}: ", "line")
 
 
 def word_list(words: Sequence[str] | Mapping[str, Sequence[str]]) -> WordList:
@@ -79,8 +85,8 @@ def _checked(groups: Iterable[tuple[int, tuple[str, ...]]], prefix: str, unit: s
                     f"{prefix}{unit} {number}: {string!r} holds a character that cannot be printed"
                 )
         for string in strings:
-            before = first.setdefault(_key(string), number)
-            if before != number or [_key(each) for each in strings].count(_key(string)) > 1:
+            before = first.setdefault(string, number)
+            if before != number or strings.count(string) > 1:
                 where = f"{unit} {before}" if before != number else f"the same {unit}"
                 raise InputError(
                     f"{prefix}{unit} {number}: {string!r} is on {where} already; "
@@ -92,10 +98,12 @@ def _checked(groups: Iterable[tuple[int, tuple[str, ...]]], prefix: str, unit: s
     return WordList(tuple(strings[0] for strings in checked), tuple(checked))
 
 
-def _groups(path: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
+def _groups(path: Path, known: Collection[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Line number, and the name with its synonyms, of each line that is not empty."""
     for number, line in enumerate(_lines(path), start=1):
-        if text := line.split("#", 1)[0].strip():
+        if (whole := clean_name(line)) in known:
+            yield number, (whole,)
+        elif text := line.split("#", 1)[0].strip():
             yield number, _parse(text, f"{path}: line {number}")
 
 
@@ -126,7 +134,3 @@ def _parse(text: str, where: str) -> tuple[str, ...]:
     if not all(strings):
         raise InputError(f"{where}: expected `name` or `name: synonym, synonym`, got {text!r}")
     return tuple(strings)
-
-
-def _key(string: str) -> str:
-    return string.casefold()

@@ -1,5 +1,9 @@
 """The one normaliser of class names: what a reader sees, and which spellings are one class.
 
+Within one data set, names are compared as they are written: "A" and "a" are two classes, and so are
+"cup" and "cups". Only across data sets are spellings of one class brought together, by `name_key`,
+and never two classes of one set: see `contested_keys`.
+
 Three forms of a name, each made from the one before:
 
     clean_name     NFC, one blank between words          "  hot\u00a0 dog" -> "hot dog"
@@ -11,6 +15,8 @@ Synonyms are no spellings: "automobile" and "car" have different keys.
 
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 _BRACKETS = re.compile(r"\([^)]*\)")
 _SEPARATORS = re.compile(r"[_\-\s]+")
@@ -28,7 +34,12 @@ def display_name(name: str) -> str:
 
     LVIS adds in brackets what tells two senses of a word apart: `bus_(vehicle)` is "bus".
     """
-    return without_brackets(name.replace("_", " ")) or clean_name(name)
+    return without_brackets(without_underscores(name)) or clean_name(name)
+
+
+def without_underscores(name: str) -> str:
+    """A clean name with blanks for underscores, as a prompt has it."""
+    return clean_name(name.replace("_", " "))
 
 
 def without_brackets(name: str) -> str:
@@ -49,3 +60,35 @@ def name_key(name: str) -> str:
     if key.endswith("s") and len(key) > 3 and not key.endswith(_SINGULAR):
         key = key[:-1]
     return key[:-2] + "y" if key.endswith("ie") else key  # cherries, cookies
+
+
+def contested_keys(sets: Iterable[Iterable[str]]) -> frozenset[str]:
+    """Keys that two different names of one set have, so that only equal names are one class.
+
+    Args:
+        sets: class names of each data set.
+    """
+    return frozenset(
+        key
+        for names in sets
+        for key, count in Counter(map(name_key, set(names))).items()
+        if count > 1
+    )
+
+
+def distinct_names(names: Sequence[str], *forms: Callable[[str], str]) -> tuple[str, ...]:
+    """Each name in the first form that no other of the names has; where there is none, as it is.
+
+    Args:
+        names: of one data set; those that are equal stay equal.
+        forms: each gives a name in another form, whose own form is itself. An empty form counts as
+            none.
+    """
+    found: dict[str, str] = {}
+    for form in forms:
+        formed = {name: form(name) for name in names}
+        counts = Counter(formed.values())
+        for name, text in formed.items():
+            if text and counts[text] == 1:
+                found.setdefault(name, text)
+    return tuple(found.get(name, name) for name in names)

@@ -1,6 +1,6 @@
 """Readers of annotated images, each of which gives a `Dataset`."""
 
-from train.data.coco import load_coco, load_label_space, read_coco
+from train.data.coco import load_coco, read_coco, read_folder
 from train.data.label_space import merge_label_spaces
 from train.data.registry import READERS, known_classes, open_dataset
 from train.data.types import AnnotatedImage, ClassSynonyms, Dataset, LazySequence, Subset
@@ -14,8 +14,8 @@ __all__ = [
     "Subset",
     "known_classes",
     "load_coco",
-    "load_label_space",
     "merge_label_spaces",
     "open_dataset",
     "read_coco",
+    "read_folder",
 ]

@@ -1,21 +1,22 @@
 """COCO, Objects365 v1 and v2, and V3Det: every class is annotated in every image.
 
-The file is read once, whatever the order of its lists; segmentations are passed over.
+The file is read once, whatever the order of its lists; segmentations are passed over. Classes are
+called as the file names them; in what each data set differs, its reader says.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from integrations.annotations import Category
+from integrations.annotations import Category, class_labels, without_unused_twins
 from integrations.formats.coco import GROUPS
 from integrations.formats.json_stream import load_json, stream_records
 from integrations.formats.record import Record
 from integrations.formats.validation import check_new_id
 from regionspot.errors import InputError
-from regionspot.names import display_name
+from regionspot.names import clean_name, display_name, distinct_names, without_underscores
 from train.data.box_table import BoxTable, BoxTableBuilder, BoxTableImages
-from train.data.label_space import join_synonyms
+from train.data.label_space import join_synonyms, names_of
 from train.data.types import AnnotatedImage, ClassSynonyms, Dataset
 
 INSTANCES, IMAGES = "instances.json", "images"
@@ -25,7 +26,7 @@ CROWDS = ("iscrowd", "maybe_crowd")
 
 
 def read_coco(path: Path, images: Path, name: str = "") -> Dataset:
-    """COCO's instances JSON (cocodataset.org, "Data format", object detection).
+    """COCO's instances JSON (cocodataset.org, "Data format", object detection), or LVIS's as one.
 
     Crowds and suspected crowds (`maybe_crowd`) are no single objects and are left out. Their
     classes stay negatives of the other boxes of the image, each of which is known to be of its
@@ -39,24 +40,25 @@ def read_coco(path: Path, images: Path, name: str = "") -> Dataset:
     Raises:
         InputError: the file cannot be read or does not hold together.
     """
-    return _dataset(name or f"coco:{path}", read_boxes(path, images, display_name))
+    return dataset_of(name or f"coco:{path}", read_boxes(path, images))
 
 
 def read_objects365(path: Path, images: Path, name: str = "") -> Dataset:
     """Objects365's JSON, v1 or v2 (Shao et al. 2019; objects365.org).
 
     Left out beside crowds: what is a picture or a toy of the object (`isfake`) or a reflection of
-    it (`isreflected`). Of a name like "Cabinet/shelf" the first part is the class and the others
-    are its synonyms.
+    it (`isreflected`). Of a name like "Cabinet/shelf" the first part is the class, unless it is the
+    name of another one too, and the others are its synonyms.
 
     Args, Raises: as `read_coco`.
     """
     left_out = (*CROWDS, "isfake", "isreflected")
-    boxes = read_boxes(path, images, lambda name: _alternatives(name)[0], left_out)
+    boxes = read_boxes(path, images, left_out, forms=(lambda name: _alternatives(name)[0],))
     classes = join_synonyms(
-        (_alternatives(each.name)[0], _alternatives(each.name)) for each in boxes.categories
+        (boxes.class_of[each.id], [text for text in _alternatives(each.name)[1:] if text])
+        for each in boxes.categories
     )
-    return Dataset(name or f"objects365:{path}", classes, BoxTableImages(boxes.table))
+    return replace(dataset_of(name or f"objects365:{path}", boxes), classes=classes)
 
 
 def read_v3det(path: Path, images: Path, tree: Path, name: str = "") -> Dataset:
@@ -71,29 +73,19 @@ def read_v3det(path: Path, images: Path, tree: Path, name: str = "") -> Dataset:
     Raises:
         InputError: a file cannot be read or does not hold together.
     """
-    boxes = read_boxes(path, images, display_name)
-    class_of = {str(each.id): display_name(each.name) for each in boxes.categories}
-    dataset = _dataset(name or f"v3det:{path}", boxes)
-    return replace(dataset, ancestors=_ancestors(tree, class_of))
+    boxes = read_boxes(path, images)
+    class_of = {str(id): name for id, name in boxes.class_of.items()}
+    return replace(dataset_of(name or f"v3det:{path}", boxes), ancestors=_ancestors(tree, class_of))
+
+
+def read_folder(folder: Path) -> Dataset:
+    """`folder/instances.json` with the images of `folder/images`; as `read_coco`."""
+    return read_coco(folder / INSTANCES, folder / IMAGES)
 
 
 def load_coco(folder: Path) -> list[AnnotatedImage]:
-    """All images with boxes of `folder/instances.json` and `folder/images`, at once.
-
-    Raises:
-        InputError: the file is not there or does not hold together.
-    """
-    return list(read_coco(folder / INSTANCES, folder / IMAGES).images)
-
-
-def load_label_space(folder: Path) -> dict[str, tuple[str, ...]]:
-    """All classes that `folder/instances.json` lists, used or not, each with its synonyms.
-
-    Raises:
-        InputError: the file is not there or does not hold together.
-    """
-    records = stream_records(folder / INSTANCES, {"categories"})
-    return _classes([_category(record) for record in records])
+    """All images with boxes of `read_folder`, at once."""
+    return list(read_folder(folder).images)
 
 
 @dataclass(frozen=True)
@@ -102,33 +94,42 @@ class CocoBoxes:
 
     Attributes:
         categories: in the file's order.
+        class_of: the class of each category id, as `class_names` gives it.
         table: of the boxes, in the classes that they have.
     """
 
     categories: tuple[Category, ...]
+    class_of: Mapping[int, str]
     table: BoxTable
 
     @property
     def classes(self) -> ClassSynonyms:
-        """The classes of all categories."""
-        return _classes(self.categories)
+        """The classes of all categories, with their synonyms."""
+        form = display_name if _has_senses(self.categories) else str
+        return join_synonyms(
+            (
+                self.class_of[each.id],
+                [form(text) for text in each.synonyms if text != each.name],
+            )
+            for each in self.categories
+        )
 
 
 def read_boxes(
     path: Path,
     folder: Path,
-    class_of: Callable[[str], str],
     left_out: tuple[str, ...] = CROWDS,
     on_record: Callable[[Record], None] = lambda _: None,
+    forms: tuple[Callable[[str], str], ...] = (),
 ) -> CocoBoxes:
     """Read the boxes of a COCO JSON, in memory that grows with their number alone.
 
     Args:
         path: of the JSON.
         folder: of the images.
-        class_of: the class of a category's name.
         left_out: keys of an annotation; where one is true, its box is left out.
         on_record: is shown each image and annotation, also those left out.
+        forms: of the data set's names, as of `class_names`.
 
     Raises:
         InputError: the file cannot be read or does not hold together; the message names the
@@ -155,12 +156,58 @@ def read_boxes(
             f"{path}: a box has the category {unknown}, which is not among the categories; "
             "add the category or leave its boxes out"
         )
-    name_of = {each.id: each.name for each in categories}
-    return CocoBoxes(tuple(categories), builder.finish([class_of(name_of[id]) for id in indices]))
+    class_of = class_names(categories, indices.keys(), forms)
+    table = builder.finish([class_of[id] for id in indices])
+    return CocoBoxes(tuple(categories), class_of, table)
+
+
+def class_names(
+    categories: Sequence[Category],
+    used: Collection[int],
+    forms: tuple[Callable[[str], str], ...] = (),
+) -> dict[int, str]:
+    """The class of each category id. Two categories are one class only where nothing differs.
+
+    A class is called as its category is. Where several categories have one name, the supercategory
+    follows in brackets; those that agree in it too are one class, and so is one without a box with
+    the other that has boxes. LVIS adds in brackets what tells two senses of a word apart, which is
+    left away where no other category has the word.
+
+    Args:
+        categories: of one data set.
+        used: ids of those that have boxes.
+        forms: of the data set's names, as of `regionspot.names.distinct_names`.
+    """
+    kept = {each.name: each for each in reversed(categories) if each.id in used}
+    there = {each.id for each in without_unused_twins(categories, used)}
+    first: dict[tuple[str, str], Category] = {}
+    stands_for: dict[int, Category] = {}
+    for category in categories:
+        same = category if category.id in there else kept[category.name]
+        stands_for[category.id] = first.setdefault((same.name, same.supercategory), same)
+    labels = class_labels(tuple(first.values()))
+    if _has_senses(categories):
+        forms = (display_name, without_underscores)
+    names = dict(zip(labels, distinct_names(tuple(labels.values()), *forms), strict=True))
+    return {id: names[each.id] for id, each in stands_for.items()}
+
+
+def _has_senses(categories: Sequence[Category]) -> bool:
+    """Whether names are LVIS's, whose categories alone have synsets."""
+    return any(each.synset for each in categories)
 
 
 def _category(record: Record) -> Category:
-    return Category(record.whole("id"), record.text("name"), record.texts("synonyms"))
+    name = record.text("name")
+    if not clean_name(name):
+        record.refuse(f'"name" is empty, got {name!r}; give the category a name')
+    return Category(
+        record.whole("id"),
+        name,
+        record.texts("synonyms"),
+        record.text("supercategory", ""),
+        record.text("synset", ""),
+    )
 
 
 def _add_image(builder: BoxTableBuilder, record: Record) -> None:
@@ -176,20 +223,17 @@ def _add_image(builder: BoxTableBuilder, record: Record) -> None:
     builder.add_image(record.identifier("id"), name, width, height)
 
 
-def _dataset(name: str, boxes: CocoBoxes) -> Dataset:
-    return Dataset(name, boxes.classes, BoxTableImages(boxes.table))
-
-
-def _classes(categories: Sequence[Category]) -> dict[str, tuple[str, ...]]:
-    return join_synonyms(
-        (display_name(each.name), [display_name(text) for text in each.synonyms])
-        for each in categories
-    )
+def dataset_of(
+    name: str, boxes: CocoBoxes, verified: Callable[[int], frozenset[str]] | None = None
+) -> Dataset:
+    """The data set of these boxes; `verified` as of `BoxTableImages`."""
+    pairs = ((each.name, boxes.class_of[each.id]) for each in boxes.categories)
+    images = BoxTableImages(boxes.table, verified)
+    return Dataset(name, boxes.classes, images, written=names_of(pairs))
 
 
 def _alternatives(name: str) -> list[str]:
-    parts = [display_name(part) for part in name.split("/")]
-    return [part for part in parts if part] or [name]
+    return [clean_name(part) for part in name.split("/")]
 
 
 def _ancestors(path: Path, class_of: Mapping[str, str]) -> dict[str, frozenset[str]]:

@@ -10,7 +10,6 @@ from integrations.fiftyone.dataset import load_detections, samples_with_detectio
 from integrations.fiftyone.labels import get_value
 from integrations.fiftyone.session import connect
 from regionspot.errors import InputError
-from regionspot.names import display_name
 from train.data.box_table import BoxTableBuilder, BoxTableImages
 from train.data.label_space import join_synonyms
 from train.data.types import Dataset
@@ -23,7 +22,8 @@ LEFT_OUT = ("iscrowd", "maybe_crowd", "IsGroupOf", "IsDepiction")
 def read_fiftyone(name: str, field: str = "ground_truth") -> Dataset:
     """The samples of a dataset that have boxes in a field, in the dataset's order.
 
-    Labels are read once; a change in FiftyOne is seen by the next call. Crowds, groups and
+    Labels are read once; a change in FiftyOne is seen by the next call. Classes are called as the
+    labels are. Crowds, groups and
     depictions are left out. `verified` is None: what is not boxed counts as absent.
 
     Args:
@@ -42,7 +42,7 @@ def read_fiftyone(name: str, field: str = "ground_truth") -> Dataset:
     for row, (sample, detections) in enumerate(found):
         _add(builder, row, sample, detections, class_index)
     listed = dataset.classes.get(field) or dataset.default_classes or []
-    names = dict.fromkeys([*map(display_name, listed), *class_index])
+    names = dict.fromkeys([*listed, *class_index])
     table = builder.finish(tuple(class_index))
     classes = join_synonyms((name, ()) for name in names)
     return Dataset(str(source), classes, BoxTableImages(table, path_of=Path))
@@ -67,5 +67,5 @@ def _add(
                 f"{builder.source}: {sample.filepath}: a detection must have a label and a "
                 f"bounding_box of four numbers, got {each.label!r} and {box!r:.60}"
             )
-        index = class_index.setdefault(display_name(each.label), len(class_index))
+        index = class_index.setdefault(each.label, len(class_index))
         builder.add_box(row, index, box)

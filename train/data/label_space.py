@@ -1,14 +1,15 @@
 """Label spaces of several data sets, merged by class name.
 
-Two classes are the same where `regionspot.names.name_key` of their names agrees. Ids say nothing:
-1 is a person in COCO and an acorn in LVIS.
+Classes of two data sets are the same where `regionspot.names.name_key` of their names agrees. Two
+classes of one data set never are: of names like "A" and "a", which some data set tells apart, only
+equal ones are the same. Ids say nothing: 1 is a person in COCO and an acorn in LVIS.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from regionspot.names import name_key
-from train.data.types import AnnotatedImage, ClassSynonyms, Dataset, LazySequence
+from regionspot.names import contested_keys, name_key
+from train.data.types import AnnotatedImage, Dataset, LazySequence
 
 
 def join_synonyms(pairs: Iterable[tuple[str, Sequence[str]]]) -> dict[str, tuple[str, ...]]:
@@ -17,6 +18,14 @@ def join_synonyms(pairs: Iterable[tuple[str, Sequence[str]]]) -> dict[str, tuple
     for name, strings in pairs:
         classes[name] = tuple(dict.fromkeys((*classes.get(name, ()), name, *strings)))
     return classes
+
+
+def names_of(pairs: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
+    """`Dataset.written` of pairs of a name as it is written and its class."""
+    found: dict[str, frozenset[str]] = {}
+    for name, called in pairs:
+        found[name] = found.get(name, frozenset()) | {called}
+    return {name: classes for name, classes in found.items() if classes != {name}}
 
 
 def merge_label_spaces(
@@ -32,12 +41,18 @@ def merge_label_spaces(
         all names in that spelling. Where an image's `verified` is None, that still means the
         classes of its own data set.
     """
-    spelling: dict[str, str] = {}
+    contested = contested_keys(dataset.classes for dataset in datasets)
+
+    def identity(name: str) -> tuple[str, str]:
+        key = name_key(name)
+        return key, name if key in contested else ""
+
+    spelling: dict[tuple[str, str], str] = {}
     for dataset in datasets:
         for name in dataset.classes:
-            spelling.setdefault(name_key(name), name)
+            spelling.setdefault(identity(name), name)
     renamed = [
-        _renamed(dataset, {name: spelling[name_key(name)] for name in dataset.classes})
+        _renamed(dataset, {name: spelling[identity(name)] for name in dataset.classes})
         for dataset in datasets
     ]
     pairs = (pair for dataset in renamed for pair in dataset.classes.items())
@@ -45,26 +60,22 @@ def merge_label_spaces(
 
 
 def _renamed(dataset: Dataset, new: Mapping[str, str]) -> Dataset:
+    """The data set under the new name of each class, of which no two have the same."""
     if all(name == other for name, other in new.items()):
         return dataset
-    ancestors: dict[str, frozenset[str]] = {}
-    for name, above in dataset.ancestors.items():
-        known = ancestors.get(new[name], frozenset())
-        ancestors[new[name]] = known | {new[each] for each in above} - {new[name]}
     return replace(
         dataset,
         classes=join_synonyms((new[name], strings) for name, strings in dataset.classes.items()),
-        images=RenamedImages(dataset.images, new, _merged(dataset.classes, new)),
-        ancestors=ancestors,
+        images=RenamedImages(dataset.images, new),
+        ancestors={
+            new[name]: frozenset(new[each] for each in above)
+            for name, above in dataset.ancestors.items()
+        },
+        written={
+            name: frozenset(new[each] for each in classes)
+            for name, classes in dataset.written.items()
+        },
     )
-
-
-def _merged(classes: ClassSynonyms, new: Mapping[str, str]) -> dict[str, frozenset[str]]:
-    """The old names of each new one that stands for several."""
-    olds: dict[str, set[str]] = {}
-    for name in classes:
-        olds.setdefault(new[name], set()).add(name)
-    return {name: frozenset(each) for name, each in olds.items() if len(each) > 1}
 
 
 @dataclass(frozen=True)
@@ -73,14 +84,12 @@ class RenamedImages(LazySequence[AnnotatedImage]):
 
     Attributes:
         images: with the old names.
-        new: the new name of each old one; any other becomes "", which no data set has.
-        merged: the old names of each new one that stands for several; it is verified where all
-            of them are.
+        new: the new name of each old one, all different; any other becomes "", which no data set
+            has.
     """
 
     images: Sequence[AnnotatedImage]
     new: Mapping[str, str]
-    merged: Mapping[str, frozenset[str]]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -89,9 +98,7 @@ class RenamedImages(LazySequence[AnnotatedImage]):
         image = self.images[row]
         verified = image.verified
         if verified is not None:
-            olds: frozenset[str] = verified
-            renamed = {self.new[name] for name in olds if name in self.new}
-            verified = frozenset(n for n in renamed if self.merged.get(n, frozenset()) <= olds)
+            verified = frozenset(self.new[name] for name in verified if name in self.new)
         return replace(
             image, names=tuple(self.new.get(name, "") for name in image.names), verified=verified
         )

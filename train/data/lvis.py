@@ -4,9 +4,7 @@ from pathlib import Path
 
 from integrations.formats.coco import VERIFIED_KEYS, check_federated
 from integrations.formats.record import Record
-from regionspot.names import display_name
-from train.data.box_table import BoxTableImages
-from train.data.coco import CROWDS, read_boxes
+from train.data.coco import CROWDS, dataset_of, read_boxes
 from train.data.types import Dataset
 from train.data.verified import ABSENT, BOXED, OPEN, VerifiedClasses
 
@@ -16,8 +14,8 @@ def read_lvis(path: Path, images: Path, name: str = "") -> Dataset:
 
     `verified` holds the classes that an image has all boxes of, and those that it is verified not
     to hold. Classes in `not_exhaustive_category_ids`, and those of crowds, are no negatives, for
-    there may be more of them than is boxed. Two categories of one class (`bow_(weapon)`,
-    `bow_(decorative_ribbons)`) verify it together.
+    there may be more of them than is boxed. `bus_(vehicle)` is called "bus"; where two categories
+    would be called alike (`bow_(weapon)`, `bow_(decorative_ribbons)`), the brackets stay.
 
     Args:
         path: of the JSON.
@@ -42,6 +40,6 @@ def read_lvis(path: Path, images: Path, name: str = "") -> Dataset:
             for category in record.wholes(key):
                 verified.add(image, category, kind)
 
-    boxes = read_boxes(path, images, display_name, on_record=on_record)
-    verified.finish({each.id: display_name(each.name) for each in boxes.categories})
-    return Dataset(name or f"lvis:{path}", boxes.classes, BoxTableImages(boxes.table, verified))
+    boxes = read_boxes(path, images, on_record=on_record)
+    verified.finish(boxes.class_of)
+    return dataset_of(name or f"lvis:{path}", boxes, verified)

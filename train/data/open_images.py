@@ -14,9 +14,9 @@ from typing import Any
 from integrations.formats.json_stream import load_json
 from regionspot.boxes import xyxy_to_xywh
 from regionspot.errors import InputError
-from regionspot.names import display_name
+from regionspot.names import display_name, distinct_names
 from train.data.box_table import BoxTableBuilder, BoxTableImages
-from train.data.label_space import join_synonyms
+from train.data.label_space import join_synonyms, names_of
 from train.data.types import Dataset
 from train.data.verified import ABSENT, BOXED, OPEN, VerifiedClasses
 
@@ -48,10 +48,12 @@ class OpenImagesFiles:
 def read_open_images(files: OpenImagesFiles, name: str = "") -> Dataset:
     """A split of Open Images, in the order of its boxes.
 
-    Boxes around groups (`IsGroupOf`) and of depictions are left out. `verified` holds the classes
-    that a person said are not in the image, with all their descendants, and the classes of the
-    boxes; without the classes of what was left out and their ancestors. A class that is in the
-    image but has no box of its own (an ancestor of those boxed) is not among them.
+    Classes are called in lower case and without the sense that some names have in brackets ("Bat
+    (Animal)"), where no other class would be called alike. Boxes around groups (`IsGroupOf`) and
+    of depictions are left out. `verified` holds the classes that a person said are not in the
+    image, with all their descendants, and the classes of the boxes; without the classes of what
+    was left out and their ancestors. A class that is in the image but has no box of its own (an
+    ancestor of those boxed) is not among them.
 
     Args:
         files: of the split.
@@ -70,7 +72,9 @@ def read_open_images(files: OpenImagesFiles, name: str = "") -> Dataset:
         for row in _rows(path, LABEL_COLUMNS):
             if row["LabelName"] in index and row["Source"] in HUMAN and _number(row) == 0:
                 verified.add(_image_id(row["ImageID"], path), index[row["LabelName"]], ABSENT)
-    names = tuple(classes.values())
+    written = tuple(classes.values())
+    names = distinct_names(written, _readable)
+    classes = dict(zip(classes, names, strict=True))
     above = {label: hierarchy[label] & classes.keys() for label in classes}
     verified.finish(
         dict(enumerate(names)),
@@ -85,7 +89,12 @@ def read_open_images(files: OpenImagesFiles, name: str = "") -> Dataset:
             for label in hierarchy
             if label in classes and above[label]
         },
+        names_of(zip(written, names, strict=True)),
     )
+
+
+def _readable(name: str) -> str:
+    return display_name(name).lower()
 
 
 def _read_hierarchy(path: Path) -> dict[str, frozenset[str]]:
@@ -122,7 +131,7 @@ def _closed(label: str, ancestors: dict[str, frozenset[str]]) -> frozenset[str]:
 
 
 def _read_classes(path: Path, hierarchy: dict[str, frozenset[str]]) -> dict[str, str]:
-    """The class of each label that the hierarchy has, with or without a header in the file."""
+    """The name of each label that the hierarchy has, with or without a header in the file."""
     classes: dict[str, str] = {}
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -133,7 +142,7 @@ def _read_classes(path: Path, hierarchy: dict[str, frozenset[str]]) -> dict[str,
                         "columns; give the class descriptions of Open Images"
                     )
                 if row[0] in hierarchy:
-                    classes[row[0]] = display_name(row[1]).lower()
+                    classes[row[0]] = row[1]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as class descriptions: {error}") from error
     if not classes:

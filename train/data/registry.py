@@ -8,15 +8,17 @@
 | `openimages:FOLDER,split=train` | the CSV files of a split; `boxes=`, `labels=`, `classes=`, |
 | | `hierarchy=` and `images=` where they lie elsewhere |
 | `fiftyone:NAME,field=ground_truth` | a FiftyOne dataset |
-| `KIND:PATH,words=FILE` | of any kind, the boxes of the classes in a file, one a line |
+| `KIND:PATH,words=FILE` | of any kind, the boxes of the classes in a file, one a line, as the |
+| | data names them |
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from integrations.vocabulary_file import read_words
 from regionspot.errors import InputError
+from regionspot.names import clean_name
 from train.data import coco
 from train.data.fiftyone import read_fiftyone
 from train.data.lvis import read_lvis
@@ -69,31 +71,39 @@ def restricted(dataset: Dataset, path: Path) -> Dataset:
     Raises:
         InputError: the file cannot be read, or names a class that the data set has not.
     """
-    names = known_classes(path, dataset.classes)
+    names = known_classes(path, dataset)
     return replace(
         dataset,
         classes={name: strings for name, strings in dataset.classes.items() if name in names},
         ancestors={
             name: above & names for name, above in dataset.ancestors.items() if name in names
         },
+        written={
+            name: classes & names for name, classes in dataset.written.items() if classes & names
+        },
         is_limited=True,
     )
 
 
-def known_classes(path: Path, known: Collection[str]) -> frozenset[str]:
-    """The classes that a file names, each of which is known.
+def known_classes(path: Path, dataset: Dataset) -> frozenset[str]:
+    """The classes of a data set that a file names, as they are called or as the data writes them.
 
     Raises:
         InputError: the file cannot be read, or names another class.
     """
-    names = read_words(path).names
+    known: dict[str, frozenset[str]] = {}
+    # Words of a file are clean; what a class is called comes before what another one is written as.
+    called = {name: frozenset({name}) for name in dataset.classes}
+    for name, classes in (dict(dataset.written) | called).items():
+        known[clean_name(name)] = known.get(clean_name(name), frozenset()) | classes
+    names = read_words(path, known).names
     if unknown := [name for name in names if name not in known]:
         raise InputError(
-            f"{path}: expected classes of the data, which has {len(known)}, such as "
-            f"{', '.join(list(known)[:3])}; got {', '.join(map(repr, unknown[:5]))}: write them "
-            "as the data does, or take them out"
+            f"{path}: expected classes of the data, which has {len(dataset.classes)}, such as "
+            f"{', '.join(list(dataset.classes)[:3])}; got {', '.join(map(repr, unknown[:5]))}: "
+            "write them as the data does, or take them out"
         )
-    return frozenset(names)
+    return frozenset[str]().union(*(known[name] for name in names))
 
 
 def _json_of(place: str, options: Options, default: str) -> tuple[Path, Path]:

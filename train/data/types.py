@@ -52,6 +52,8 @@ class Dataset:
             size.
         ancestors: of a class, its ancestors in a hierarchy: they hold too for a box of the class,
             so they are no negatives of it. A class without any is not listed.
+        written: the classes of a name that the data set writes, where they are called in another
+            way: `bus_(vehicle)` is LVIS's "bus".
         is_limited: some boxes are of classes outside of `classes`. Features are cached by all
             boxes of an image, so they are looked up with these boxes, which are then left out.
     """
@@ -60,6 +62,7 @@ class Dataset:
     classes: ClassSynonyms
     images: Sequence[AnnotatedImage]
     ancestors: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    written: Mapping[str, frozenset[str]] = field(default_factory=dict)
     is_limited: bool = False
 
     def __len__(self) -> int:

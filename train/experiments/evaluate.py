@@ -10,7 +10,7 @@ from pathlib import Path
 from regionspot.checkpoint import load_head
 from regionspot.config import preset
 from regionspot.scoring import RegionScorer
-from train.data import known_classes, load_coco, load_label_space
+from train.data import known_classes, read_folder
 from train.features.extract import FeatureExtractor
 from train.metrics import Accuracy, mean_presence, region_scores, regions_of, top_k
 from train.run import used_classes
@@ -62,9 +62,9 @@ def evaluate_folders(
     scorer = RegionScorer.of(features_of.encoder, trained, config.encoder.templates)
     rows = []
     for folder in folders:
-        images = load_coco(folder)
-        groups = load_label_space(folder)
-        known = {file.stem: known_classes(file, groups) for file in parts}
+        dataset = read_folder(folder)
+        images, groups = list(dataset.images), dataset.classes
+        known = {file.stem: known_classes(file, dataset) for file in parts}
         features = features_of(config, images)
         classes = groups if listed else used_classes(images)
         vocabulary = scorer.vocabulary(

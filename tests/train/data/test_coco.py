@@ -14,7 +14,7 @@ import pytest
 from regionspot.errors import InputError
 from tests.train.data.contents import two_photos
 from tests.train.written import annotation, coco, image, write_json
-from train.data import load_coco, open_dataset, read_coco
+from train.data import load_coco, merge_label_spaces, open_dataset, read_coco
 
 BOXES_OF_IMAGE = 20
 # 20 bytes a box, as many again while they are sorted by image, and 60 an image.
@@ -47,6 +47,57 @@ def test_the_lists_of_a_file_may_stand_in_any_order(tmp_path: Path) -> None:
     assert [(i.id, i.names, i.boxes.tolist()) for i in one] == [
         (i.id, i.names, i.boxes.tolist()) for i in other
     ]
+
+
+BOLTS = {1: "bolt (M6)", 2: "bolt (M8)", 3: "(unknown)", 4: "type_1", 5: "type-1", 6: "A", 7: "a"}
+
+
+def one_box_each(names: dict[int, str]) -> dict[str, Any]:
+    return coco([image(1)], [annotation(id, 1, id) for id in names], names)
+
+
+@pytest.mark.parametrize("kind", ["coco", "objects365", "v3det"])
+def test_classes_are_called_as_the_data_names_them(tmp_path: Path, kind: str) -> None:
+    path = write_json(tmp_path / "instances.json", one_box_each(BOLTS))
+    tree = write_json(
+        tmp_path / "v3det_2023_v1_category_tree.json",
+        {"categoryid2treeid": {}, "ancestor2descendant": {}},
+    )
+    assert tree.exists()
+    names = tuple(BOLTS.values())
+    (tmp_path / "words.txt").write_text("\n".join(names))
+    for spec in (f"{kind}:{path}", f"{kind}:{path},words={tmp_path / 'words.txt'}"):
+        dataset = open_dataset(spec)
+        assert dataset.classes == {name: (name,) for name in names}
+        assert dataset.images[0].names == names
+    classes, (merged,) = merge_label_spaces([dataset])
+    assert (tuple(classes), merged.images[0].names) == (names, names)
+
+
+def test_equal_names_are_told_apart_by_the_supercategory(tmp_path: Path) -> None:
+    content = one_box_each({1: "bolt", 2: "bolt", 3: "nut", 4: "nut", 5: "cells"})
+    for each, parent in zip(content["categories"], ("fastener", "weather", *"xx", ""), strict=True):
+        each["supercategory"] = parent
+    # What Roboflow writes: the project, named as its only class, and without a box.
+    content["categories"].append({"id": 0, "name": "cells", "supercategory": "none"})
+    dataset = read_coco(write_json(tmp_path / "instances.json", content), tmp_path)
+    (photo,) = dataset.images
+    assert photo.names == ("bolt (fastener)", "bolt (weather)", "nut", "nut", "cells")
+    assert list(dataset.classes) == ["bolt (fastener)", "bolt (weather)", "nut", "cells"]
+    (tmp_path / "words.txt").write_text("bolt\n")
+    some = open_dataset(f"coco:{tmp_path},words={tmp_path / 'words.txt'}")
+    assert list(some.classes) == ["bolt (fastener)", "bolt (weather)"]
+
+
+def test_a_name_of_objects365_is_cut_only_where_it_stays_alone(tmp_path: Path) -> None:
+    names = {1: "Cabinet/shelf", 2: "Cabinet", 3: "Lamp/Light (ceiling)", 4: "/x"}
+    path = write_json(tmp_path / "o365.json", one_box_each(names))
+    dataset = open_dataset(f"objects365:{path}")
+    assert dataset.images[0].names == ("Cabinet/shelf", "Cabinet", "Lamp", "/x")
+    assert dataset.classes["Lamp"] == ("Lamp", "Light (ceiling)")
+    (tmp_path / "words.txt").write_text("Lamp/Light (ceiling)\nCabinet\n")
+    some = open_dataset(f"objects365:{path},words={tmp_path / 'words.txt'}")
+    assert list(some.classes) == ["Cabinet", "Lamp"]
 
 
 @pytest.mark.parametrize("file_name", ["obj365_train_000000000001.jpg", "images/v1/patch8/1.jpg"])
@@ -111,6 +162,7 @@ def test_v3det_and_its_tree(tmp_path: Path) -> None:
         (lambda c: c["annotations"][1].update(bbox=[1, 2, 3]), r"annotations\[1\].*bbox"),
         (lambda c: c["annotations"][1].update(bbox=[1, 2, 3, "4"]), r"annotations\[1\].*bbox"),
         (lambda c: c["categories"].append({"id": 1, "name": "x"}), r"categories\[4\].*twice"),
+        (lambda c: c["categories"][0].update(name=" "), r"categories\[0\].*name.*empty"),
         (lambda c: c.pop("images"), 'no label file: expected an object with "images"'),
         (lambda c: c.update(images={}), '"images" must be a list, got dict'),
     ],

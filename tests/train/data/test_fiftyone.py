@@ -21,7 +21,7 @@ def fiftyone_name(tmp_path: Path) -> Iterator[str]:
         write_image(tmp_path / f"{number}.jpg", seed=number)
     cup = fo.Detection(label="cup", bounding_box=[0.25, 0, 0.25, 0.5])
     dogs = fo.Detection(label="dog", bounding_box=[0, 0, 1, 1], iscrowd=1)
-    cat = fo.Detection(label="cat", bounding_box=[0.5, 0.5, 0.75, 0.5], iscrowd=0)
+    cat = fo.Detection(label="cat (big)", bounding_box=[0.5, 0.5, 0.75, 0.5], iscrowd=0)
     dataset.add_samples(
         [
             fo.Sample(str(tmp_path / "2.jpg"), truth=fo.Detections(detections=[cup, dogs, cat])),
@@ -37,12 +37,12 @@ def test_a_field_of_fiftyone(fiftyone_name: str) -> None:
     dataset = open_dataset(f"fiftyone:{fiftyone_name},field=truth")
     first, second = dataset.images
     assert (first.path.name, second.path.name) == ("2.jpg", "0.jpg")
-    assert first.names == ("cup", "cat")
+    assert first.names == ("cup", "cat (big)")
     assert first.boxes.tolist() == [
         [WIDTH / 4, 0, WIDTH / 2, HEIGHT / 2],
         [WIDTH / 2, HEIGHT / 2, WIDTH, HEIGHT],
     ]
-    assert set(dataset.classes) == {"cup", "cat"}
+    assert set(dataset.classes) == {"cup", "cat (big)"}
     assert first.verified is None
     for field in ("weather", "none"):
         with pytest.raises(InputError, match=rf"no field '{field}' of detections.*truth"):

@@ -18,11 +18,24 @@ def test_lvis_is_scored_only_against_what_was_verified(tmp_path: Path, version: 
     (photo,) = dataset.images
     assert photo.names == ("bus", "cup")
     # Of cups there may be more, zebras were not looked for, and of bows only the weapons.
-    assert photo.verified == {"bus", "dog"}
+    assert photo.verified == {"bus", "dog", "bow (weapon)"}
     assert dataset.classes["bus"] == ("bus", "autobus")
-    assert dataset.classes["bow"] == ("bow", "ribbon bow")
+    assert dataset.classes["bow (weapon)"] == ("bow (weapon)", "bow")
+    assert dataset.classes["bow (decorative ribbons)"][1:] == ("ribbon bow",)
     folder = {"v0.5": "", "v1": "val2017/"}[version]
     assert photo.path == tmp_path / f"images/{folder}000000000005.jpg"
+
+
+def test_lvis_has_its_classes_as_coco_too(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "lvis.json", lvis("v0.5"))
+    assert open_dataset(f"coco:{path}").classes == open_dataset(f"lvis:{path}").classes
+
+
+def test_a_file_of_words_may_say_what_lvis_writes(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "lvis.json", lvis("v0.5"))
+    (tmp_path / "words.txt").write_text("bus_(vehicle)\ndog\nbow (weapon)\n")
+    dataset = open_dataset(f"lvis:{path},words={tmp_path / 'words.txt'}")
+    assert list(dataset.classes) == ["bus", "dog", "bow (weapon)"]
 
 
 def test_coco_is_not_taken_for_lvis(tmp_path: Path) -> None:

@@ -40,6 +40,16 @@ def test_a_data_set_in_some_of_its_classes(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["C#", "#1", "ratio 1:2", "a, b", "bolt (M6)", "caf\u0065\u0301"])
+def test_a_class_is_listed_as_the_data_writes_it(tmp_path: Path, name: str) -> None:
+    content = two_photos()
+    content["categories"][1]["name"] = name
+    write_json(tmp_path / "instances.json", content)
+    (tmp_path / "some.txt").write_text(f"# some\n  {name}\n", encoding="utf-8")
+    some = open_dataset(f"coco:{tmp_path},words={tmp_path / 'some.txt'}")
+    assert list(some.classes) == [name]
+
+
 def test_classes_that_a_data_set_has_not_are_named(tmp_path: Path) -> None:
     write_json(tmp_path / "instances.json", two_photos())
     (tmp_path / "some.txt").write_text("cup\naeroplane\n")
