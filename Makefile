@@ -8,11 +8,12 @@ WORKERS ?= 2
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench clean
+.PHONY: help install demo test test-browser lint format bench clean
 
 help:
 	@echo "make demo    label real photos and draw a contact sheet"
 	@echo "make test    lint, type check and run all tests"
+	@echo "make test-browser  run the tests of the App in Chromium (CHROMIUM=/path/to/it)"
 	@echo "make lint    ruff and mypy alone"
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make bench   print what is measured of speed and memory"
@@ -37,6 +38,10 @@ demo: $(STAMP)
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
+# Needs a Chromium (Debian: apt-get install chromium), which `make test` does not.
+test-browser: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -51,4 +56,4 @@ bench: $(STAMP)
 	$(BIN)/python -m pytest -s -o python_files='bench_*.py' tests/benchmarks
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis browser-screenshots
