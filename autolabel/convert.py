@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from integrations.annotations import LabelledImage, Tally
-from integrations.formats.registry import Format, format_named, write_folder
+from integrations.annotations import LabelledImage, ReadOptions, Tally
+from integrations.formats.registry import Format, format_named, read_labels, write_folder
 from integrations.images import image_size
 from regionspot.errors import InputError
 from regionspot.files import path_inside
@@ -25,11 +25,13 @@ class Exported:
         path: of the file or folder.
         images: number of images.
         annotations: number of labels.
+        tally: what was changed and left out.
     """
 
     path: Path
     images: int
     annotations: int
+    tally: Tally
 
 
 def convert(
@@ -41,6 +43,7 @@ def convert(
     folder: Path | None = None,
     images: ImageMode = "leave",
     overwrite: bool = False,
+    strict: bool = False,
 ) -> Exported:
     """Read a label set and write it in another format.
 
@@ -52,30 +55,34 @@ def convert(
         folder: of the images; None: where the format has them beside its labels, if they are there.
         images: whether the images stay, or are copied or linked beside the new labels.
         overwrite: whether an earlier output is replaced.
+        strict: whether anything that would be changed or left out is an error.
 
     Raises:
         InputError: the set cannot be read or written, an image is missing, or `out` is there.
     """
     reader, writer = format_named(from_format), format_named(to_format)
-    labels = source / reader.entries[0] if reader.is_file and source.is_dir() else source
     beside = (source if source.is_dir() else source.parent) / reader.images
     where = folder or (beside if beside.is_dir() else None)
-    data = reader.read(labels, where)
+    data = read_labels(reader, source, where, ReadOptions(strict=strict))
     place = image_placer(images, where)
     if writer.is_file and out.suffix == ".json" and place is None:
         if out.exists() and not overwrite:
             raise InputError(f"{out} is there already; choose another OUT, or say --overwrite")
-        tally = writer.write(out, data.categories, _with_sizes(data.images, where), None)
+        tally = writer.write(
+            out, data.categories, _with_sizes(data.images, where), None, data.tally
+        )
     else:
         found = _with_sizes(data.images, where)
-        tally = write_folder(out, writer, data.categories, found, None, place, overwrite)
+        tally = write_folder(
+            out, writer, data.categories, found, None, place, overwrite, data.tally
+        )
     return exported(out, writer, tally)
 
 
 def exported(out: Path, format: Format, tally: Tally) -> Exported:
     """Where a set was written, and its counts."""
-    single = format.is_file and out.is_dir()
-    return Exported(out / format.entries[0] if single else out, tally.images, tally.annotations)
+    path = out / format.entries[0] if format.is_file and out.is_dir() else out
+    return Exported(path, tally.images, tally.annotations, tally)
 
 
 def image_placer(

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -14,6 +15,8 @@ from regionspot.types import Labels, Rle
 # Each polygon is x, y, x, y, ... in pixels.
 Polygons = tuple[tuple[float, ...], ...]
 Attribute = str | int | float | bool | None
+# Keys of a file that no other format has, with their values as JSON holds them.
+Extra = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Category:
         synset: LVIS's WordNet synset; empty where there is none.
         definition: LVIS's gloss of the synset; empty where there is none.
         frequency: LVIS's r, c or f; None where it is not known.
+        extra: further keys of COCO and LVIS, such as "keypoints" and "skeleton".
     """
 
     id: int
@@ -37,6 +41,7 @@ class Category:
     synset: str = ""
     definition: str = ""
     frequency: str | None = None
+    extra: Extra = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class Annotation:
         is_crowd: the box holds several instances that cannot be separated.
         id: as a file gave it; None: the writer counts.
         attributes: whatever else is known of it, by name.
+        extra: further keys of COCO and LVIS whose values are lists or objects, such as "keypoints"
+            (COCO's x, y, v, x, y, v, ...) and CVAT's "attributes".
     """
 
     category_id: int
@@ -62,6 +69,7 @@ class Annotation:
     is_crowd: bool = False
     id: int | None = None
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    extra: Extra = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,7 @@ class LabelledImage:
         unverified: ids of categories that are not exhaustively labelled in the image (LVIS's
             `not_exhaustive_category_ids`).
         attributes: whatever else is known of it, by name.
+        extra: further keys of COCO and LVIS whose values are lists or objects.
     """
 
     id: int
@@ -88,39 +97,138 @@ class LabelledImage:
     absent: tuple[int, ...] = ()
     unverified: tuple[int, ...] = ()
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    extra: Extra = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class LabelledSet:
-    """All of a label file, in the file's order."""
+@dataclass
+class TallyEntry:
+    """Things of one kind that were changed or left out for one reason.
 
-    categories: tuple[Category, ...]
-    images: tuple[LabelledImage, ...]
+    Attributes:
+        count: how many.
+        first: file and place of the first one.
+    """
+
+    count: int
+    first: str
 
 
 @dataclass
 class Tally:
-    """What was written.
+    """What a reader and a writer did with the labels of a set.
 
     Attributes:
-        images: how many.
-        annotations: how many, of all images.
+        images: number of images written.
+        annotations: number of annotations written, of all images.
         images_with: how many images each category id has an annotation in.
         instances_of: how many annotations each category id has.
+        changed: what was read or written otherwise than the input has it, by kind and reason.
+        left_out: what was not read or not written, by kind and reason.
+        strict: whether a change or omission is an InputError instead of a count.
     """
 
     images: int = 0
     annotations: int = 0
     images_with: Counter[int] = field(default_factory=Counter)
     instances_of: Counter[int] = field(default_factory=Counter)
+    changed: dict[tuple[str, str], TallyEntry] = field(default_factory=dict)
+    left_out: dict[tuple[str, str], TallyEntry] = field(default_factory=dict)
+    strict: bool = False
 
     def add(self, image: LabelledImage) -> None:
-        """Count an image and its annotations."""
+        """Count an image that is written, and its annotations."""
         category_ids = [each.category_id for each in image.annotations]
         self.images += 1
         self.annotations += len(category_ids)
         self.images_with.update(set(category_ids))
         self.instances_of.update(category_ids)
+
+    def change(self, kind: str, reason: str, place: str, count: int = 1) -> None:
+        """Count something that is read or written otherwise than the input has it.
+
+        Args:
+            kind: what is changed, in the singular: "box", "mask", "id".
+            reason: why and how, without names or numbers of the single case.
+            place: file and record.
+            count: how many.
+
+        Raises:
+            InputError: the tally is strict.
+        """
+        self._count(self.changed, kind, reason, place, count)
+
+    def leave_out(self, kind: str, reason: str, place: str, count: int = 1) -> None:
+        """Count something that is not read or not written; as `change`."""
+        self._count(self.left_out, kind, reason, place, count)
+
+    def _count(
+        self,
+        entries: dict[tuple[str, str], TallyEntry],
+        kind: str,
+        reason: str,
+        place: str,
+        count: int,
+    ) -> None:
+        if count < 1:
+            return
+        if self.strict:
+            raise InputError(f"{place}: {kind}: {reason} (--strict)")
+        entries.setdefault((kind, reason), TallyEntry(0, place)).count += count
+
+    def merge(self, other: "Tally") -> None:
+        """Add what another tally counts as changed and left out."""
+        for mine, others in ((self.changed, other.changed), (self.left_out, other.left_out)):
+            for key, entry in others.items():
+                mine.setdefault(key, TallyEntry(0, entry.first)).count += entry.count
+
+    def lines(self) -> list[str]:
+        """One line for each kind and reason, as the commands print them."""
+        return [
+            f"{verb}: {entry.count} x {kind}: {reason}; first: {entry.first}"
+            for verb, entries in (("changed", self.changed), ("left out", self.left_out))
+            for (kind, reason), entry in entries.items()
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts as the commands' JSON holds them."""
+        found = {"changed": self.changed, "left_out": self.left_out}
+        return {
+            "images": self.images,
+            "labels": self.annotations,
+            **{
+                name: [
+                    {"kind": kind, "reason": reason, "count": entry.count, "first": entry.first}
+                    for (kind, reason), entry in entries.items()
+                ]
+                for name, entries in found.items()
+            },
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How a label set is read.
+
+    Attributes:
+        strict: whether anything that would be mended or left out is an error.
+    """
+
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """All of a label file, in the file's order.
+
+    Attributes:
+        categories: all classes, also those without an annotation.
+        images: all images, also those without an annotation.
+        tally: what the reader changed and left out.
+    """
+
+    categories: tuple[Category, ...]
+    images: tuple[LabelledImage, ...]
+    tally: Tally = field(default_factory=Tally, compare=False)
 
 
 def class_labels(categories: Sequence[Category]) -> dict[int, str]:

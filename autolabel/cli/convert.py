@@ -38,6 +38,7 @@ def convert(
     copy_images: shared.CopyImages = False,
     link: shared.LinkImages = False,
     overwrite: shared.Overwrite = False,
+    strict: shared.Strict = False,
 ) -> None:
     """Write labels of one format in another."""
     from autolabel.convert import convert as convert_labels
@@ -50,5 +51,6 @@ def convert(
         folder=images,
         images=image_mode(copy_images, link),
         overwrite=overwrite,
+        strict=strict,
     )
     show_exported(exported)

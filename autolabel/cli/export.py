@@ -82,3 +82,5 @@ def image_mode(copy: bool, link: bool) -> "ImageMode":
 def show_exported(exported: "Exported") -> None:
     """Print what was written."""
     print_line(f"{exported.annotations} labels of {exported.images} images: {exported.path}")
+    for line in exported.tally.lines():
+        print_line(line)

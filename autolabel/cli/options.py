@@ -43,6 +43,14 @@ Overwrite = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Refuse a set of which anything would be changed or left out.",
+        rich_help_panel=INPUT,
+    ),
+]
 Launch = Annotated[
     bool, typer.Option("--launch", help="Open the review when done.", rich_help_panel=OUTPUT)
 ]

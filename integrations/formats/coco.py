@@ -9,14 +9,24 @@ of one image.
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
-from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet, Tally, area
+from integrations.annotations import (
+    Annotation,
+    Category,
+    LabelledImage,
+    LabelledSet,
+    ReadOptions,
+    Tally,
+    area,
+)
 from integrations.formats.json_stream import is_list, stream_list, stream_records
 from integrations.formats.record import Record
 from integrations.formats.validation import (
+    ALL_PARTS,
+    Part,
     check_new_id,
     checked_images,
     free_attributes,
@@ -39,13 +49,15 @@ Json = dict[str, Any]
 Item = TypeVar("Item", Category, LabelledImage)
 
 
-def read_coco(path: Path, folder: Path | None = None) -> LabelledSet:
+def read_coco(
+    path: Path, folder: Path | None = None, options: ReadOptions = ReadOptions()
+) -> LabelledSet:
     """Read a COCO JSON; see `registry.Reader`.
 
     Annotations and categories may be missing. Of what COCO has beside boxes and masks, single
     values are kept as attributes.
     """
-    return read_instances(path, folder, federated=False)
+    return read_instances(path, folder, options, federated=False)
 
 
 def read_coco_results(path: Path, truth: LabelledSet) -> LabelledSet:
@@ -77,18 +89,22 @@ def read_coco_results(path: Path, truth: LabelledSet) -> LabelledSet:
     return LabelledSet(truth.categories, _with_annotations(unverified, found))
 
 
-def read_instances(path: Path, folder: Path | None, federated: bool) -> LabelledSet:
+def read_instances(
+    path: Path, folder: Path | None, options: ReadOptions, federated: bool
+) -> LabelledSet:
     """Read a JSON of COCO or LVIS.
 
     Args:
         path: of the JSON file.
         folder: of the images; where given, names that leave it by a linked folder are refused too.
+        options: how to read.
         federated: LVIS: each image has to say what was verified in it.
 
     Raises:
         InputError: the file cannot be read or does not hold together; the message names the file
             and the record.
     """
+    tally = Tally(strict=options.strict)
     records: dict[str, list[Record]] = {group: [] for group in GROUPS}
     for record in stream_records(path, GROUPS, required="images"):
         records[record.group].append(record)
@@ -102,7 +118,7 @@ def read_instances(path: Path, folder: Path | None, federated: bool) -> Labelled
             record.refuse(f"image_id {record.whole('image_id')} is not among the images")
         found[image.id].append(_read_annotation(record, image, categories))
         check_new_id(record.whole("id"), seen, record.where)
-    return LabelledSet(tuple(categories.values()), _with_annotations(images.values(), found))
+    return LabelledSet(tuple(categories.values()), _with_annotations(images.values(), found), tally)
 
 
 def _with_annotations(
@@ -184,9 +200,14 @@ def write_coco(
     categories: Sequence[Category],
     images: Iterable[LabelledImage],
     info: Mapping[str, object] | None = None,
+    tally: Tally | None = None,
 ) -> Tally:
     """Write a COCO JSON; see `registry.Writer`. What LVIS verifies is not kept."""
-    return write_instances(path, categories, images, info or {}, lambda _: {}, _category)
+    tally = Tally() if tally is None else tally
+    holds = ALL_PARTS - {"verified"}
+    return write_instances(
+        path, categories, images, info or {}, tally, holds, lambda _: {}, _category
+    )
 
 
 def _category(category: Category, _: Tally) -> Json:
@@ -204,6 +225,8 @@ def write_instances(
     categories: Sequence[Category],
     images: Iterable[LabelledImage],
     info: Mapping[str, object],
+    tally: Tally,
+    holds: Set[Part],
     image_record: Callable[[LabelledImage], Json],
     category_record: Callable[[Category, Tally], Json],
 ) -> Tally:
@@ -214,20 +237,21 @@ def write_instances(
         categories: all that annotations may name.
         images: taken once, in order.
         info: goes into the file's `info` as it is.
+        tally: counts what is written.
+        holds: what the format can hold.
         image_record: keys of an image beyond those that both formats have.
         category_record: the whole record of a category, once everything has been counted.
 
     Raises:
         InputError: an image or annotation cannot be written; the file is left as it was.
     """
-    tally = Tally()
     with (
         atomic_write(path) as out,
         tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", dir=path.parent) as waiting,
     ):
         annotations = _AnnotationWriter(waiting)
         out.write(f'{{"info":{to_json(info)},"licenses":[],"images":[')
-        for index, image in enumerate(checked_images(path, categories, images, tally)):
+        for index, image in enumerate(checked_images(path, categories, images, tally, holds)):
             with naming_image(path, image):
                 _separate(out, index)
                 out.write(to_json(_image(image) | image_record(image)))

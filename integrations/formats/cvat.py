@@ -20,12 +20,14 @@ from integrations.annotations import (
     LabelledImage,
     LabelledSet,
     Polygons,
+    ReadOptions,
     Tally,
     as_rle,
     vocabulary_categories,
 )
 from integrations.formats.rle import from_row_runs, to_row_runs
 from integrations.formats.validation import (
+    Part,
     check_new_id,
     checked_images,
     free_attributes,
@@ -41,6 +43,7 @@ from regionspot.types import Rle, decode_mask, encode_mask
 FILE, IMAGES = "annotations.xml", "images"
 _SCORE, _IS_CROWD = "score", "iscrowd"
 _SHAPES = ("box", "polygon", "mask")
+_HOLDS: frozenset[Part] = frozenset({"mask", "score", "crowd", "attributes"})
 
 
 def write_cvat(
@@ -48,12 +51,13 @@ def write_cvat(
     categories: Sequence[Category],
     images: Iterable[LabelledImage],
     info: Mapping[str, object] | None = None,
+    tally: Tally | None = None,
 ) -> Tally:
     """Write `annotations.xml`; the images belong into `images/`. See `registry.Writer`.
 
     `info`'s `description` names CVAT's task.
     """
-    tally = Tally()
+    tally = Tally() if tally is None else tally
     names = names_by_id(folder, categories)
     used: set[str] = set()
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +66,7 @@ def write_cvat(
         atomic_write(folder / FILE) as out,
         tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", dir=folder) as waiting,
     ):
-        for image in checked_images(folder, categories, images, tally):
+        for image in checked_images(folder, categories, images, tally, _HOLDS):
             with naming_image(folder, image):
                 waiting.writelines(f"{line}\n" for line in _image_lines(image, names, used))
         out.write('<?xml version="1.0" encoding="utf-8"?>\n')
@@ -146,12 +150,15 @@ def _shapes(
         yield start("polygon", **common, points=points, z_order=0) + "</polygon>"
 
 
-def read_cvat(path: Path, folder: Path | None = None) -> LabelledSet:
+def read_cvat(
+    path: Path, folder: Path | None = None, options: ReadOptions = ReadOptions()
+) -> LabelledSet:
     """Read an `annotations.xml`, or the one in a folder; see `registry.Reader`.
 
     Boxes, polygons and masks are read. Those of one group are one label: its box is the box, else
     the rectangle around its polygons or mask. Categories get ids from 1 in order of CVAT's labels.
     """
+    tally = Tally(strict=options.strict)
     file = path / FILE if path.is_dir() else path
     root = read_xml(file)
     if root.tag != "annotations":
@@ -162,7 +169,7 @@ def read_cvat(path: Path, folder: Path | None = None) -> LabelledSet:
     for element in root.findall("image"):
         images.append(_Image(file, element, category_ids).read(folder))
         check_new_id(images[-1].id, seen, f"{file}: image {images[-1].file_name!r}")
-    return LabelledSet(vocabulary_categories(tuple(category_ids)), tuple(images))
+    return LabelledSet(vocabulary_categories(tuple(category_ids)), tuple(images), tally)
 
 
 def _label_names(root: Element) -> Iterable[str]:

@@ -15,11 +15,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet, Tally
+from integrations.annotations import (
+    Annotation,
+    Category,
+    LabelledImage,
+    LabelledSet,
+    ReadOptions,
+    Tally,
+)
 from integrations.fiftyone.dataset import in_batches, samples_with_detections
 from integrations.fiftyone.labels import from_detection, get_value, to_detection
 from integrations.fiftyone.session import connect
 from integrations.formats.validation import (
+    ALL_PARTS,
     checked_images,
     free_attributes,
     names_by_id,
@@ -38,6 +46,7 @@ _OF_LABEL = frozenset(
     {"id", "attributes", "tags", "label", "bounding_box", "mask", "mask_path", "confidence"}
     | {"index", "predicted", "iscrowd", "annotation_id"}
 )
+_HOLDS = ALL_PARTS - {"extra"}
 
 
 def write_fiftyone(
@@ -45,6 +54,7 @@ def write_fiftyone(
     categories: Sequence[Category],
     images: Iterable[LabelledImage],
     info: Mapping[str, object] | None = None,
+    tally: Tally | None = None,
 ) -> Tally:
     """Write `metadata.json` and `samples.json`; the images belong into `data/`.
 
@@ -52,14 +62,14 @@ def write_fiftyone(
     """
     import fiftyone as fo
 
-    tally = Tally()
+    tally = Tally() if tally is None else tally
     names = names_by_id(folder, categories)
     root = Path(os.path.realpath(folder))
     with _passing_dataset() as dataset:
         dataset.info = {**(info or {}), _CATEGORIES: [dataclasses.asdict(c) for c in categories]}
         dataset.default_classes = list(names.values())
         dataset.save()
-        for batch in in_batches(checked_images(folder, categories, images, tally)):
+        for batch in in_batches(checked_images(folder, categories, images, tally, _HOLDS)):
             dataset.add_samples([_sample(image, names, root) for image in batch], progress=False)
         dataset.export(
             export_dir=str(root),
@@ -109,7 +119,9 @@ def _fields(annotation: Annotation) -> dict[str, object]:
     return {"iscrowd": annotation.is_crowd, "annotation_id": annotation.id, **given}
 
 
-def read_fiftyone(path: Path, folder: Path | None = None) -> LabelledSet:
+def read_fiftyone(
+    path: Path, folder: Path | None = None, options: ReadOptions = ReadOptions()
+) -> LabelledSet:
     """Read a folder in FiftyOne's format; see `registry.Reader`.
 
     Of several fields with detections, `ground_truth` counts, then `labels`, then `predictions`.
@@ -132,7 +144,7 @@ def read_fiftyone(path: Path, folder: Path | None = None) -> LabelledSet:
             _image(path, *found, ids, inside, number)
             for number, found in enumerate(samples_with_detections(dataset, field), start=1)
         )
-    return LabelledSet(categories, images)
+    return LabelledSet(categories, images, Tally(strict=options.strict))
 
 
 def _field(path: Path, dataset: Any) -> str:
@@ -147,7 +159,9 @@ def _field(path: Path, dataset: Any) -> str:
 
 def _categories(dataset: Any, field: str) -> tuple[Category, ...]:
     known = [
-        Category(**{**each, "synonyms": tuple(each["synonyms"])})
+        Category(
+            **{**each, "synonyms": tuple(each["synonyms"]), "extra": dict(each.get("extra", {}))}
+        )
         for each in dataset.info.get(_CATEGORIES, ())
     ] or [Category(number, name) for number, name in enumerate(dataset.default_classes, start=1)]
     names = {category.name for category in known}

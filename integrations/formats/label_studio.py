@@ -22,6 +22,7 @@ from integrations.annotations import (
     LabelledImage,
     LabelledSet,
     Polygons,
+    ReadOptions,
     Tally,
     as_rle,
     vocabulary_categories,
@@ -30,6 +31,7 @@ from integrations.formats.json_stream import stream_list
 from integrations.formats.record import Record
 from integrations.formats.rle import pack_brush, unpack_brush
 from integrations.formats.validation import (
+    ALL_PARTS,
     check_new_id,
     checked_images,
     names_by_id,
@@ -44,6 +46,7 @@ from regionspot.types import Rle, decode_mask, encode_mask
 
 TASKS, CONFIG, IMAGES = "tasks.json", "label_config.xml", "images"
 _LOCAL_FILES = "/data/local-files/?d="
+_HOLDS = ALL_PARTS - {"extra"}
 
 
 def write_label_studio(
@@ -51,19 +54,20 @@ def write_label_studio(
     categories: Sequence[Category],
     images: Iterable[LabelledImage],
     info: Mapping[str, object] | None = None,
+    tally: Tally | None = None,
 ) -> Tally:
     """Write `tasks.json` and `label_config.xml`; the images belong into `images/`.
 
     See `registry.Writer`; `info`'s `model` becomes the predictions' version.
     """
-    tally = Tally()
+    tally = Tally() if tally is None else tally
     names = names_by_id(folder, categories)
     version = str((info or {}).get("model", "autolabel"))
     with atomic_write(folder / CONFIG) as out:
         out.writelines(f"{line}\n" for line in _config(names.values()))
     with atomic_write(folder / TASKS) as out:
         out.write("[")
-        for index, image in enumerate(checked_images(folder, categories, images, tally)):
+        for index, image in enumerate(checked_images(folder, categories, images, tally, _HOLDS)):
             with naming_image(folder, image):
                 out.write((",\n" if index else "\n") + to_json(_task(image, names, version)))
         out.write("\n]\n")
@@ -138,7 +142,9 @@ def _results(
         yield {**place, "value": stroke, **common}
 
 
-def read_label_studio(path: Path, folder: Path | None = None) -> LabelledSet:
+def read_label_studio(
+    path: Path, folder: Path | None = None, options: ReadOptions = ReadOptions()
+) -> LabelledSet:
     """Read tasks that Label Studio exported as JSON, or that were written for it.
 
     See `registry.Reader`. Of each task the first annotation that was not cancelled counts, else the
@@ -146,6 +152,7 @@ def read_label_studio(path: Path, folder: Path | None = None) -> LabelledSet:
     parent is a rectangle is that rectangle's mask. Categories get ids from 1 in order of
     `label_config.xml`, then as they appear.
     """
+    tally = Tally(strict=options.strict)
     file = path / TASKS if path.is_dir() else path
     category_ids: dict[str, int] = {}
     if (config := file.parent / CONFIG).exists():
@@ -158,7 +165,7 @@ def read_label_studio(path: Path, folder: Path | None = None) -> LabelledSet:
             raise InputError(f'{task.where} must be an object with "data"')
         images.append(_image(task, folder, category_ids))
         check_new_id(images[-1].id, seen, task.where)
-    return LabelledSet(vocabulary_categories(tuple(category_ids)), tuple(images))
+    return LabelledSet(vocabulary_categories(tuple(category_ids)), tuple(images), tally)
 
 
 def _image(task: Record, folder: Path | None, category_ids: dict[str, int]) -> LabelledImage:

@@ -4,16 +4,19 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from integrations.annotations import Category, LabelledImage, LabelledSet, Tally
+from integrations.annotations import Category, LabelledImage, LabelledSet, ReadOptions, Tally
 from integrations.formats.coco import Json, read_instances, write_instances
+from integrations.formats.validation import ALL_PARTS
 
 # At most so many images (section 3.1 of the paper).
 _RARE, _COMMON = 10, 100
 
 
-def read_lvis(path: Path, folder: Path | None = None) -> LabelledSet:
+def read_lvis(
+    path: Path, folder: Path | None = None, options: ReadOptions = ReadOptions()
+) -> LabelledSet:
     """Read an LVIS JSON, v0.5 or v1, whose images say what was verified; see `registry.Reader`."""
-    return read_instances(path, folder, federated=True)
+    return read_instances(path, folder, options, federated=True)
 
 
 def write_lvis(
@@ -21,6 +24,7 @@ def write_lvis(
     categories: Sequence[Category],
     images: Iterable[LabelledImage],
     info: Mapping[str, object] | None = None,
+    tally: Tally | None = None,
 ) -> Tally:
     """Write an LVIS JSON; see `registry.Writer`.
 
@@ -28,14 +32,18 @@ def write_lvis(
     image. Counts of images and instances are those of this file, and so is the frequency of a
     category that brings none.
     """
-    kept = _without_crowds(images)
-    return write_instances(path, categories, kept, info or {}, _image, _category)
+    tally = Tally() if tally is None else tally
+    kept = _without_crowds(images, tally)
+    return write_instances(path, categories, kept, info or {}, tally, ALL_PARTS, _image, _category)
 
 
-def _without_crowds(images: Iterable[LabelledImage]) -> Iterator[LabelledImage]:
+def _without_crowds(images: Iterable[LabelledImage], tally: Tally) -> Iterator[LabelledImage]:
     for image in images:
         crowds = {each.category_id for each in image.annotations if each.is_crowd}
         if crowds:
+            count = sum(each.is_crowd for each in image.annotations)
+            place = f"image {image.file_name!r}"
+            tally.leave_out("crowd region", "LVIS has none; its class is unverified", place, count)
             image = dataclasses.replace(
                 image,
                 annotations=tuple(each for each in image.annotations if not each.is_crowd),

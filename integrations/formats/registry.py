@@ -21,7 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from integrations.annotations import Category, LabelledImage, LabelledSet, Tally
+from integrations.annotations import (
+    Category,
+    LabelledImage,
+    LabelledSet,
+    ReadOptions,
+    Tally,
+)
 from integrations.formats import coco, cvat, fiftyone_dataset, label_studio, lvis, voc, yolo
 from regionspot.errors import InputError
 from regionspot.files import atomic_folder
@@ -30,12 +36,17 @@ from regionspot.files import atomic_folder
 class Reader(Protocol):
     """Reads all of a set; memory grows with it."""
 
-    def __call__(self, path: Path, folder: Path | None = None, /) -> LabelledSet:
+    def __call__(
+        self, path: Path, folder: Path | None = None, options: ReadOptions = ReadOptions(), /
+    ) -> LabelledSet:
         """Read a file, or the label files of a folder.
+
+        What cannot be kept, and what is mended, is counted in the set's `tally`.
 
         Args:
             path: of the file or folder of the labels.
             folder: of the images, where it is known. Names out of it by a link are refused too.
+            options: how to read.
 
         Raises:
             InputError: there is no such file, it does not hold together, or an image's name leaves
@@ -53,9 +64,12 @@ class Writer(Protocol):
         categories: Sequence[Category],
         images: Iterable[LabelledImage],
         info: Mapping[str, object] | None = None,
+        tally: Tally | None = None,
         /,
     ) -> Tally:
         """Write to a file, or into a folder.
+
+        What the format cannot hold is counted in the tally.
 
         Args:
             path: of the file, or the folder to write into. A file takes its name only once it is
@@ -63,6 +77,10 @@ class Writer(Protocol):
             categories: all that annotations may name; their ids are written as they are.
             images: in the order to write, taken once.
             info: where the labels come from; what of it is kept depends on the format.
+            tally: that of the reader, which the writer goes on with; None: a new one.
+
+        Returns:
+            The tally.
 
         Raises:
             InputError: something cannot be written; an older file stays as it was.
@@ -135,6 +153,29 @@ def format_named(name: str) -> Format:
     return FORMATS[name]
 
 
+def read_labels(
+    format: Format, path: Path, folder: Path | None = None, options: ReadOptions = ReadOptions()
+) -> LabelledSet:
+    """Read a label set of which something has to be left.
+
+    Args:
+        format: to read.
+        path: of the file or folder of the labels; of an export, its folder.
+        folder: of the images; None: where the format has them, if they are there.
+        options: how to read.
+
+    Raises:
+        InputError: as `Reader`; also where there is no image, or where every label was left out.
+    """
+    file = path / format.entries[0] if format.is_file and path.is_dir() else path
+    data = format.read(file, folder, options)
+    lost = data.tally.left_out
+    if not data.images or (lost and not any(image.annotations for image in data.images)):
+        found = "; ".join(line for line in data.tally.lines()) or "it has no images"
+        raise InputError(f"{file}: nothing could be read as {format.name}: {found}")
+    return data
+
+
 def write_folder(
     out: Path,
     format: Format,
@@ -143,6 +184,7 @@ def write_folder(
     info: Mapping[str, object] | None = None,
     place: Callable[[LabelledImage, Path], None] | None = None,
     overwrite: bool = False,
+    tally: Tally | None = None,
 ) -> Tally:
     """Write a set into a folder, all of it or nothing.
 
@@ -155,6 +197,7 @@ def write_folder(
         place: puts an image at a path, which lies in a folder that is not there yet; None leaves
             the images where they are.
         overwrite: whether what is there of an earlier export is replaced.
+        tally: that of the reader; None: a new one.
 
     Raises:
         InputError: something cannot be written, or is there already.
@@ -176,4 +219,4 @@ def write_folder(
                     target.parent.mkdir(parents=True, exist_ok=True)
                     place(image, target)
 
-        return format.write(path, categories, placed(), info)
+        return format.write(path, categories, placed(), info, tally)

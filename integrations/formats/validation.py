@@ -7,10 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Literal, get_args
 
 from integrations.annotations import Annotation, Attribute, Category, LabelledImage, Tally
 from regionspot.errors import InputError
 from regionspot.files import check_relative
+
+# What a format can hold of an annotation beside its class and box, and of an image.
+Part = Literal["mask", "score", "crowd", "attributes", "extra", "verified", "image attributes"]
+ALL_PARTS: frozenset[Part] = frozenset(get_args(Part))
+_LOST = "the format that is written cannot hold it"
 
 
 def names_by_id(path: Path, categories: Sequence[Category]) -> dict[int, str]:
@@ -49,9 +55,21 @@ def naming_image(path: Path, image: LabelledImage) -> Iterator[None]:
 
 
 def checked_images(
-    path: Path, categories: Sequence[Category], images: Iterable[LabelledImage], tally: Tally
+    path: Path,
+    categories: Sequence[Category],
+    images: Iterable[LabelledImage],
+    tally: Tally,
+    holds: Set[Part] = ALL_PARTS,
 ) -> Iterator[LabelledImage]:
     """The images one by one, each checked to be writable, and counted in `tally`.
+
+    Args:
+        path: that is written, for messages.
+        categories: all that annotations may name.
+        images: to write.
+        tally: counts the images, and the parts of annotations that the format does not hold. Crowd
+            regions are left out whole where it cannot mark them.
+        holds: what the format can hold.
 
     Raises:
         InputError: a name that leaves the folder, no size, an unknown category, or a box or score
@@ -67,15 +85,42 @@ def checked_images(
                 )
             for annotation in image.annotations:
                 _check(annotation, known)
+        if "crowd" not in holds:
+            image = _without_crowds(image, tally)
+        _count_parts(image, tally, holds)
         tally.add(image)
         yield image
 
 
-def without_crowds(images: Iterable[LabelledImage]) -> Iterator[LabelledImage]:
-    """The images without their crowd regions, for formats that cannot mark them."""
-    for image in images:
-        kept = tuple(each for each in image.annotations if not each.is_crowd)
-        yield dataclasses.replace(image, annotations=kept)
+def _without_crowds(image: LabelledImage, tally: Tally) -> LabelledImage:
+    kept = tuple(each for each in image.annotations if not each.is_crowd)
+    lost = len(image.annotations) - len(kept)
+    tally.leave_out("crowd region", _LOST, f"image {image.file_name!r}", lost)
+    return dataclasses.replace(image, annotations=kept) if lost else image
+
+
+def _count_parts(image: LabelledImage, tally: Tally, holds: Set[Part]) -> None:
+    """Count what annotations and image have and the format does not hold."""
+    place = f"image {image.file_name!r}"
+    for annotation in image.annotations:
+        if "mask" not in holds and annotation.mask is not None:
+            tally.leave_out("mask", _LOST, place)
+        if "score" not in holds and annotation.score is not None:
+            tally.leave_out("score", _LOST, place)
+        if "attributes" not in holds:
+            for name in annotation.attributes:
+                tally.leave_out(f"attribute {name!r}", _LOST, place)
+        if "extra" not in holds:
+            for name in annotation.extra:
+                tally.leave_out(name, _LOST, place)
+    if "verified" not in holds and image.absent:
+        tally.leave_out("class verified as absent", _LOST, place, len(image.absent))
+    if "image attributes" not in holds:
+        for name in image.attributes:
+            tally.leave_out(f"attribute {name!r} of an image", _LOST, place)
+    if "extra" not in holds:
+        for name in image.extra:
+            tally.leave_out(f"{name} of an image", _LOST, place)
 
 
 def free_attributes(attributes: Mapping[str, Attribute], taken: Set[str]) -> dict[str, Attribute]:

@@ -18,14 +18,15 @@ from integrations.annotations import (
     Category,
     LabelledImage,
     LabelledSet,
+    ReadOptions,
     Tally,
     vocabulary_categories,
 )
 from integrations.formats.validation import (
     LabelFileNames,
+    Part,
     checked_images,
     names_by_id,
-    without_crowds,
 )
 from integrations.formats.xml import attribute_text, leaf, parse_attribute, read_xml, start
 from regionspot.errors import InputError
@@ -34,6 +35,7 @@ from regionspot.files import atomic_write, check_image_name
 ANNOTATIONS, LISTS, IMAGES = "Annotations", "ImageSets", "JPEGImages"
 # What VOC says of an object beside its box.
 _PROPERTIES = ("pose", "truncated", "occluded", "difficult")
+_HOLDS: frozenset[Part] = frozenset({"score"})
 
 
 def write_voc(
@@ -41,16 +43,17 @@ def write_voc(
     categories: Sequence[Category],
     images: Iterable[LabelledImage],
     info: Mapping[str, object] | None = None,
+    tally: Tally | None = None,
 ) -> Tally:
     """Write `Annotations/` and `ImageSets/`; the images belong into `JPEGImages/`.
 
     See `registry.Writer`; `info`'s `description` becomes the source of each file.
     """
-    tally, files = Tally(), LabelFileNames(folder, ".xml")
+    tally, files = Tally() if tally is None else tally, LabelFileNames(folder, ".xml")
     names = names_by_id(folder, categories)
     source = str((info or {}).get("description", ""))
     with atomic_write(folder / LISTS / "Main" / "all.txt") as listed:
-        for image in checked_images(folder, categories, without_crowds(images), tally):
+        for image in checked_images(folder, categories, images, tally, _HOLDS):
             file = files.name(image.file_name)
             listed.write(str(PurePosixPath(file).with_suffix("")) + "\n")
             with atomic_write(folder / ANNOTATIONS / file) as out:
@@ -98,7 +101,9 @@ def _span(low: float, high: float, side: int) -> tuple[int, int]:
     return first + 1, max(first + 1, min(last, side))
 
 
-def read_voc(path: Path, folder: Path | None = None) -> LabelledSet:
+def read_voc(
+    path: Path, folder: Path | None = None, options: ReadOptions = ReadOptions()
+) -> LabelledSet:
     """Read the files below `Annotations/`, or below a folder without one; see `registry.Reader`.
 
     Ids are counted from 1, images in order of the files' names, categories as they appear.
@@ -111,7 +116,9 @@ def read_voc(path: Path, folder: Path | None = None) -> LabelledSet:
     images = tuple(
         _image(file, number, folder, category_ids) for number, file in enumerate(files, start=1)
     )
-    return LabelledSet(vocabulary_categories(tuple(category_ids)), images)
+    return LabelledSet(
+        vocabulary_categories(tuple(category_ids)), images, Tally(strict=options.strict)
+    )
 
 
 def _image(

@@ -15,12 +15,19 @@ from typing import Any
 
 import yaml
 
-from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet, Tally
+from integrations.annotations import (
+    Annotation,
+    Category,
+    LabelledImage,
+    LabelledSet,
+    ReadOptions,
+    Tally,
+)
 from integrations.formats.validation import (
     LabelFileNames,
+    Part,
     checked_images,
     names_by_id,
-    without_crowds,
 )
 from integrations.images import find_images, image_size
 from regionspot.boxes import relative_cxcywh_to_xyxy, rounded, xyxy_to_relative_cxcywh
@@ -36,6 +43,7 @@ def write_yolo(
     categories: Sequence[Category],
     images: Iterable[LabelledImage],
     info: Mapping[str, object] | None = None,  # noqa: ARG001  (of the protocol)
+    tally: Tally | None = None,
     scores: bool = False,
 ) -> Tally:
     """Write `data.yaml` and `labels/`; the images belong into `images/`. See `registry.Writer`.
@@ -43,10 +51,11 @@ def write_yolo(
     With `scores` lines have a sixth number. Trainers refuse it; tools that compare predictions read
     it. The format has no place for `info`.
     """
-    tally, files = Tally(), LabelFileNames(folder, ".txt")
+    tally, files = Tally() if tally is None else tally, LabelFileNames(folder, ".txt")
     classes = {category.id: index for index, category in enumerate(categories)}
     names_by_id(folder, categories)
-    for image in checked_images(folder, categories, without_crowds(images), tally):
+    holds: frozenset[Part] = frozenset({"score"} if scores else ())
+    for image in checked_images(folder, categories, images, tally, holds):
         with atomic_write(folder / label_name(files.name(image.file_name))) as out:
             for annotation in image.annotations:
                 out.write(_line(annotation, image, classes, scores))
@@ -79,7 +88,9 @@ def _line(
     return line + "\n"
 
 
-def read_yolo(path: Path, folder: Path | None = None) -> LabelledSet:
+def read_yolo(
+    path: Path, folder: Path | None = None, options: ReadOptions = ReadOptions()
+) -> LabelledSet:
     """Read a `data.yaml`, or the one in a folder, with the labels of all its parts.
 
     See `registry.Reader`; an image has to be there. Ids are counted from 1: a category's is its
@@ -100,7 +111,7 @@ def read_yolo(path: Path, folder: Path | None = None) -> LabelledSet:
         )
         name = image.relative_to(folder or root / IMAGES).as_posix()
         images.append(LabelledImage(number, name, width, height, annotations))
-    return LabelledSet(categories, tuple(images))
+    return LabelledSet(categories, tuple(images), Tally(strict=options.strict))
 
 
 def _load(file: Path) -> dict[str, Any]:
