@@ -12,13 +12,14 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
+from integrations.bootstrap import bootstrap_rows, percentile_interval
 from regionspot.head import RegionHead
 from regionspot.scoring import RegionScorer, class_scores, presence
 from regionspot.types import Regions, ScoreCalibration, Vocabulary
 from train.batch import LabelSpace, collate
 from train.features.cache import ImageFeatures
 
-BOOTSTRAP_SAMPLES = 1000
+RESAMPLES = 1000
 Counts = npt.NDArray[np.float64]  # (M,) regions of each image
 NO_ANCESTORS: Mapping[str, frozenset[str]] = {}
 
@@ -55,11 +56,13 @@ def accuracy_of(correct: Counts, total: Counts) -> Accuracy:
     """
     if not total.sum():
         return Accuracy(0, 0, None, None)
-    sampled = np.random.default_rng(0).integers(len(total), size=(BOOTSTRAP_SAMPLES, len(total)))
-    with np.errstate(invalid="ignore"):  # a sample without a region does not count
-        values = 100 * correct[sampled].sum(1) / total[sampled].sum(1)
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return Accuracy(float(correct.sum()), int(total.sum()), float(low), float(high))
+    with np.errstate(invalid="ignore"):  # NaN in a resample without a region
+        samples = [
+            100 * correct[rows].sum() / total[rows].sum()
+            for rows in bootstrap_rows(len(total), RESAMPLES)
+        ]
+    low, high = percentile_interval(samples)
+    return Accuracy(float(correct.sum()), int(total.sum()), low, high)
 
 
 def mean_and_error(values: npt.NDArray[np.float64]) -> tuple[Counts, Counts]:

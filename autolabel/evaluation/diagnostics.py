@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from autolabel.evaluation.matching import AREA_NAMES, AREA_RANGES, Floats, Ints, Matches
-from autolabel.evaluation.metrics import Metric, bootstrap_weights
+from autolabel.evaluation.metrics import Metric
 from autolabel.evaluation.pairing import PairedImages, same_images, score_of, without_crowds
 from integrations.annotations import Annotation, LabelledSet, area
+from integrations.bootstrap import bootstrap_weights
 from regionspot.boxes import as_boxes, box_iou
 
 BINS = 10

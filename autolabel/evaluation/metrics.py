@@ -14,6 +14,7 @@ import numpy as np
 from autolabel.evaluation.matching import AREA_RANGES, IOU_THRESHOLDS, Floats, Ints, Matches
 from autolabel.evaluation.pairing import PairedImages
 from integrations.annotations import Category
+from integrations.bootstrap import bootstrap_weights, percentile_interval
 
 RECALL_LEVELS = np.linspace(0, 1, 101)
 
@@ -35,9 +36,7 @@ class Metric:
     @classmethod
     def bootstrapped(cls, name: str, value: float, samples: Sequence[float]) -> "Metric":
         """A metric with the interval of its values in bootstrap resamples; NaN are left out."""
-        finite = [each for each in samples if math.isfinite(each)]
-        low, high = np.percentile(finite, [2.5, 97.5]) if finite else (math.nan, math.nan)
-        return cls(name, value, float(low), float(high))
+        return cls(name, value, *percentile_interval(samples))
 
     @classmethod
     def ratio(cls, name: str, hits: Floats, totals: Floats, resamples: int) -> "Metric":
@@ -157,13 +156,6 @@ def _mean(values: Floats) -> float:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
         return float(np.nanmean(values))
-
-
-def bootstrap_weights(images: int, resamples: int, seed: int = 0) -> Iterator[Ints]:
-    """For each resample of images with replacement, how often each was drawn (I,)."""
-    generator = np.random.default_rng(seed)
-    for _ in range(resamples):
-        yield np.bincount(generator.integers(0, images, images), minlength=images)
 
 
 def bootstrap(matches: Matches, pairs: PairedImages, resamples: int) -> Iterator[PrecisionRecall]:

@@ -9,7 +9,7 @@ import pytest
 
 from autolabel.evaluation.coco_eval import evaluate_coco
 from autolabel.evaluation.matching import match_predictions
-from autolabel.evaluation.metrics import Metric, accumulate, bootstrap_weights, summarize
+from autolabel.evaluation.metrics import Metric, accumulate, summarize
 from autolabel.evaluation.pairing import IouType, PairedImages, pair_images
 from integrations.annotations import LabelledImage, LabelledSet
 from tests.autolabel.evaluation.factories import random_sets
@@ -85,13 +85,6 @@ def test_weights_are_repeated_images() -> None:
     )
     expected = summarize(weighted, pairs.categories, False)
     assert by_matches(again, "bbox") == pytest.approx(expected, abs=1e-12, nan_ok=True)
-
-
-def test_resamples_have_as_many_images_and_repeat() -> None:
-    found = list(bootstrap_weights(30, 5))
-    assert [each.sum() for each in found] == [30] * 5
-    assert np.array_equal(found, list(bootstrap_weights(30, 5)))
-    assert not np.array_equal(found[0], found[1])
 
 
 def test_a_ratio_and_its_interval() -> None:
