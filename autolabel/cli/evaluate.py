@@ -1,5 +1,6 @@
 """`autolabel evaluate`: predictions in a file, or of a model, against ground truth."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +14,18 @@ from autolabel.options import Options
 if TYPE_CHECKING:
     from autolabel.evaluation.benchmark import BenchmarkRequest
     from autolabel.evaluation.evaluate import EvaluationResult
+    from autolabel.evaluation.pairing import MatchImages
 
 FILES, MODEL = "Predictions in a file", "Predictions of a model"
 RESAMPLES = 200
+
+
+class ImageKey(StrEnum):
+    """What images are matched by."""
+
+    path = "path"
+    name = "name"
+    id = "id"
 
 
 @app.command()
@@ -27,6 +37,15 @@ def evaluate(
     pred: Annotated[
         Path | None,
         typer.Option(help="Predictions: COCO JSON, or a list of results.", rich_help_panel=FILES),
+    ] = None,
+    match_images: Annotated[
+        ImageKey | None,
+        typer.Option(
+            help="How images of two files are matched: by path; by name, which is by path and then "
+            "by a file name that is unique in both; or by id.",
+            show_default="name; id for a list of results",
+            rich_help_panel=FILES,
+        ),
     ] = None,
     dataset: Annotated[
         Path | None,
@@ -80,8 +99,9 @@ def evaluate(
         raise InputError(f"--bootstrap must be 0 or more, got {resamples}")
     if (out / "index.html").exists() and not overwrite:
         raise InputError(f"{out} holds a report; choose another --out, or say --overwrite")
+    by: MatchImages | None = match_images.value if match_images else None
     if gt and pred and not dataset:
-        show_files(gt, pred, out, resamples, overwrite)
+        show_files(gt, pred, out, resamples, overwrite, by)
     elif dataset and images and not (gt or pred):
         from autolabel.evaluation.benchmark import BOXES, BenchmarkRequest
 
@@ -96,6 +116,7 @@ def evaluate(
             device=device,
             overwrite=overwrite,
             checkpoint=checkpoint,
+            match_by=by,
         )
         show_benchmark(request)
     else:
@@ -122,13 +143,15 @@ def show_benchmark(request: "BenchmarkRequest") -> None:
     print_line(f"report: {page}")
 
 
-def show_files(gt: Path, pred: Path, out: Path, resamples: int, overwrite: bool) -> None:
+def show_files(
+    gt: Path, pred: Path, out: Path, resamples: int, overwrite: bool, by: "MatchImages | None"
+) -> None:
     """Evaluate a file against another, write the report and show the metrics."""
     from autolabel.evaluation.evaluate import evaluate_files
     from autolabel.evaluation.report import write_report
 
     with progress() as reporter:
-        result = evaluate_files(gt, pred, resamples, reporter)
+        result = evaluate_files(gt, pred, resamples, reporter, by)
     facts = {"ground truth": str(gt), "predictions": str(pred)}
     page = write_report(out, f"Predictions {pred.name}", [result], (), facts, overwrite)
     show_metrics(result, page)
@@ -138,7 +161,12 @@ def show_metrics(result: "EvaluationResult", page: Path) -> None:
     """Print the metrics of a result and where its page is."""
     from rich.table import Table
 
-    from autolabel.evaluation.report import classes_without_predictions, interval, percent
+    from autolabel.evaluation.report import (
+        classes_without_predictions,
+        interval,
+        pairing_lines,
+        percent,
+    )
 
     table = Table(box=None, padding=(0, 2, 0, 0))
     columns = [*(each.metrics for each in result.sections), result.upper_bound]
@@ -153,12 +181,9 @@ def show_metrics(result: "EvaluationResult", page: Path) -> None:
         table.add_row(rows[0].name, *cells)
     out_console().print(table)
     print_line("upper bound: each box that overlaps a ground truth by half has its class")
-    unknown = result.pairs.classes.unmatched_predicted
-    missing = classes_without_predictions(result)
-    for count, what in (
-        (len(unknown), "predicted classes that are not in the ground truth"),
-        (len(missing), "ground-truth classes in the images that no prediction can have"),
-    ):
-        if count:
-            print_line(f"{what}: {count}; the report lists them")
+    for line in pairing_lines(result.pairs):
+        print_line(line)
+    if missing := classes_without_predictions(result):
+        what = "ground-truth classes in the images that no prediction can have"
+        print_line(f"{what}: {len(missing)}; the report lists them")
     print_line(f"report: {page}")

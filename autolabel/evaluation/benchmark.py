@@ -17,8 +17,9 @@ import numpy as np
 
 from autolabel.evaluation.baselines import crop_baseline
 from autolabel.evaluation.evaluate import RESAMPLES, EvaluationResult, evaluate_sets, upper_bound
+from autolabel.evaluation.matching import without_crowds
 from autolabel.evaluation.metrics import Metric
-from autolabel.evaluation.pairing import without_crowds
+from autolabel.evaluation.pairing import MatchImages
 from autolabel.evaluation.predict import (
     GROUND_TRUTH,
     PROPOSALS,
@@ -66,6 +67,7 @@ class BenchmarkRequest:
         device: `auto`, `cpu` or `cuda`.
         overwrite: replace a report that is there.
         checkpoint: of the head; None for the model's own.
+        match_by: how the images of a file of boxes are matched; as of `read_predictions`.
     """
 
     ground_truth: Path
@@ -78,6 +80,7 @@ class BenchmarkRequest:
     device: str = "auto"
     overwrite: bool = False
     checkpoint: Path | None = None
+    match_by: MatchImages | None = None
 
 
 def run_benchmark(request: BenchmarkRequest, reporter: Reporter) -> tuple[list[BenchmarkRow], Path]:
@@ -96,7 +99,7 @@ def run_benchmark(request: BenchmarkRequest, reporter: Reporter) -> tuple[list[B
     if not any(image.annotations for image in labels.images):
         raise InputError(f"{request.ground_truth} holds no label to compare with")
     _check_images(request, labels)
-    sources = {name: boxes_of(name, labels) for name in request.boxes}
+    sources = {name: boxes_of(name, labels, request.match_by) for name in request.boxes}
     results: list[EvaluationResult] = []
     rows: list[BenchmarkRow] = []
     bounds: list[BenchmarkRow] = []
@@ -106,11 +109,12 @@ def run_benchmark(request: BenchmarkRequest, reporter: Reporter) -> tuple[list[B
             found = run.predictions(source, boxes)
             title = f"{name}, {source_title(source)}"
             predicted = labels_of(labels, found)
-            result = evaluate_sets(title, labels, predicted, request.resamples, reporter)
+            result = evaluate_sets(title, labels, predicted, request.resamples, reporter, "id")
             results.append(result)
             rows.append(_row(name, source, result.boxes.metrics, found, request.resamples))
             if name == request.model and source != GROUND_TRUTH:
-                bound = upper_bound(labels, boxes_in(labels, found), request.resamples, reporter)
+                alone = boxes_in(labels, found)
+                bound = upper_bound(labels, alone, request.resamples, reporter, "id")
                 bounds.append(_row(ORACLE, source, bound, (), request.resamples))
     facts = {
         "ground truth": str(request.ground_truth),

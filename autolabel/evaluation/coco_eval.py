@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from autolabel.evaluation.matching import shapes_of
+from autolabel.evaluation.matching import IouType, PairedImages, of_type, score_of, shapes_of
 from autolabel.evaluation.metrics import PrecisionRecall
-from autolabel.evaluation.pairing import IouType, PairedImages, of_type, score_of
 from integrations.annotations import Annotation, LabelledImage, area
 
 Record = dict[str, Any]

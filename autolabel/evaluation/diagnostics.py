@@ -10,10 +10,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autolabel.evaluation.matching import AREA_NAMES, AREA_RANGES, Floats, Ints, Matches
+from autolabel.evaluation.matching import (
+    AREA_NAMES,
+    AREA_RANGES,
+    Floats,
+    Ints,
+    Matches,
+    PairedImages,
+    score_of,
+    without_crowds,
+)
 from autolabel.evaluation.metrics import Metric
-from autolabel.evaluation.pairing import PairedImages, same_images, score_of, without_crowds
-from integrations.annotations import Annotation, LabelledSet, area
+from autolabel.evaluation.pairing import MatchImages, match_images
+from integrations.annotations import Annotation, LabelledSet, area, class_labels
 from integrations.bootstrap import bootstrap_weights
 from regionspot.boxes import as_boxes, box_iou
 
@@ -138,7 +147,7 @@ def confusions(pairs: PairedImages, matches: ClassAgnosticMatches) -> Counter[tu
 
     The predicted class of a box that no prediction matches is NOT_FOUND.
     """
-    names = {category.id: category.name for category in pairs.categories}
+    names = class_labels(pairs.categories)
     found: Counter[tuple[str, str]] = Counter()
     for image, predicted, rows in zip(pairs.images, pairs.predicted, matches, strict=True):
         for label, row in zip(without_crowds(image.annotations), rows, strict=True):
@@ -147,17 +156,20 @@ def confusions(pairs: PairedImages, matches: ClassAgnosticMatches) -> Counter[tu
     return found
 
 
-def with_oracle_labels(ground_truth: LabelledSet, predictions: LabelledSet) -> LabelledSet:
+def with_oracle_labels(
+    ground_truth: LabelledSet, predictions: LabelledSet, by: MatchImages = "name"
+) -> LabelledSet:
     """The predicted boxes and scores, each with the class of the ground truth of highest IoU.
 
     A box without a ground truth of an IoU of 0.5, or with a crowd's alone, is left out, as by an
     oracle classifier; one that is predicted with several classes is taken once, with its highest
-    score. Metrics of these labels are an upper bound for any classifier on the same boxes.
+    score. Metrics of these labels are an upper bound for any classifier on the same boxes. Images
+    are matched as by `match_images`; those of the result have the ground truth's ids.
 
     Raises:
         InputError: the two have no image in common.
     """
-    found = same_images(ground_truth.images, predictions)
+    found = match_images(ground_truth.images, predictions.images, by).predicted
     return LabelledSet(
         ground_truth.categories,
         tuple(

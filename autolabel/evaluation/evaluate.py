@@ -20,7 +20,16 @@ from autolabel.evaluation.diagnostics import (
     recall_by_size,
     with_oracle_labels,
 )
-from autolabel.evaluation.matching import Floats, Matches, match_predictions
+from autolabel.evaluation.matching import (
+    Floats,
+    IouType,
+    Matches,
+    PairedImages,
+    is_federated,
+    match_predictions,
+    of_type,
+    pair_images,
+)
 from autolabel.evaluation.metrics import (
     Metric,
     PrecisionRecall,
@@ -28,15 +37,10 @@ from autolabel.evaluation.metrics import (
     bootstrap,
     summarize,
 )
-from autolabel.evaluation.pairing import (
-    IouType,
-    PairedImages,
-    is_federated,
-    of_type,
-    pair_images,
-)
-from integrations.annotations import LabelledSet
-from integrations.formats.coco import read_coco, read_coco_results
+from autolabel.evaluation.pairing import MatchImages
+from autolabel.evaluation.predict import read_predictions
+from integrations.annotations import LabelledSet, class_labels
+from integrations.formats.coco import read_coco
 from integrations.progress import Reporter
 from regionspot.errors import InputError
 
@@ -49,7 +53,7 @@ class ClassMetrics:
     """Metrics of one class.
 
     Attributes:
-        name: of the ground-truth category.
+        name: of the ground-truth category, as `class_labels` tells it from others.
         frequency: LVIS's r, c or f; empty where it is not known.
         ground_truth: number of annotations that are not crowds.
         predictions: number that were compared.
@@ -111,7 +115,11 @@ class EvaluationResult:
 
 
 def evaluate_files(
-    ground_truth: Path, predictions: Path, resamples: int, reporter: Reporter
+    ground_truth: Path,
+    predictions: Path,
+    resamples: int,
+    reporter: Reporter,
+    match_by: MatchImages | None = None,
 ) -> EvaluationResult:
     """Evaluate a file of predictions against a COCO or LVIS file, with the upper bound.
 
@@ -120,6 +128,7 @@ def evaluate_files(
         predictions: COCO JSON, or a list of results.
         resamples: as of `evaluate_sets`.
         reporter: receives the progress.
+        match_by: how images are matched; as of `read_predictions`.
 
     Raises:
         InputError: a file does not hold together, or the two have nothing in common.
@@ -127,17 +136,22 @@ def evaluate_files(
     labels = read_coco(ground_truth)
     if not any(image.annotations for image in labels.images):
         raise InputError(f"{ground_truth} holds no label to compare with")
-    found = read_coco_results(predictions, labels)
-    bound = upper_bound(labels, found, resamples, reporter)
-    result = evaluate_sets(predictions.stem, labels, found, resamples, reporter)
+    found, by = read_predictions(predictions, labels, match_by)
+    bound = upper_bound(labels, found, resamples, reporter, by)
+    result = evaluate_sets(predictions.stem, labels, found, resamples, reporter, by)
     return dataclasses.replace(result, upper_bound=bound)
 
 
 def upper_bound(
-    ground_truth: LabelledSet, predictions: LabelledSet, resamples: int, reporter: Reporter
+    ground_truth: LabelledSet,
+    predictions: LabelledSet,
+    resamples: int,
+    reporter: Reporter,
+    by: MatchImages = "name",
 ) -> tuple[Metric, ...]:
-    """Metrics of the predicted boxes and scores with oracle labels."""
-    pairs = pair_images(ground_truth, with_oracle_labels(ground_truth, predictions))
+    """Metrics of the predicted boxes and scores with oracle labels; see `evaluate_sets`."""
+    oracle = with_oracle_labels(ground_truth, predictions, by)
+    pairs = pair_images(ground_truth, oracle, by="id")
     matches = match_predictions(pairs, "bbox") if resamples else None
     return _section(pairs, "bbox", matches, resamples, reporter).metrics
 
@@ -148,6 +162,7 @@ def evaluate_sets(
     predictions: LabelledSet,
     resamples: int,
     reporter: Reporter,
+    by: MatchImages = "name",
 ) -> EvaluationResult:
     """Evaluate predictions against ground truth.
 
@@ -158,11 +173,12 @@ def evaluate_sets(
         resamples: of the images, for bootstrap intervals; 0: no intervals, and metrics by the C++
             evaluator alone.
         reporter: receives the progress.
+        by: how images are matched; as of `match_images`.
 
     Raises:
         InputError: they have no image or no class in common.
     """
-    pairs = pair_images(ground_truth, predictions)
+    pairs = pair_images(ground_truth, predictions, by=by)
     masks = has_masks(ground_truth) and has_masks(predictions)
     sections, calibrated = [], None
     iou_types: tuple[IouType, ...] = ("bbox", "segm") if masks else ("bbox",)
@@ -174,7 +190,7 @@ def evaluate_sets(
     # Predictions that LVIS's rules ignore still show which classes are confused.
     unfiltered = pairs
     if is_federated(ground_truth):
-        unfiltered = pair_images(ground_truth, predictions, federated=False)
+        unfiltered = pair_images(ground_truth, predictions, federated=False, by=by)
     agnostic = class_agnostic_matches(unfiltered)
     return EvaluationResult(
         title,
@@ -246,10 +262,10 @@ def _classes(
         predictions.update(
             {key: min(count, pairs.detection_limits[-1]) for key, count in counts.items()}
         )
-    ap = _class_ap(found)
+    ap, names = _class_ap(found), class_labels(pairs.categories)
     classes = [
         ClassMetrics(
-            each.name,
+            names[each.id],
             each.frequency or "",
             labels[each.id],
             predictions[each.id],

@@ -1,31 +1,176 @@
-"""COCO's and LVIS's matching of predictions to ground truth, kept for each image.
+"""COCO's and LVIS's matching of predictions to ground truth, image by image.
 
 Kept per image, matches can be weighted by image, which is what the bootstrap needs and the C++
 evaluator does not give. Axes: I images, D predictions (of all images, or of one image and class),
 G ground-truth annotations of one image and class, K classes, A area ranges, T IoU thresholds.
 """
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from autolabel.evaluation.pairing import IouType, PairedImages, of_type, score_of
-from integrations.annotations import Annotation, LabelledImage, area, as_rle
+from autolabel.evaluation.pairing import (
+    ClassMatches,
+    ImageMatches,
+    MatchImages,
+    has_own_categories,
+    match_classes,
+    match_images,
+)
+from integrations.annotations import (
+    Annotation,
+    Category,
+    LabelledImage,
+    LabelledSet,
+    area,
+    as_rle,
+    without_unused_twins,
+)
 from regionspot.boxes import xyxy_to_xywh
+from regionspot.errors import InputError
 from regionspot.types import Rle
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+IouType = Literal["bbox", "segm"]  # what IoU is computed on, in COCO's terms: boxes or masks
+COCO_DETECTION_LIMITS, LVIS_DETECTION_LIMITS = (1, 10, 100), (300,)
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 AREA_NAMES = ("all", "small", "medium", "large")
 # Square pixels (COCO, "Detection evaluation").
 AREA_RANGES = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]], np.float64)
+
+
+@dataclass(frozen=True)
+class PairedImages:
+    """Ground truth and predictions, image by image.
+
+    Attributes:
+        categories: of the ground truth.
+        images: of the ground truth, by ascending id.
+        predicted: predictions of each of these images, with ground-truth category ids.
+        federated: whether LVIS's rules hold: an image lists the categories that are verified to be
+            absent or not exhaustively labelled, and predictions of unlisted ones are ignored.
+        classes: how the categories were matched.
+        matches: how the images were matched.
+        of_unmatched_classes: number of predictions, in paired images, of unmatched categories.
+    """
+
+    categories: tuple[Category, ...]
+    images: tuple[LabelledImage, ...]
+    predicted: tuple[tuple[Annotation, ...], ...]
+    federated: bool
+    classes: ClassMatches
+    matches: ImageMatches
+    of_unmatched_classes: int = 0
+
+    @property
+    def detection_limits(self) -> tuple[int, ...]:
+        """COCO's maxDets: best predictions of an image and category that recall is measured on."""
+        return LVIS_DETECTION_LIMITS if self.federated else COCO_DETECTION_LIMITS
+
+
+def is_federated(ground_truth: LabelledSet) -> bool:
+    """Whether any image lists verified categories, as LVIS's do."""
+    return any(image.absent or image.unverified for image in ground_truth.images)
+
+
+def pair_images(
+    ground_truth: LabelledSet,
+    predictions: LabelledSet,
+    federated: bool | None = None,
+    by: MatchImages = "name",
+) -> PairedImages:
+    """Match images as `match_images` and categories as `match_classes`.
+
+    Of an image of LVIS, the 300 predictions of the highest score count, and of these only those of
+    categories that are labelled in the image or verified to be absent.
+
+    Args:
+        ground_truth: annotations by a person.
+        predictions: annotations with scores.
+        federated: whether LVIS's rules hold; None: where the ground truth lists verified
+            categories.
+        by: how images are matched.
+
+    Raises:
+        InputError: the two have no image or no category in common.
+    """
+    rules = is_federated(ground_truth) if federated is None else federated
+    images = tuple(sorted(ground_truth.images, key=lambda image: image.id))
+    matches = match_images(images, predictions.images, by)
+    classes = match_classes(*_categories(ground_truth, predictions))
+    if predictions.categories and not classes.ids:
+        raise InputError(
+            "ground truth and predictions have no class in common, neither name nor synonym"
+        )
+    rows = tuple(
+        _mapped(image, other.annotations if other else (), classes, rules)
+        for image, other in zip(images, matches.predicted, strict=True)
+    )
+    unmatched = sum(
+        each.category_id not in classes.ids
+        for other in matches.predicted
+        for each in (other.annotations if other else ())
+    )
+    return PairedImages(ground_truth.categories, images, rows, rules, classes, matches, unmatched)
+
+
+def _mapped(
+    image: LabelledImage,
+    annotations: tuple[Annotation, ...],
+    classes: ClassMatches,
+    federated: bool,
+) -> tuple[Annotation, ...]:
+    kept = [
+        dataclasses.replace(each, category_id=classes.ids[each.category_id])
+        for each in without_crowds(annotations)
+        if each.category_id in classes.ids
+    ]
+    if federated:
+        # LVIS limits the predictions of all categories, and only then ignores unverified ones.
+        kept.sort(key=score_of, reverse=True)
+        verified = {each.category_id for each in image.annotations}.union(image.absent)
+        kept = [each for each in kept[: LVIS_DETECTION_LIMITS[-1]] if each.category_id in verified]
+    return tuple(kept)
+
+
+def score_of(annotation: Annotation) -> float:
+    """A prediction's score; 1 for one without, such as a box drawn by a person."""
+    return 1.0 if annotation.score is None else annotation.score
+
+
+def without_crowds(annotations: Iterable[Annotation]) -> tuple[Annotation, ...]:
+    """All annotations but crowd regions."""
+    return tuple(each for each in annotations if not each.is_crowd)
+
+
+def of_type(annotations: Iterable[Annotation], iou_type: IouType) -> tuple[Annotation, ...]:
+    """All annotations for `bbox`, those that have a mask for `segm`."""
+    return tuple(each for each in annotations if iou_type == "bbox" or each.mask is not None)
+
+
+def _categories(
+    ground_truth: LabelledSet, predictions: LabelledSet
+) -> tuple[Sequence[Category], Sequence[Category]]:
+    """The categories of both that are to be matched."""
+    if has_own_categories(ground_truth.categories, predictions.categories):
+        return ground_truth.categories, predictions.categories
+    ours, theirs = (
+        without_unused_twins(
+            labels.categories,
+            {each.category_id for image in labels.images for each in image.annotations},
+        )
+        for labels in (ground_truth, predictions)
+    )
+    return ours, theirs
 
 
 @dataclass(frozen=True)

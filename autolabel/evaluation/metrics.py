@@ -11,8 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autolabel.evaluation.matching import AREA_RANGES, IOU_THRESHOLDS, Floats, Ints, Matches
-from autolabel.evaluation.pairing import PairedImages
+from autolabel.evaluation.matching import (
+    AREA_RANGES,
+    IOU_THRESHOLDS,
+    Floats,
+    Ints,
+    Matches,
+    PairedImages,
+)
 from integrations.annotations import Category
 from integrations.bootstrap import bootstrap_weights, percentile_interval
 

@@ -1,192 +1,260 @@
-"""Ground truth and predictions of the same images, in the ground truth's categories."""
+"""Which image and which category of the predictions is which of the ground truth.
 
-import dataclasses
-from collections.abc import Iterable, Sequence
+Images are paired by path, then by the end of the path that no other image of either file has; ids
+number the images of one file and pair none, unless they are asked for. Categories are paired by
+their name as it is written, then by spelling and synonym, one with one: two classes of one data set
+never become one.
+"""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import PurePosixPath
+from typing import Literal, TypeVar
 
-from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
+from integrations.annotations import Category, LabelledImage, class_labels
 from regionspot.errors import InputError
-from regionspot.names import clean_name, name_key, without_brackets
+from regionspot.names import contested_keys, name_key, without_brackets
 
-IouType = Literal["bbox", "segm"]  # what IoU is computed on, in COCO's terms: boxes or masks
-COCO_DETECTION_LIMITS, LVIS_DETECTION_LIMITS = (1, 10, 100), (300,)
+MatchImages = Literal["path", "name", "id"]
+NamePairs = tuple[tuple[str, str], ...]
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
-class ClassMapping:
+class ImageMatches:
+    """Which image of the predictions is which of the ground truth.
+
+    Attributes:
+        predicted: for each ground-truth image the image of the predictions; None without one.
+        counts: number of images that were paired by `path`, by `name` and by `id`.
+        by_name: (predicted name, ground-truth name) of the images that a unique name paired.
+        without_predictions: names of ground-truth images that no image of the predictions is.
+        without_ground_truth: names of the predictions' images that are not in the ground truth.
+        ambiguous: those of the two whose last part the other file has too, but not only once in
+            either file.
+        left_out: number of predictions in `without_ground_truth`.
+    """
+
+    predicted: tuple[LabelledImage | None, ...]
+    counts: dict[str, int]
+    by_name: NamePairs
+    without_predictions: tuple[str, ...]
+    without_ground_truth: tuple[str, ...]
+    ambiguous: tuple[str, ...]
+    left_out: int
+
+
+@dataclass(frozen=True)
+class ClassMatches:
     """Which category of the predictions is which of the ground truth.
 
     Attributes:
-        ids: ground-truth category id by the predictions' category id.
+        ids: ground-truth category id by the predictions' category id; no two have the same.
+        by_spelling: (predicted name, ground-truth name) of categories whose names are not equal,
+            but two spellings of one.
         by_synonym: (predicted name, ground-truth name) of categories that only a synonym matches.
+        kept_apart: (predicted name, ground-truth name) of an unmatched category and one that is
+            alike, but not alone in that.
         unmatched_predicted: predicted names that match no ground-truth category.
         unmatched_ground_truth: ground-truth names that match no predicted category.
     """
 
     ids: dict[int, int]
-    by_synonym: tuple[tuple[str, str], ...]
+    by_spelling: NamePairs
+    by_synonym: NamePairs
+    kept_apart: NamePairs
     unmatched_predicted: tuple[str, ...]
     unmatched_ground_truth: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class PairedImages:
-    """Ground truth and predictions, image by image.
-
-    Attributes:
-        categories: of the ground truth.
-        images: of the ground truth, by ascending id.
-        predicted: predictions of each of these images, with ground-truth category ids.
-        federated: whether LVIS's rules hold: an image lists the categories that are verified to be
-            absent or not exhaustively labelled, and predictions of unlisted ones are ignored.
-        classes: how the categories were matched.
-        without_predictions: number of images that the predictions do not list.
-        without_ground_truth: number of images that only the predictions list.
-    """
-
-    categories: tuple[Category, ...]
-    images: tuple[LabelledImage, ...]
-    predicted: tuple[tuple[Annotation, ...], ...]
-    federated: bool
-    classes: ClassMapping
-    without_predictions: int = 0
-    without_ground_truth: int = 0
-
-    @property
-    def detection_limits(self) -> tuple[int, ...]:
-        """COCO's maxDets: best predictions of an image and category that recall is measured on."""
-        return LVIS_DETECTION_LIMITS if self.federated else COCO_DETECTION_LIMITS
-
-
-def is_federated(ground_truth: LabelledSet) -> bool:
-    """Whether any image lists verified categories, as LVIS's do."""
-    return any(image.absent or image.unverified for image in ground_truth.images)
-
-
-def pair_images(
-    ground_truth: LabelledSet, predictions: LabelledSet, federated: bool | None = None
-) -> PairedImages:
-    """Match images by file name, or by id where no name is in both, and categories by name.
-
-    Of an image of LVIS, the 300 predictions of the highest score count, and of these only those of
-    categories that are labelled in the image or verified to be absent.
+def match_images(
+    images: Sequence[LabelledImage], predicted: Sequence[LabelledImage], by: MatchImages = "name"
+) -> ImageMatches:
+    """Match images that one and the same key stands for in either file, and only in them.
 
     Args:
-        ground_truth: annotations by a person.
-        predictions: annotations with scores.
-        federated: whether LVIS's rules hold; None: where the ground truth lists verified
-            categories.
-
-    Raises:
-        InputError: the two have no image or no category in common.
-    """
-    rules = is_federated(ground_truth) if federated is None else federated
-    images = tuple(sorted(ground_truth.images, key=lambda image: image.id))
-    found = same_images(images, predictions)
-    classes = match_classes(ground_truth.categories, predictions.categories)
-    if predictions.categories and not classes.ids:
-        raise InputError(
-            "ground truth and predictions have no class in common, neither name nor synonym"
-        )
-    rows = tuple(
-        _mapped(image, other.annotations if other else (), classes, rules)
-        for image, other in zip(images, found, strict=True)
-    )
-    there = sum(other is not None for other in found)
-    return PairedImages(
-        ground_truth.categories,
-        images,
-        rows,
-        rules,
-        classes,
-        len(images) - there,
-        len(predictions.images) - there,
-    )
-
-
-def same_images(
-    images: Sequence[LabelledImage], predictions: LabelledSet
-) -> list[LabelledImage | None]:
-    """The predictions of each image, by file name, or by id where no name is in both.
+        images: of the ground truth.
+        predicted: of the predictions.
+        by: `path`: file names with their folders; `name`: these, and then the longest end of the
+            path that one image alone of each file has, at least the last part; `id`: ids alone.
 
     Raises:
         InputError: there are predictions, and none is of these images.
     """
-    by_name = {image.file_name: image for image in predictions.images}
-    by_id = {image.id: image for image in predictions.images}
-    found = [by_name.get(image.file_name) for image in images]
-    if not any(found):
-        found = [by_id.get(image.id) for image in images]
-    if predictions.images and not any(found):
-        raise InputError(
-            "ground truth and predictions have no image in common, neither by name nor by id"
+    found: dict[int, LabelledImage] = {}  # by row of the ground truth
+    counts, by_name = {"path": 0, "name": 0, "id": 0}, []
+    for kind, key in _image_keys((*images, *predicted), by):
+        if len(found) == len(images):
+            break
+        theirs = _unique((key(image), image) for image in predicted)
+        for value, row in _unique((key(image), row) for row, image in enumerate(images)).items():
+            if row not in found and value in theirs:
+                found[row] = theirs[value]
+                counts[kind] += 1
+                if kind == "name":
+                    by_name.append((theirs[value].file_name, images[row].file_name))
+    if predicted and not found:
+        raise InputError(_nothing_in_common(images, predicted, by))
+    paired = {id(each) for each in found.values()}
+    ours_alone = [image for row, image in enumerate(images) if row not in found]
+    theirs_alone = [image for image in predicted if id(image) not in paired]
+    return ImageMatches(
+        tuple(map(found.get, range(len(images)))),
+        counts,
+        tuple(by_name),
+        tuple(image.file_name for image in ours_alone),
+        tuple(image.file_name for image in theirs_alone),
+        _ambiguous(ours_alone, predicted) + _ambiguous(theirs_alone, images),
+        sum(len(image.annotations) for image in theirs_alone),
+    )
+
+
+def _image_keys(
+    images: Iterable[LabelledImage], by: MatchImages
+) -> list[tuple[MatchImages, Callable[[LabelledImage], Hashable]]]:
+    """The keys to match images by, one after the other; None is no key."""
+    if by == "id":
+        return [("id", lambda image: image.id)]
+    keys: list[tuple[MatchImages, Callable[[LabelledImage], Hashable]]] = [("path", _parts)]
+    if by == "name":
+        longest = max((len(_parts(image)) for image in images), default=0)
+        keys += [("name", _end_of(count)) for count in range(longest, 0, -1)]
+    return keys
+
+
+def _parts(image: LabelledImage) -> tuple[str, ...]:
+    """The folders and the last part of an image's name, whichever system wrote it."""
+    name = unicodedata.normalize("NFC", image.file_name)
+    return PurePosixPath(name.replace("\\", "/")).parts
+
+
+def _end_of(count: int) -> Callable[[LabelledImage], Hashable]:
+    """The last `count` parts of an image's name; None where it has fewer."""
+
+    def end(image: LabelledImage) -> Hashable:
+        parts = _parts(image)
+        return parts[-count:] if len(parts) >= count else None
+
+    return end
+
+
+def _ambiguous(alone: Iterable[LabelledImage], others: Iterable[LabelledImage]) -> tuple[str, ...]:
+    """Names of unmatched images whose last part is in the other file."""
+    last = {_parts(image)[-1:] for image in others}
+    return tuple(image.file_name for image in alone if _parts(image)[-1:] in last)
+
+
+def _nothing_in_common(
+    images: Sequence[LabelledImage], predicted: Sequence[LabelledImage], by: MatchImages
+) -> str:
+    if not images:
+        return "ground truth and predictions have no image in common: the ground truth has none"
+    if by == "name" and (unclear := _ambiguous(images, predicted)):
+        return (
+            "ground truth and predictions have no image in common by path or unique file name, and "
+            f"{unclear[0]!r} could be several of the other file; name them alike, or say "
+            "--match-images id if both files number images alike"
         )
-    return found
+    what = {"path": "path", "name": "path or unique file name", "id": "id"}[by]
+    ours, theirs = images[0], predicted[0]
+    examples = (ours.id, theirs.id) if by == "id" else (ours.file_name, theirs.file_name)
+    mend = {
+        "path": "match unique file names with --match-images name",
+        "name": "name them alike, or say --match-images id if both files number images alike",
+        "id": "leave --match-images out, so that names decide",
+    }[by]
+    return (
+        f"ground truth and predictions have no image in common by {what}, such as {examples[0]!r} "
+        f"and {examples[1]!r}; {mend}"
+    )
 
 
-def _mapped(
-    image: LabelledImage,
-    annotations: tuple[Annotation, ...],
-    classes: ClassMapping,
-    federated: bool,
-) -> tuple[Annotation, ...]:
-    kept = [
-        dataclasses.replace(each, category_id=classes.ids[each.category_id])
-        for each in without_crowds(annotations)
-        if each.category_id in classes.ids
-    ]
-    if federated:
-        # LVIS limits the predictions of all categories, and only then ignores unverified ones.
-        kept.sort(key=score_of, reverse=True)
-        verified = {each.category_id for each in image.annotations}.union(image.absent)
-        kept = [each for each in kept[: LVIS_DETECTION_LIMITS[-1]] if each.category_id in verified]
-    return tuple(kept)
+def match_classes(ground_truth: Sequence[Category], predicted: Sequence[Category]) -> ClassMatches:
+    """Match categories one with one.
 
-
-def score_of(annotation: Annotation) -> float:
-    """A prediction's score; 1 for one without, such as a box drawn by a person."""
-    return 1.0 if annotation.score is None else annotation.score
-
-
-def without_crowds(annotations: Iterable[Annotation]) -> tuple[Annotation, ...]:
-    """All annotations but crowd regions."""
-    return tuple(each for each in annotations if not each.is_crowd)
-
-
-def of_type(annotations: Iterable[Annotation], iou_type: IouType) -> tuple[Annotation, ...]:
-    """All annotations for `bbox`, those that have a mask for `segm`."""
-    return tuple(each for each in annotations if iou_type == "bbox" or each.mask is not None)
-
-
-def match_classes(ground_truth: Sequence[Category], predicted: Sequence[Category]) -> ClassMapping:
-    """Match categories by name, then by a synonym that only one category has.
-
-    Names are compared as written, then by `name_key`; a synonym also without what LVIS adds in
-    brackets ("bus" is "bus_(vehicle)"). Ids are not compared.
+    Where the predictions have the ground truth's own categories, as a list of results has, ids say
+    which is meant. Otherwise names are compared as written, equal ones of one file by their
+    supercategories too; then by `name_key`, where no two names of one file have the same; then by
+    synonym, also without what LVIS adds in brackets ("bus" is "bus_(vehicle)"). A string that
+    several categories of one file have decides nothing.
     """
-    by_name = {clean_name(each.name).casefold(): each for each in reversed(ground_truth)}
-    by_key = _unique((name_key(each.name), each) for each in ground_truth)
-    by_synonym = _unique((text, each) for each in ground_truth for text in _strings(each))
-    ids: dict[int, int] = {}
-    synonyms, unmatched = [], []
-    for category in predicted:
-        name = clean_name(category.name).casefold()
-        found = by_name.get(name) or by_key.get(name_key(name))
-        if found is None:
-            candidates = {
-                match.id: match for text in _strings(category) if (match := by_synonym.get(text))
-            }
-            found = next(iter(candidates.values())) if len(candidates) == 1 else None
-            if found is not None:
-                synonyms.append((category.name, found.name))
-        if found is None:
-            unmatched.append(category.name)
-        else:
-            ids[category.id] = found.id
-    reached = set(ids.values())
-    missing = tuple(category.name for category in ground_truth if category.id not in reached)
-    return ClassMapping(ids, tuple(synonyms), tuple(unmatched), missing)
+    ours, theirs = class_labels(ground_truth), class_labels(predicted)
+    rounds: list[dict[int, int]] = []
+    matched: dict[int, int] = {}
+    if has_own_categories(ground_truth, predicted):
+        matched = {each.id: each.id for each in predicted}
+    else:
+        contested = contested_keys([each.name for each in cs] for cs in (ground_truth, predicted))
+        keys: tuple[Callable[[Category], Collection[Hashable]], ...] = (
+            lambda each: (each.name,),
+            lambda each: ((each.name, each.supercategory),),
+            lambda each: {name_key(each.name)} - contested,
+            _strings,
+        )
+        for key in keys:
+            rounds.append(_matched(ground_truth, predicted, key, matched))
+            matched |= rounds[-1]
+    spellings, synonyms = (
+        tuple((theirs[id], ours[other]) for id, other in pairs.items())
+        for pairs in rounds[2:] or ({}, {})
+    )
+    alone = [each for each in predicted if each.id not in matched]
+    alike: dict[str, list[int]] = {}
+    for category in ground_truth if alone else ():
+        for text in _strings(category):
+            alike.setdefault(text, []).append(category.id)
+    apart = [
+        (theirs[each.id], ours[other])
+        for each in alone
+        for other in sorted({id for text in _strings(each) for id in alike.get(text, ())})
+    ]
+    reached = set(matched.values())
+    return ClassMatches(
+        matched,
+        spellings,
+        synonyms,
+        tuple(apart),
+        tuple(theirs[each.id] for each in alone),
+        tuple(ours[each.id] for each in ground_truth if each.id not in reached),
+    )
+
+
+def has_own_categories(ground_truth: Sequence[Category], predicted: Sequence[Category]) -> bool:
+    """Whether the predictions' categories are some of the ground truth's, with their ids."""
+    own = {(each.id, each.name, each.supercategory) for each in ground_truth}
+    return all((each.id, each.name, each.supercategory) in own for each in predicted)
+
+
+def _matched(
+    ground_truth: Sequence[Category],
+    predicted: Sequence[Category],
+    keys: Callable[[Category], Collection[Hashable]],
+    before: dict[int, int],
+) -> dict[int, int]:
+    """New matches of categories that only each other have a key in common with.
+
+    Args:
+        ground_truth: its categories.
+        predicted: the predictions' categories.
+        keys: of a category.
+        before: the matches so far.
+    """
+    ours, theirs = (
+        _unique((key, each.id) for each in categories for key in set(keys(each)))
+        for categories in (ground_truth, predicted)
+    )
+    taken = set(before.values())
+    pairs = dict.fromkeys(
+        (theirs[key], other)
+        for key, other in ours.items()
+        if key in theirs and theirs[key] not in before and other not in taken
+    )
+    # A category that has something in common with each of two others is neither.
+    counts, other_counts = Counter(id for id, _ in pairs), Counter(other for _, other in pairs)
+    return {id: other for id, other in pairs if counts[id] == other_counts[other] == 1}
 
 
 def _strings(category: Category) -> set[str]:
@@ -195,9 +263,9 @@ def _strings(category: Category) -> set[str]:
     return {name_key(text) for text in (*strings, *bare)}
 
 
-def _unique(pairs: Iterable[tuple[str, Category]]) -> dict[str, Category]:
-    """By string, but for the strings that several categories have."""
-    found: dict[str, dict[int, Category]] = {}
-    for text, category in pairs:
-        found.setdefault(text, {})[category.id] = category
-    return {text: next(iter(each.values())) for text, each in found.items() if len(each) == 1}
+def _unique(pairs: Iterable[tuple[Key, Item]]) -> dict[Key, Item]:
+    """By key, but for the keys that several items have, and for None."""
+    found: dict[Key, list[Item]] = {}
+    for key, item in pairs:
+        found.setdefault(key, []).append(item)
+    return {key: each[0] for key, each in found.items() if len(each) == 1 and key is not None}

@@ -5,6 +5,7 @@ Axes: N boxes of one image, K classes.
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,19 +14,22 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from autolabel.evaluation.pairing import (
-    LVIS_DETECTION_LIMITS,
-    same_images,
-    score_of,
-    without_crowds,
+from autolabel.evaluation.matching import LVIS_DETECTION_LIMITS, score_of, without_crowds
+from autolabel.evaluation.pairing import MatchImages, match_images
+from integrations.annotations import (
+    Annotation,
+    Category,
+    LabelledImage,
+    LabelledSet,
+    class_labels,
 )
-from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
 from integrations.formats.coco import read_coco_results
+from integrations.formats.json_stream import is_list
 from regionspot.boxes import as_boxes, clip_boxes
 from regionspot.errors import InputError
 from regionspot.files import atomic_write
 from regionspot.localizers.sam import SamLocalizer
-from regionspot.names import display_name
+from regionspot.names import display_name, without_underscores
 from regionspot.scoring import RegionClassifier, class_probabilities, class_scores
 from regionspot.types import ImageArray, Proposals, Vocabulary
 
@@ -95,12 +99,38 @@ class PredictionCache:
         self.done[prediction.image_id] = prediction
 
 
-def boxes_of(source: str, ground_truth: LabelledSet) -> dict[int, Proposals] | None:
+def read_predictions(
+    path: Path, ground_truth: LabelledSet, by: MatchImages | None = None
+) -> tuple[LabelledSet, MatchImages]:
+    """Predictions, and how their images are matched.
+
+    Args:
+        path: of COCO JSON, or of COCO's list of results, which has the ground truth's ids.
+        ground_truth: whose ids a list of results has.
+        by: as of `match_images`; None: `id` for a list of results, else `name`.
+
+    Raises:
+        InputError: the file does not hold together, or is a list of results, which has ids alone.
+    """
+    if not is_list(path):
+        return read_coco_results(path, ground_truth), by or "name"
+    if by not in (None, "id"):
+        raise InputError(
+            f"{path} is a list of results, which has the ground truth's ids and no names, but "
+            f"--match-images is {by}; leave it out, or say id"
+        )
+    return read_coco_results(path, ground_truth), "id"
+
+
+def boxes_of(
+    source: str, ground_truth: LabelledSet, match_by: MatchImages | None = None
+) -> dict[int, Proposals] | None:
     """Boxes by image id; None for those that a detector has yet to propose.
 
     Args:
         source: `gt`, `proposals`, or a file of labels or results.
         ground_truth: whose images are labelled.
+        match_by: as of `read_predictions`.
 
     Raises:
         InputError: it is none of them, or the file cannot be read or has none of the images.
@@ -114,7 +144,8 @@ def boxes_of(source: str, ground_truth: LabelledSet) -> dict[int, Proposals] | N
         }
     if not source.endswith(".json"):
         raise InputError(f"--boxes must be gt, proposals or a file.json, got {source!r}")
-    found = same_images(ground_truth.images, read_coco_results(Path(source), ground_truth))
+    labels, by = read_predictions(Path(source), ground_truth, match_by)
+    found = match_images(ground_truth.images, labels.images, by).predicted
     return {
         image.id: _as_proposals(other.annotations if other else (), image)
         for image, other in zip(ground_truth.images, found, strict=True)
@@ -133,9 +164,22 @@ def _as_proposals(annotations: Sequence[Annotation], image: LabelledImage) -> Pr
 
 
 def vocabulary_of(categories: Sequence[Category]) -> dict[str, list[str]]:
-    """Class names with the words that stand for them, as a person would write them."""
+    """A name for each category, with the strings that are embedded for it.
+
+    These are without underscores; LVIS's (whose categories have synsets) also without the sense in
+    brackets, where no other category has that string.
+    """
+    labels = class_labels(categories)
+    form = display_name if any(each.synset for each in categories) else without_underscores
+    shown = Counter(form(each.name) for each in categories)
+    texts = {
+        each.id: form(each.name)
+        if shown[form(each.name)] == 1
+        else without_underscores(labels[each.id])
+        for each in categories
+    }
     return {
-        each.name: list(dict.fromkeys(display_name(text) for text in (each.name, *each.synonyms)))
+        labels[each.id]: list(dict.fromkeys([texts[each.id], *map(form, each.synonyms)]))
         for each in categories
     }
 

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from autolabel.evaluation.coco_eval import evaluate_coco
-from autolabel.evaluation.pairing import pair_images
+from autolabel.evaluation.matching import pair_images
 from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
 from integrations.detectors import DETECTORS, Detector, build_detector
 from integrations.formats.coco import read_coco
@@ -81,7 +81,7 @@ def proposal_metrics(
     labelled, proposed = (
         LabelledSet((_OBJECT,), tuple(each)) for each in (ground_truth, predictions)
     )
-    result = evaluate_coco(pair_images(labelled, proposed, federated=False), "bbox")
+    result = evaluate_coco(pair_images(labelled, proposed, federated=False, by="id"), "bbox")
     (precision,), (recall,) = result.precision, result.recall[-1]  # (A, T) each
     return ProposalMetrics(
         images=len(images),

@@ -20,7 +20,7 @@ AGREE = 1e-6
 OURS = """
 from autolabel.evaluation.coco_eval import evaluate_coco
 from autolabel.evaluation.metrics import summarize
-from autolabel.evaluation.pairing import pair_images
+from autolabel.evaluation.matching import pair_images
 from integrations.formats.coco import read_coco, read_coco_results
 from pathlib import Path
 lap("import")

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from autolabel.evaluation.coco_eval import coco_ground_truth, coco_results
-from autolabel.evaluation.pairing import IouType, PairedImages
+from autolabel.evaluation.matching import IouType, PairedImages
 
 COCO_NAMES = ("AP", "AP50", "AP75", "AP_s", "AP_m", "AP_l", "AR1", "AR10", "AR")
 COCO_NAMES += ("AR_s", "AR_m", "AR_l")

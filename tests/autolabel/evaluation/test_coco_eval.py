@@ -13,7 +13,8 @@ import autolabel.run.pipeline
 from autolabel.evaluation import benchmark
 from autolabel.evaluation import evaluate as evaluation
 from autolabel.evaluation.benchmark import BenchmarkRequest, run_benchmark
-from autolabel.evaluation.pairing import IouType, PairedImages, pair_images
+from autolabel.evaluation.matching import IouType, PairedImages, pair_images
+from autolabel.evaluation.pairing import MatchImages
 from integrations.annotations import Annotation, LabelledImage, LabelledSet, as_rle
 from integrations.formats.coco import read_coco
 from integrations.formats.lvis import write_lvis
@@ -93,11 +94,15 @@ def test_a_benchmark(
     compared: list[tuple[LabelledSet, LabelledSet]] = []
 
     def kept(
-        ground_truth: LabelledSet, predictions: LabelledSet, federated: bool | None = None
+        ground_truth: LabelledSet,
+        predictions: LabelledSet,
+        federated: bool | None = None,
+        by: MatchImages = "name",
     ) -> PairedImages:
+        assert by == "id"
         if federated is None:
             compared.append((ground_truth, predictions))
-        return pair_images(ground_truth, predictions, federated)
+        return pair_images(ground_truth, predictions, federated, by)
 
     monkeypatch.setattr(evaluation, "pair_images", kept)
     monkeypatch.setattr(benchmark, "load_model", autolabel.run.pipeline.load_model)

@@ -11,8 +11,7 @@ from autolabel.evaluation.diagnostics import (
     recall_by_size,
     with_oracle_labels,
 )
-from autolabel.evaluation.matching import match_predictions
-from autolabel.evaluation.pairing import pair_images
+from autolabel.evaluation.matching import match_predictions, pair_images
 from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
 from tests.autolabel.evaluation.factories import random_sets
 from tests.autolabel.evaluation.test_metrics import by_evaluator
@@ -71,7 +70,7 @@ def test_oracle_labels_on_the_same_boxes() -> None:
         Annotation(1, (30, 0, 40, 20), 0.6),
     ]
     sets = one_image(labels), one_image(predicted, "b.jpg")
-    (image,) = with_oracle_labels(*sets).images
+    (image,) = with_oracle_labels(*sets, "id").images
     assert image.file_name == "a.jpg"
     assert [(each.category_id, each.score) for each in image.annotations] == [(1, 0.9), (2, 0.8)]
     empty = LabelledSet(CATEGORIES, ())

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from autolabel.evaluation.coco_eval import evaluate_coco
-from autolabel.evaluation.matching import match_predictions
+from autolabel.evaluation.matching import IouType, PairedImages, match_predictions, pair_images
 from autolabel.evaluation.metrics import Metric, accumulate, summarize
-from autolabel.evaluation.pairing import IouType, PairedImages, pair_images
 from integrations.annotations import LabelledImage, LabelledSet
 from tests.autolabel.evaluation.factories import random_sets
 from tests.autolabel.evaluation.reference import coco_metrics, lvis_metrics
@@ -62,7 +61,7 @@ def test_more_than_300_predictions_an_image(tmp_path: Path) -> None:
 def test_no_prediction_at_all(federated: bool) -> None:
     ground_truth, predicted = random_sets(1, federated=federated)
     pairs = pair_images(ground_truth, LabelledSet(predicted.categories, ()))
-    assert pairs.without_predictions == len(ground_truth.images)
+    assert len(pairs.matches.without_predictions) == len(ground_truth.images)
     assert by_evaluator(pairs, "bbox")["AP"] == 0
     assert by_matches(pairs, "bbox") == pytest.approx(by_evaluator(pairs, "bbox"), nan_ok=True)
 

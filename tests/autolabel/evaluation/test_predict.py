@@ -16,7 +16,7 @@ from autolabel.evaluation.predict import (
     ranks_of,
     vocabulary_of,
 )
-from integrations.annotations import Annotation, LabelledImage, LabelledSet
+from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
 from integrations.formats.coco import write_coco
 from regionspot.errors import InputError
 from regionspot.types import Proposals, Vocabulary
@@ -26,9 +26,24 @@ from tests.autolabel.evaluation.test_benchmark import CATEGORIES, SIDE, ByColour
 def test_a_vocabulary_as_a_person_writes_it() -> None:
     assert vocabulary_of(CATEGORIES) == {
         "red_thing": ["red thing"],
-        "green (grass)": ["green", "lawn"],
+        "green (grass)": ["green (grass)", "lawn"],
         "blue": ["blue"],
     }
+    bolts = (Category(1, "bolt", supercategory="fastener"), Category(2, "bolt", (), "weather"))
+    assert vocabulary_of(bolts) == {
+        "bolt (fastener)": ["bolt (fastener)"],
+        "bolt (weather)": ["bolt (weather)"],
+    }
+
+
+def test_a_vocabulary_of_lvis_is_without_the_senses_in_brackets() -> None:
+    names = ("bus_(vehicle)", "bow_(weapon)", "bow_(decorative_ribbons)")
+    lvis = [Category(id, name, synset=f"{name}.n.01") for id, name in enumerate(names)]
+    assert list(vocabulary_of(lvis).values()) == [
+        ["bus"],
+        ["bow (weapon)"],
+        ["bow (decorative ribbons)"],
+    ]
 
 
 def test_boxes_are_made_usable() -> None:
