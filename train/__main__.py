@@ -16,7 +16,8 @@ from regionspot.errors import InputError
 from regionspot.model import SHIPPED
 from train import config as recipes
 from train.config import Recipe, override
-from train.data import READERS, load_coco, open_dataset
+from train.data.coco import load_coco
+from train.data.registry import READERS, open_dataset
 from train.experiments import tables
 from train.experiments.ablations import ablate, ablation_recipe
 from train.experiments.evaluate import evaluate_folders

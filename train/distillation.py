@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from integrations.progress import NullReporter, Reporter
 from regionspot.head import RegionHead
-from train.data import LazySequence
+from train.data.dataset import LazySequence
 from train.features.cache import ImageFeatures
 from train.sampler import TrainingSet
 

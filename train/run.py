@@ -20,7 +20,8 @@ from regionspot.zero_shot import FeatureAdapter
 from train.callbacks import AttentionImage, Monitor, check_tensorboard
 from train.checkpoint import STATE, fingerprint
 from train.config import Recipe, as_json
-from train.data import AnnotatedImage, Dataset, Subset, merge_label_spaces, open_dataset
+from train.data.dataset import AnnotatedImage, Dataset, Subset, merge_label_spaces
+from train.data.registry import open_dataset
 from train.distillation import with_teacher_embeddings
 from train.distributed import Processes, joined_processes
 from train.features.augment import IDENTITY, parse_view

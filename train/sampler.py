@@ -18,7 +18,7 @@ import torch
 
 from regionspot.errors import InputError
 from regionspot.types import IntArray
-from train.data import Subset
+from train.data.dataset import Subset
 from train.features.cache import ImageFeatures
 
 BLOCK = 10_000  # positions over which the ratios of several data sets are kept

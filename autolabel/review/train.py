@@ -21,7 +21,7 @@ from regionspot.model import SHIPPED, find_checkpoint
 from regionspot.scoring import RegionScorer
 from regionspot.weights import cache_folder, sha256_by_preset, sha256_of
 from train.config import FinetuneConfig
-from train.data import load_coco
+from train.data.coco import load_coco
 from train.features.extract import FeatureExtractor
 from train.finetune.examples import (
     ExampleSet,

@@ -22,7 +22,7 @@ from tests.benchmarks.measure import processor
 from tests.regionspot.factories import noise_image, random_boxes
 from train import config as recipes
 from train.config import Recipe
-from train.data import load_coco
+from train.data.coco import load_coco
 from train.distributed import Processes
 from train.features.cache import FeatureStore, ImageFeatures, feature_set
 from train.sampler import TrainingSet

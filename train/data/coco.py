@@ -1,4 +1,6 @@
-"""COCO, Objects365 v1 and v2, and V3Det: every class is annotated in every image.
+"""COCO, LVIS v0.5 and v1, Objects365 v1 and v2, and V3Det.
+
+In an image of LVIS some classes only are annotated, in those of the others all.
 
 The file is read once, whatever the order of its lists; segmentations are passed over. Classes are
 called as the file names them; in what each data set differs, its reader says.
@@ -9,15 +11,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from integrations.annotations import Category, class_labels, without_unused_twins
-from integrations.formats.coco import GROUPS
+from integrations.formats.coco import GROUPS, VERIFIED_KEYS, check_federated
 from integrations.formats.json_stream import load_json, stream_records
 from integrations.formats.record import Record
 from integrations.formats.validation import check_new_id
 from regionspot.errors import InputError
 from regionspot.names import clean_name, display_name, distinct_names, without_underscores
-from train.data.box_table import BoxTable, BoxTableBuilder, BoxTableImages
-from train.data.label_space import join_synonyms, names_of
-from train.data.types import AnnotatedImage, ClassSynonyms, Dataset
+from train.data.box_table import (
+    ABSENT,
+    BOXED,
+    OPEN,
+    BoxTable,
+    BoxTableBuilder,
+    BoxTableImages,
+    VerifiedClasses,
+)
+from train.data.dataset import AnnotatedImage, ClassSynonyms, Dataset, join_synonyms, names_of
 
 INSTANCES, IMAGES = "instances.json", "images"
 V3DET_TRAIN, V3DET_TREE = "v3det_2023_v1_train.json", "v3det_2023_v1_category_tree.json"
@@ -41,6 +50,42 @@ def read_coco(path: Path, images: Path, name: str = "") -> Dataset:
         InputError: the file cannot be read or does not hold together.
     """
     return dataset_of(name or f"coco:{path}", read_boxes(path, images))
+
+
+def read_lvis(path: Path, images: Path, name: str = "") -> Dataset:
+    """An LVIS JSON, v0.5 or v1 (lvisdataset.org, "Data format").
+
+    `verified` holds the classes that an image has all boxes of, and those that it is verified not
+    to hold. Classes in `not_exhaustive_category_ids`, and those of crowds, are no negatives, for
+    there may be more of them than is boxed. `bus_(vehicle)` is called "bus"; where two categories
+    would be called alike (`bow_(weapon)`, `bow_(decorative_ribbons)`), the brackets stay.
+
+    Args:
+        path: of the JSON.
+        images: folder of the images, or of the folders `train2017` and `val2017` with them.
+        name: of the data set; empty: made of the path.
+
+    Raises:
+        InputError: the file cannot be read or does not hold together, or does not say what was
+            verified.
+    """
+    verified = VerifiedClasses(path)
+
+    def on_record(record: Record) -> None:
+        if record.group == "annotations":
+            is_crowd = any(record.values.get(key) for key in CROWDS)
+            kind = OPEN if is_crowd else BOXED
+            verified.add(record.identifier("image_id"), record.whole("category_id"), kind)
+            return
+        check_federated(record)
+        image = record.identifier("id")
+        for key, kind in zip(VERIFIED_KEYS, (ABSENT, OPEN), strict=True):
+            for category in record.wholes(key):
+                verified.add(image, category, kind)
+
+    boxes = read_boxes(path, images, on_record=on_record)
+    verified.finish(boxes.class_of)
+    return dataset_of(name or f"lvis:{path}", boxes, verified)
 
 
 def read_objects365(path: Path, images: Path, name: str = "") -> Dataset:

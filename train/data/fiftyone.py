@@ -11,8 +11,7 @@ from integrations.fiftyone.labels import get_value
 from integrations.fiftyone.session import connect
 from regionspot.errors import InputError
 from train.data.box_table import BoxTableBuilder, BoxTableImages
-from train.data.label_space import join_synonyms
-from train.data.types import Dataset
+from train.data.dataset import Dataset, join_synonyms
 
 # Attributes of a detection that say it is no single, real object: those of COCO's and of Open
 # Images' importers.

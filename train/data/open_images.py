@@ -15,10 +15,15 @@ from integrations.formats.json_stream import load_json
 from regionspot.boxes import xyxy_to_xywh
 from regionspot.errors import InputError
 from regionspot.names import display_name, distinct_names
-from train.data.box_table import BoxTableBuilder, BoxTableImages
-from train.data.label_space import join_synonyms, names_of
-from train.data.types import Dataset
-from train.data.verified import ABSENT, BOXED, OPEN, VerifiedClasses
+from train.data.box_table import (
+    ABSENT,
+    BOXED,
+    OPEN,
+    BoxTableBuilder,
+    BoxTableImages,
+    VerifiedClasses,
+)
+from train.data.dataset import Dataset, join_synonyms, names_of
 
 BOX_COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax", "IsGroupOf", "IsDepiction")
 LABEL_COLUMNS = ("ImageID", "Source", "LabelName", "Confidence")

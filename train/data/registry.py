@@ -20,10 +20,10 @@ from integrations.vocabulary_file import read_words
 from regionspot.errors import InputError
 from regionspot.names import clean_name
 from train.data import coco
+from train.data.coco import read_lvis
+from train.data.dataset import Dataset
 from train.data.fiftyone import read_fiftyone
-from train.data.lvis import read_lvis
 from train.data.open_images import OpenImagesFiles, read_open_images
-from train.data.types import Dataset
 
 Options = Mapping[str, str]
 Reader = Callable[[str, Options], Dataset]

@@ -18,7 +18,7 @@ from regionspot.config import ModelConfig, preset, with_token
 from regionspot.encoders import VisionLanguageEncoder
 from regionspot.vocabulary import build_vocabulary
 from train.config import Recipe, mini
-from train.data import AnnotatedImage
+from train.data.dataset import AnnotatedImage
 from train.features.cache import ImageFeatures
 from train.metrics import (
     Accuracy,

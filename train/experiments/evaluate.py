@@ -10,7 +10,8 @@ from pathlib import Path
 from regionspot.checkpoint import load_head
 from regionspot.config import preset
 from regionspot.scoring import RegionScorer
-from train.data import known_classes, read_folder
+from train.data.coco import read_folder
+from train.data.registry import known_classes
 from train.features.extract import FeatureExtractor
 from train.metrics import Accuracy, mean_presence, region_scores, regions_of, top_k
 from train.run import used_classes

@@ -22,7 +22,7 @@ from regionspot.encoders import VisionLanguageEncoder
 from regionspot.scoring import RegionScorer
 from regionspot.vocabulary import build_vocabulary
 from train.config import Recipe, mini
-from train.data import load_coco
+from train.data.coco import load_coco
 from train.features.cache import ImageFeatures
 from train.features.extract import FeatureExtractor
 from train.metrics import region_scores, regions_of, top_k

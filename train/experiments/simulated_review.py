@@ -16,7 +16,7 @@ from regionspot.checkpoint import load_head
 from regionspot.scoring import RegionScorer, class_scores
 from regionspot.types import Vocabulary
 from train.config import FinetuneConfig, mini
-from train.data import load_coco
+from train.data.coco import load_coco
 from train.features.cache import ImageFeatures
 from train.features.extract import FeatureExtractor
 from train.finetune.examples import ExampleSet, replayed_examples, reviewed_examples

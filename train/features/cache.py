@@ -27,7 +27,7 @@ from regionspot.files import atomic_write
 from regionspot.types import IntArray
 from regionspot.weights import sha256_by_preset
 from regionspot.zero_shot import region_features
-from train.data import AnnotatedImage, LazySequence
+from train.data.dataset import AnnotatedImage, LazySequence
 from train.features.augment import IDENTITY, View
 
 SHARD = 64

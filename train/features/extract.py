@@ -25,7 +25,7 @@ from regionspot.errors import InputError
 from regionspot.files import atomic_path
 from regionspot.localizers.sam import SamLocalizer, build_sam
 from regionspot.types import ImageArray
-from train.data import AnnotatedImage
+from train.data.dataset import AnnotatedImage
 from train.features.augment import View
 from train.features.cache import (
     SHARD,

@@ -14,7 +14,7 @@ from regionspot.boxes import FloatArray
 from regionspot.config import ModelConfig
 from regionspot.scoring import RegionScorer, class_scores
 from regionspot.types import Regions, Vocabulary
-from train.data import AnnotatedImage
+from train.data.dataset import AnnotatedImage
 from train.features.cache import ImageFeatures
 from train.features.extract import FeatureExtractor
 

@@ -8,7 +8,7 @@ import pytest
 
 from regionspot.errors import InputError
 from tests.train.written import HEIGHT, WIDTH, write_image
-from train.data import open_dataset
+from train.data.registry import open_dataset
 
 
 @pytest.fixture

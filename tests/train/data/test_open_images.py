@@ -9,7 +9,8 @@ from integrations.images import UnreadableImage, read_image
 from regionspot.config import preset
 from regionspot.errors import InputError
 from tests.train.written import HEIGHT, WIDTH, write_image, write_json
-from train.data import merge_label_spaces, open_dataset
+from train.data.dataset import merge_label_spaces
+from train.data.registry import open_dataset
 from train.features.cache import feature_set
 
 ONE, TWO = "000002b66c9c498e", "fffc6543b32da1dd"

@@ -7,7 +7,7 @@ import pytest
 from regionspot.errors import InputError
 from tests.train.data.contents import two_photos
 from tests.train.written import write_json
-from train.data import open_dataset
+from train.data.registry import open_dataset
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ from regionspot.errors import InputError
 from regionspot.types import ImageArray
 from tests.train.factories import RecordingReporter
 from tests.train.written import HEIGHT, WIDTH, annotation, coco, image, write_image, write_json
-from train.data import AnnotatedImage, open_dataset
+from train.data.dataset import AnnotatedImage
+from train.data.registry import open_dataset
 from train.features import cache as features
 from train.features import extract as extraction
 from train.features.augment import IDENTITY, View
@@ -65,7 +66,7 @@ from pathlib import Path
 from regionspot.config import preset
 from tests.train.features.test_extract import SHARD, extract, fake_encoder, fake_localizer
 from train.features import cache as features, extract as extraction
-from train.data import open_dataset
+from train.data.registry import open_dataset
 
 extraction.SHARD = features.SHARD = SHARD
 extraction._localizer, extraction._encoder = fake_localizer, fake_encoder

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from regionspot.errors import InputError
-from train.data.verified import ABSENT, BOXED, OPEN, VerifiedClasses
+from train.data.box_table import ABSENT, BOXED, OPEN, VerifiedClasses
 
 NAMES = {1: "animal", 2: "dog", 3: "puppy", 4: "car", 5: "bow", 6: "bow"}
 ANCESTORS = {2: frozenset({1}), 3: frozenset({1, 2})}

@@ -14,7 +14,8 @@ from regionspot.model import find_checkpoint
 from regionspot.names import name_key
 from tests.train.data.contents import lvis, two_photos
 from tests.train.written import annotation, coco, image, write_json
-from train.data import Dataset, merge_label_spaces, open_dataset
+from train.data.dataset import Dataset, merge_label_spaces
+from train.data.registry import open_dataset
 
 
 def test_label_spaces_merge_by_name(tmp_path: Path) -> None:
