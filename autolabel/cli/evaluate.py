@@ -161,12 +161,7 @@ def show_metrics(result: "EvaluationResult", page: Path) -> None:
     """Print the metrics of a result and where its page is."""
     from rich.table import Table
 
-    from autolabel.evaluation.report import (
-        classes_without_predictions,
-        interval,
-        pairing_lines,
-        percent,
-    )
+    from autolabel.evaluation.report import classes_without_predictions, interval, percent
 
     table = Table(box=None, padding=(0, 2, 0, 0))
     columns = [*(each.metrics for each in result.sections), result.upper_bound]
@@ -181,7 +176,7 @@ def show_metrics(result: "EvaluationResult", page: Path) -> None:
         table.add_row(rows[0].name, *cells)
     out_console().print(table)
     print_line("upper bound: each box that overlaps a ground truth by half has its class")
-    for line in pairing_lines(result.pairs):
+    for line in result.pairs.described():
         print_line(line)
     if missing := classes_without_predictions(result):
         what = "ground-truth classes in the images that no prediction can have"

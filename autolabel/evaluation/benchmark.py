@@ -99,7 +99,7 @@ def run_benchmark(request: BenchmarkRequest, reporter: Reporter) -> tuple[list[B
     if not any(image.annotations for image in labels.images):
         raise InputError(f"{request.ground_truth} holds no label to compare with")
     _check_images(request, labels)
-    sources = {name: boxes_of(name, labels, request.match_by) for name in request.boxes}
+    sources = {name: boxes_of(name, labels, reporter, request.match_by) for name in request.boxes}
     results: list[EvaluationResult] = []
     rows: list[BenchmarkRow] = []
     bounds: list[BenchmarkRow] = []

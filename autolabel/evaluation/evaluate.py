@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from autolabel.evaluation.coco_eval import evaluate_coco
 from autolabel.evaluation.diagnostics import (
     Calibration,
     SizeRecall,
@@ -35,6 +34,7 @@ from autolabel.evaluation.metrics import (
     PrecisionRecall,
     accumulate,
     bootstrap,
+    evaluate_coco,
     summarize,
 )
 from autolabel.evaluation.pairing import MatchImages

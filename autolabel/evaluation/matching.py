@@ -19,6 +19,7 @@ from autolabel.evaluation.pairing import (
     ClassMatches,
     ImageMatches,
     MatchImages,
+    counted,
     has_own_categories,
     match_classes,
     match_images,
@@ -76,6 +77,18 @@ class PairedImages:
         """COCO's maxDets: best predictions of an image and category that recall is measured on."""
         return LVIS_DETECTION_LIMITS if self.federated else COCO_DETECTION_LIMITS
 
+    def described(self) -> list[str]:
+        """What was paired by which, and all that was not, each in a line."""
+        return [
+            *self.matches.described(),
+            *self.classes.described(),
+            *counted(
+                "predicted classes that are not in the ground truth",
+                self.classes.unmatched_predicted,
+                f"; left out with {self.of_unmatched_classes} predictions",
+            ),
+        ]
+
 
 def is_federated(ground_truth: LabelledSet) -> bool:
     """Whether any image lists verified categories, as LVIS's do."""
@@ -106,7 +119,10 @@ def pair_images(
     rules = is_federated(ground_truth) if federated is None else federated
     images = tuple(sorted(ground_truth.images, key=lambda image: image.id))
     matches = match_images(images, predictions.images, by)
-    classes = match_classes(*_categories(ground_truth, predictions))
+    categories = ground_truth.categories, predictions.categories
+    if not has_own_categories(*categories):
+        categories = _in_use(ground_truth), _in_use(predictions)
+    classes = match_classes(*categories)
     if predictions.categories and not classes.ids:
         raise InputError(
             "ground truth and predictions have no class in common, neither name nor synonym"
@@ -157,20 +173,9 @@ def of_type(annotations: Iterable[Annotation], iou_type: IouType) -> tuple[Annot
     return tuple(each for each in annotations if iou_type == "bbox" or each.mask is not None)
 
 
-def _categories(
-    ground_truth: LabelledSet, predictions: LabelledSet
-) -> tuple[Sequence[Category], Sequence[Category]]:
-    """The categories of both that are to be matched."""
-    if has_own_categories(ground_truth.categories, predictions.categories):
-        return ground_truth.categories, predictions.categories
-    ours, theirs = (
-        without_unused_twins(
-            labels.categories,
-            {each.category_id for image in labels.images for each in image.annotations},
-        )
-        for labels in (ground_truth, predictions)
-    )
-    return ours, theirs
+def _in_use(labels: LabelledSet) -> tuple[Category, ...]:
+    used = {each.category_id for image in labels.images for each in image.annotations}
+    return without_unused_twins(labels.categories, used)
 
 
 @dataclass(frozen=True)

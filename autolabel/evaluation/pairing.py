@@ -18,6 +18,7 @@ from regionspot.errors import InputError
 from regionspot.names import contested_keys, name_key, without_brackets
 
 MatchImages = Literal["path", "name", "id"]
+LISTED = 3  # of many names in one line
 NamePairs = tuple[tuple[str, str], ...]
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
@@ -46,6 +47,28 @@ class ImageMatches:
     ambiguous: tuple[str, ...]
     left_out: int
 
+    def described(self) -> list[str]:
+        """What was paired by which, and what was not, each in a line with its number."""
+        by = {"path": "path", "name": "unique file name", "id": "id"}
+        equal = _quoted(self.by_name, "=")
+        lines = [
+            f"images paired by {by[kind]}: {count}"
+            + (f" ({_first(equal)})" if kind == "name" else "")
+            for kind, count in self.counts.items()
+            if count
+        ]
+        lines += counted(
+            "ground-truth images that the predictions do not list", self.without_predictions
+        )
+        lines += counted(
+            "images of the predictions that are not in the ground truth",
+            self.without_ground_truth,
+            f"; left out with {self.left_out} predictions",
+        )
+        return lines + counted(
+            "images not paired, as their file names are not unique", self.ambiguous
+        )
+
 
 @dataclass(frozen=True)
 class ClassMatches:
@@ -68,6 +91,31 @@ class ClassMatches:
     kept_apart: NamePairs
     unmatched_predicted: tuple[str, ...]
     unmatched_ground_truth: tuple[str, ...]
+
+    def described(self) -> list[str]:
+        """All pairs of names that are not equal, and what is alike but was kept apart."""
+        return [
+            f"{what}: {len(pairs)} ({', '.join(pairs)})"
+            for what, pairs in (
+                ("classes paired by spelling", _quoted(self.by_spelling, "=")),
+                ("classes paired by synonym", _quoted(self.by_synonym, "=")),
+                ("classes kept apart, though alike", _quoted(self.kept_apart, "and")),
+            )
+            if pairs
+        ]
+
+
+def _quoted(pairs: NamePairs, sign: str) -> list[str]:
+    return [f'"{predicted}" {sign} "{own}"' for predicted, own in pairs]
+
+
+def counted(what: str, names: Sequence[str], more: str = "") -> list[str]:
+    """A line with the number of names and the first of them; none without a name."""
+    return [f"{what}: {len(names)} ({_first(names)}){more}"] if names else []
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
 
 
 def match_images(

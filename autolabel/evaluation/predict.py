@@ -25,6 +25,7 @@ from integrations.annotations import (
 )
 from integrations.formats.coco import read_coco_results
 from integrations.formats.json_stream import is_list
+from integrations.progress import Reporter
 from regionspot.boxes import as_boxes, clip_boxes
 from regionspot.errors import InputError
 from regionspot.files import atomic_write
@@ -123,13 +124,17 @@ def read_predictions(
 
 
 def boxes_of(
-    source: str, ground_truth: LabelledSet, match_by: MatchImages | None = None
+    source: str,
+    ground_truth: LabelledSet,
+    reporter: Reporter,
+    match_by: MatchImages | None = None,
 ) -> dict[int, Proposals] | None:
     """Boxes by image id; None for those that a detector has yet to propose.
 
     Args:
         source: `gt`, `proposals`, or a file of labels or results.
         ground_truth: whose images are labelled.
+        reporter: receives what of a file was paired by which, and what was not.
         match_by: as of `read_predictions`.
 
     Raises:
@@ -145,10 +150,12 @@ def boxes_of(
     if not source.endswith(".json"):
         raise InputError(f"--boxes must be gt, proposals or a file.json, got {source!r}")
     labels, by = read_predictions(Path(source), ground_truth, match_by)
-    found = match_images(ground_truth.images, labels.images, by).predicted
+    matches = match_images(ground_truth.images, labels.images, by)
+    for line in matches.described():
+        reporter.message(f"{source}: {line}")
     return {
         image.id: _as_proposals(other.annotations if other else (), image)
-        for image, other in zip(ground_truth.images, found, strict=True)
+        for image, other in zip(ground_truth.images, matches.predicted, strict=True)
     }
 
 

@@ -16,8 +16,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from autolabel.evaluation.coco_eval import evaluate_coco
 from autolabel.evaluation.matching import pair_images
+from autolabel.evaluation.metrics import evaluate_coco
 from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
 from integrations.detectors import DETECTORS, Detector, build_detector
 from integrations.formats.coco import read_coco

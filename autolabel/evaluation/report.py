@@ -26,7 +26,6 @@ from regionspot.files import atomic_folder, atomic_write
 PAGE, METRICS, CLASSES, CONFUSIONS = "index.html", "figures.json", "words.csv", "confusions.csv"
 TEMPLATE = Path(__file__).parents[1] / "data" / "report.html"
 CLASSES_ON_PAGE = 60
-LISTED = 3  # of many images or classes in one line
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def page(
             facts=facts,
             result=result,
             mapping=result.pairs.classes,
-            pairing=pairing_lines(result.pairs),
+            pairing=result.pairs.described(),
             rows=rows,
             classes=classes[:CLASSES_ON_PAGE],
             not_found=classes_without_predictions(result),
@@ -115,48 +114,6 @@ def classes_without_predictions(result: EvaluationResult) -> list[str]:
     return [
         each.name for each in result.boxes.classes if each.name in unmatched and each.ground_truth
     ]
-
-
-def pairing_lines(pairs: PairedImages) -> list[str]:
-    """What was paired by which, and all that was not, each in a line."""
-    images, classes = pairs.matches, pairs.classes
-    names = {"path": "path", "name": "unique file name", "id": "id"}
-    lines = [
-        f"images paired by {names[by]}: {count}"
-        + (f" ({_listed(_equal(images.by_name))})" if by == "name" else "")
-        for by, count in images.counts.items()
-        if count
-    ]
-    for what, some, more in (
-        ("ground-truth images that the predictions do not list", images.without_predictions, ""),
-        (
-            "images of the predictions that are not in the ground truth",
-            images.without_ground_truth,
-            f"; left out with {images.left_out} predictions",
-        ),
-        ("images not paired, as their file names are not unique", images.ambiguous, ""),
-        ("classes paired by spelling", _equal(classes.by_spelling), ""),
-        ("classes paired by synonym", _equal(classes.by_synonym), ""),
-        ("classes kept apart, though alike", _equal(classes.kept_apart, "and"), ""),
-        (
-            "predicted classes that are not in the ground truth",
-            classes.unmatched_predicted,
-            f"; left out with {pairs.of_unmatched_classes} predictions",
-        ),
-    ):
-        if some:
-            is_whole = what.startswith("classes")
-            listed = _listed(some, len(some) if is_whole else LISTED)
-            lines.append(f"{what}: {len(some)} ({listed}){more}")
-    return lines
-
-
-def _equal(pairs: Iterable[tuple[str, str]], sign: str = "=") -> list[str]:
-    return [f'"{predicted}" {sign} "{own}"' for predicted, own in pairs]
-
-
-def _listed(names: Sequence[str], most: int = LISTED) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def percent(value: float) -> str:

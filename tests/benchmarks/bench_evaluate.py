@@ -18,7 +18,7 @@ IMAGES, LABELS, CLASSES, SIDE = 5_000, 200_000, 80, 640
 AGREE = 1e-6
 
 OURS = """
-from autolabel.evaluation.coco_eval import evaluate_coco
+from autolabel.evaluation.metrics import evaluate_coco
 from autolabel.evaluation.metrics import summarize
 from autolabel.evaluation.matching import pair_images
 from integrations.formats.coco import read_coco, read_coco_results

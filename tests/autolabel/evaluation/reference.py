@@ -10,8 +10,8 @@ from lvis import LVIS, LVISEval, LVISResults
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from autolabel.evaluation.coco_eval import coco_ground_truth, coco_results
 from autolabel.evaluation.matching import IouType, PairedImages
+from autolabel.evaluation.metrics import coco_ground_truth, coco_results
 
 COCO_NAMES = ("AP", "AP50", "AP75", "AP_s", "AP_m", "AP_l", "AR1", "AR10", "AR")
 COCO_NAMES += ("AR_s", "AR_m", "AR_l")

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from autolabel.evaluation.coco_eval import evaluate_coco
 from autolabel.evaluation.evaluate import evaluate_files, evaluate_sets, upper_bound
 from autolabel.evaluation.matching import pair_images
-from autolabel.evaluation.metrics import summarize
+from autolabel.evaluation.metrics import evaluate_coco, summarize
 from autolabel.evaluation.pairing import MatchImages, match_classes, match_images
 from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
 from integrations.progress import NullReporter

@@ -18,9 +18,18 @@ from autolabel.evaluation.predict import (
 )
 from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
 from integrations.formats.coco import write_coco
+from integrations.progress import NullReporter
 from regionspot.errors import InputError
 from regionspot.types import Proposals, Vocabulary
 from tests.autolabel.evaluation.test_benchmark import CATEGORIES, SIDE, ByColour
+
+
+class Messages(NullReporter):
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
 
 
 def test_a_vocabulary_as_a_person_writes_it() -> None:
@@ -49,12 +58,12 @@ def test_a_vocabulary_of_lvis_is_without_the_senses_in_brackets() -> None:
 def test_boxes_are_made_usable() -> None:
     labels = tuple(Annotation(4, box) for box in ((-5, 0, 70, 60), (60, 60, 60, 60)))
     data = LabelledSet(CATEGORIES, (LabelledImage(1, "a.png", SIDE, SIDE, labels),))
-    found = boxes_of(GROUND_TRUTH, data)
+    found = boxes_of(GROUND_TRUTH, data, NullReporter())
     assert found is not None
     assert found[1].boxes.tolist() == [[0, 0, 60, 60], [59, 59, 60, 60]]
-    assert boxes_of(PROPOSALS, data) is None
+    assert boxes_of(PROPOSALS, data, NullReporter()) is None
     with pytest.raises(InputError, match="--boxes must be gt, proposals or a file"):
-        boxes_of("yolo", data)
+        boxes_of("yolo", data, NullReporter())
 
 
 def test_boxes_of_another_detector_are_those_of_the_same_images(tmp_path: Path) -> None:
@@ -62,13 +71,15 @@ def test_boxes_of_another_detector_are_those_of_the_same_images(tmp_path: Path) 
     data = LabelledSet(CATEGORIES, (LabelledImage(1, "a.png", SIDE, SIDE, labels),))
     path = tmp_path / "pred.json"
     write_coco(path, CATEGORIES, (LabelledImage(7, "a.png", SIDE, SIDE, labels),))
-    found = boxes_of(str(path), data)
+    reporter = Messages()
+    found = boxes_of(str(path), data, reporter)
+    assert reporter.messages == [f"{path}: images paired by path: 1"]
     assert found is not None
     assert found[1].boxes.tolist() == [[1, 2, 30, 40]]
     assert found[1].score.tolist() == [0.5]
     write_coco(path, CATEGORIES, (LabelledImage(7, "b.png", SIDE, SIDE, labels),))
     with pytest.raises(InputError, match="no image in common"):
-        boxes_of(str(path), data)
+        boxes_of(str(path), data, NullReporter())
 
 
 def test_ranks_count_the_classes_above_the_own_one() -> None:
