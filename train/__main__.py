@@ -18,11 +18,10 @@ from train import config as recipes
 from train.config import Recipe, override
 from train.data.coco import load_coco
 from train.data.registry import READERS, open_dataset
-from train.experiments import tables
-from train.experiments.ablations import ablate, ablation_recipe
-from train.experiments.evaluate import evaluate_folders
-from train.experiments.leave_classes_out import leave_out_of_folder
-from train.experiments.simulated_review import simulate_reviews
+from train.experiments.ablations import ablate, ablation_markdown, ablation_recipe
+from train.experiments.evaluate import evaluate_folders, evaluation_table
+from train.experiments.leave_classes_out import fold_table, leave_out_of_folder
+from train.experiments.simulated_review import review_table, simulate_reviews
 from train.features.augment import IDENTITY, parse_view
 from train.features.cache import feature_set
 from train.features.extract import FeatureExtractor, extract_sets
@@ -40,7 +39,7 @@ Workers = Annotated[int, typer.Option(help="Processes for the frozen towers.")]
 
 SPEC_HELP = (
     "A folder with instances.json and images/, or KIND:PATH with one of "
-    f"{', '.join(READERS)}; with ,words=FILE its boxes of some words alone; may be repeated."
+    f"{', '.join(READERS)}; with ,words=FILE its boxes of some classes alone; may be repeated."
 )
 Specs = Annotated[
     list[str],
@@ -104,8 +103,16 @@ def stage1(
     """The paper's first stage: warm up region-word alignment on one data set."""
     if len(data) != 1:
         raise InputError(f"stage 1 trains on one data set, got {len(data)}; stage2 takes several")
-    recipe = override(recipes.stage1(preset(model)), settings or [])
-    _train(recipe, data, Paths(cache, run, out or run / HEAD, workers, device, fresh, curves))
+    paths = Paths(
+        cache=cache,
+        run=run,
+        out=out or run / HEAD,
+        workers=workers,
+        device=device,
+        fresh=fresh,
+        curves=curves,
+    )
+    _train(recipes.stage1(preset(model)), settings, data, paths)
 
 
 @app.command()
@@ -127,8 +134,16 @@ def stage2(
         raise InputError(
             f"{start} is not there: train stage1 first, or name its head with --start-from"
         )
-    recipe = override(recipes.stage2(preset(model), str(start)), settings or [])
-    _train(recipe, data, Paths(cache, run, out or run / HEAD, workers, device, fresh, curves))
+    paths = Paths(
+        cache=cache,
+        run=run,
+        out=out or run / HEAD,
+        workers=workers,
+        device=device,
+        fresh=fresh,
+        curves=curves,
+    )
+    _train(recipes.stage2(preset(model), str(start)), settings, data, paths)
 
 
 @app.command()
@@ -149,8 +164,10 @@ def mini(
     """Train the head of the preset `mini`: extract, train, calibrate, save."""
     recipe = recipes.mini()
     recipe = replace(recipe, epochs=epochs or recipe.epochs, seed=seed)
-    recipe = override(recipe, settings or [])
-    _train(recipe, data, Paths(cache, run, out, workers, device, fresh, curves))
+    paths = Paths(
+        cache=cache, run=run, out=out, workers=workers, device=device, fresh=fresh, curves=curves
+    )
+    _train(recipe, settings, data, paths)
 
 
 @app.command()
@@ -160,28 +177,28 @@ def measure(
     checkpoint: Checkpoint = SHIPPED / "mini.safetensors",
     workers: Workers = CORES,
     listed: Annotated[
-        bool, typer.Option(help="Choose among all words that the data lists, not those it uses.")
+        bool, typer.Option(help="Choose among all classes that the data lists, not those it uses.")
     ] = False,
     synonyms: Annotated[
-        bool, typer.Option(help="Average the synonyms that the data lists into each word.")
+        bool, typer.Option(help="Average the synonyms that the data lists into each class.")
     ] = False,
     of: Annotated[
         list[Path] | None,
         typer.Option(
             "--of",
-            help="A file of words, one a line, whose boxes are also measured alone, "
-            "chosen among all words; may be repeated.",
+            help="A file of classes, one a line, whose boxes are also measured alone, "
+            "chosen among all classes; may be repeated.",
         ),
     ] = None,
 ) -> None:
     """Top-1 and top-5 accuracy on the ground-truth boxes of data sets, with 95% intervals.
 
-    Beside them the mean presence of the best word, which is top-1 where it is calibrated.
+    Beside them the mean presence of the best class, which is top-1 where it is calibrated.
     """
     with RichReporter(console) as reporter:
         features = _extractor(cache, workers, reporter)
         rows = evaluate_folders(data, checkpoint, features, listed, synonyms, of or ())
-    Console(width=max(console.width, TABLE_WIDTH)).print(tables.evaluation_table(rows))
+    Console(width=max(console.width, TABLE_WIDTH)).print(evaluation_table(rows))
 
 
 @app.command()
@@ -200,29 +217,29 @@ def ablations(
         rows = ablate(
             recipe, training, load_coco(test), features, features.encoder, seed or [0], reporter
         )
-    typer.echo(tables.ablation_markdown(rows))
+    typer.echo(ablation_markdown(rows))
 
 
 @app.command()
 def leave_classes_out(
     data: Annotated[Path, typer.Option(help="Folder to train on, like --data of mini.")],
-    parts: Annotated[int, typer.Option(min=2, help="Number of folds of the words.")] = 4,
+    parts: Annotated[int, typer.Option(min=2, help="Number of folds of the classes.")] = 4,
     beside: Annotated[
-        Path | None, typer.Option(help="A file of more words to choose among, one a line.")
+        Path | None, typer.Option(help="A file of more classes to choose among, one a line.")
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes of each training.")] = 4,
     cache: Cache = FEATURES,
     workers: Workers = CORES,
 ) -> None:
-    """Accuracy on unseen words, and on the others, by cross-validation over words.
+    """Accuracy on unseen and on seen classes, by cross-validation over classes.
 
-    Each fold of the words is left out of a training of its own, without teachers, and measured
-    among all words on the images that `mini` holds out.
+    Each fold of the classes is left out of a training of its own, without teachers, and measured
+    among all classes on the images that `mini` holds out.
     """
     with RichReporter(console) as reporter:
         features = _extractor(cache, workers, reporter)
         folds = leave_out_of_folder(data, parts, beside, epochs, features)
-    console.print(tables.fold_table(folds))
+    console.print(fold_table(folds))
 
 
 @app.command()
@@ -230,24 +247,25 @@ def simulate_review(
     data: Annotated[Path, typer.Option(help="Folder that --checkpoint was trained on by mini.")],
     test: Annotated[Path, typer.Option(help="Folder to measure on.")],
     checkpoint: Checkpoint = SHIPPED / "mini.safetensors",
-    words: Annotated[int, typer.Option(min=1, help="Words that the annotator corrects.")] = 8,
-    reviews: Annotated[int, typer.Option(min=2, help="Reviews, each of other words.")] = 6,
+    words: Annotated[int, typer.Option(min=1, help="Classes that the annotator corrects.")] = 8,
+    reviews: Annotated[int, typer.Option(min=2, help="Reviews, each of other classes.")] = 6,
     replay: Annotated[int, typer.Option(min=1, help="Photos of --data that are replayed.")] = 300,
     cache: Cache = FEATURES,
     workers: Workers = CORES,
 ) -> None:
     """Gains and losses of `autolabel train --from-review`, with a simulated annotator.
 
-    They correct some words in the images of --data that training held out: words that the head was
-    not trained on, where there are such. The table has top-1 accuracy in percent on --test.
+    They correct some classes in the images of --data that training held out: classes that the head
+    was not trained on, where there are such. The table has top-1 accuracy in percent on --test.
     """
     with RichReporter(console) as reporter:
         features = _extractor(cache, workers, reporter)
         effects = simulate_reviews(data, test, checkpoint, words, reviews, replay, features)
-    console.print(tables.review_table(effects))
+    console.print(review_table(effects))
 
 
-def _train(recipe: Recipe, data: list[str], paths: Paths) -> None:
+def _train(recipe: Recipe, settings: list[str] | None, data: list[str], paths: Paths) -> None:
+    recipe = override(recipe, settings or [])
     with RichReporter(console) as reporter:
         train(recipe, data, paths, reporter)
 

@@ -7,15 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
-from torch import nn
-from torch.distributed import (
-    all_reduce,
-    barrier,
-    destroy_process_group,
-    get_rank,
-    get_world_size,
-    init_process_group,
-)
+from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from regionspot.config import resolve_device
@@ -54,13 +46,13 @@ class Processes:
     def all_reduce(self, values: torch.Tensor) -> torch.Tensor:
         """The sum of a tensor over all processes."""
         if self.count > 1:
-            all_reduce(values)
+            distributed.all_reduce(values)
         return values
 
     def barrier(self) -> None:
         """Wait for all processes."""
         if self.count > 1:
-            barrier()
+            distributed.barrier()
 
 
 def no_sync(module: nn.Module, is_last: bool) -> AbstractContextManager[None]:
@@ -91,8 +83,8 @@ def joined_processes(device: str) -> Iterator[Processes]:
     if here.type == "cuda":
         here = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(here)
-    init_process_group("nccl" if here.type == "cuda" else "gloo", timeout=PATIENCE)
+    distributed.init_process_group("nccl" if here.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
-        yield Processes(here, get_rank(), get_world_size())
+        yield Processes(here, distributed.get_rank(), distributed.get_world_size())
     finally:
-        destroy_process_group()
+        distributed.destroy_process_group()

@@ -16,9 +16,10 @@ from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from regionspot.types import Vocabulary
-from train.batch import Batch
+from train.batch import Batch, LabelSpace, Reader
 from train.config import Recipe
-from train.sampler import TrainingSet
+from train.distributed import Processes
+from train.sampler import Sampler, TrainingSet, fingerprint
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,32 @@ class RegionLoss:
             distill_weight = self.recipe.distill_weight
             loss = (1 - distill_weight) * loss + distill_weight * distilled
         return loss, weight
+
+
+class PretrainingObjective:
+    """Regions of annotated data sets against their classes, with the loss of a recipe.
+
+    Args:
+        vocabulary: K classes, those of all data sets.
+    """
+
+    dropout = True
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        sets: Sequence[TrainingSet],
+        vocabulary: Vocabulary,
+        sampler: Sampler,
+        processes: Processes,
+    ) -> None:
+        spaces = [LabelSpace.of(data.classes, data.ancestors, vocabulary) for data in sets]
+        reader = Reader(recipe, sets, spaces, sampler, processes.rank, processes.count)
+        weights = class_weights(class_frequency(sets, vocabulary), recipe.balance)
+        device = processes.device
+        self.fingerprint = fingerprint(sets)
+        self.batches = reader.prefetched
+        self.loss = RegionLoss(recipe, vocabulary.embedding.to(device), weights.to(device))
 
 
 def region_loss(

@@ -65,12 +65,6 @@ def accuracy_of(correct: Counts, total: Counts) -> Accuracy:
     return Accuracy(float(correct.sum()), int(total.sum()), low, high)
 
 
-def mean_and_error(values: npt.NDArray[np.float64]) -> tuple[Counts, Counts]:
-    """Mean and standard error of each column, leaving out NaN."""
-    count = np.isfinite(values).sum(0)
-    return np.nanmean(values, axis=0), np.nanstd(values, axis=0, ddof=1) / count**0.5
-
-
 @torch.inference_mode()
 def region_scores(
     model: RegionHead | RegionScorer,

@@ -16,24 +16,22 @@ from regionspot.files import atomic_write
 from regionspot.head import RegionHead
 from regionspot.types import IntArray, ScoreCalibration, Vocabulary
 from regionspot.vocabulary import build_vocabulary
-from regionspot.zero_shot import FeatureAdapter
 from train.callbacks import AttentionImage, Monitor, check_tensorboard
-from train.checkpoint import STATE, fingerprint
 from train.config import Recipe, as_json
 from train.data.dataset import AnnotatedImage, Dataset, Subset, merge_label_spaces
-from train.data.registry import open_dataset
-from train.distillation import with_teacher_embeddings
+from train.data.registry import open_dataset, short_name
 from train.distributed import Processes, joined_processes
 from train.features.augment import IDENTITY, parse_view
 from train.features.cache import FeatureSet, FeatureStore, feature_set
 from train.features.extract import extract_sets
 from train.metrics import calibrate_presence, region_scores
-from train.sampler import Sampler, TrainingSet, hold_out, seed_of
-from train.trainer import fit, resolved
-from train.zero_shot import fit_adapter
+from train.pretrain import distilled_sets, fit, resolved
+from train.sampler import Sampler, TrainingSet, fingerprint, hold_out
+from train.trainer import STATE
+from train.zero_shot import fit_encoder_adapter
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Paths:
     """Where a training reads and writes, and on what it computes.
 
@@ -103,7 +101,9 @@ def train(recipe: Recipe, specs: Sequence[str], paths: Paths, reporter: Reporter
         processes.barrier()
         curves = paths.run / "tensorboard" if paths.curves and processes.is_first else None
         attention = attention_image(sources[0], held_out[0])
-        distilled = distilled_sets(recipe, training, vocabulary, paths, processes, reporter)
+        distilled = distilled_sets(
+            recipe, training, vocabulary, paths.run, paths.fresh, processes, reporter
+        )
         steps = recipe.iterations
         with Monitor(reporter, steps, held_out, vocabulary, attention, curves) as monitor:
             head = fit(recipe, distilled, vocabulary, paths.run, processes, monitor)
@@ -112,41 +112,11 @@ def train(recipe: Recipe, specs: Sequence[str], paths: Paths, reporter: Reporter
                 head,
                 calibrated(recipe, head, held_out[0], vocabulary),
                 tuple(classes),
-                fitted_adapter(encoder, training, vocabulary),
+                fit_encoder_adapter(training, vocabulary, encoder),
             )
             dtype = getattr(torch, recipe.saved_as)
             save_head(paths.out, trained, recipe.model, dtype, settings)
             reporter.message(f"wrote {paths.out} ({paths.out.stat().st_size / 1e6:.1f} MB)")
-
-
-def distilled_sets(
-    recipe: Recipe,
-    training: Sequence[TrainingSet],
-    vocabulary: Vocabulary,
-    paths: Paths,
-    processes: Processes,
-    reporter: Reporter,
-) -> list[TrainingSet]:
-    """The data sets with the embeddings of the recipe's teachers, which are trained first.
-
-    Each teacher has a folder in the run folder, and resumes where it was stopped.
-    """
-    if not recipe.teachers:
-        return list(training)
-    teachers = []
-    sampler = Sampler(training, recipe.seed, recipe.repeat_threshold)
-    plain = replace(recipe, teachers=0, epochs=recipe.teacher_epochs, iterations=0)
-    plain = resolved(plain, sampler, processes)
-    for number in range(1, recipe.teachers + 1):
-        teacher = replace(plain, seed=seed_of(recipe.seed, "teacher", number) % 2**31)
-        folder = paths.run / f"teacher-{number}"
-        if paths.fresh and processes.is_first:
-            (folder / STATE).unlink(missing_ok=True)
-        processes.barrier()
-        reporter.message(f"teacher {number} of {recipe.teachers}")
-        with Monitor(reporter, teacher.iterations, (), vocabulary) as monitor:
-            teachers.append(fit(teacher, training, vocabulary, folder, processes, monitor))
-    return with_teacher_embeddings(training, teachers, reporter)
 
 
 @dataclass(frozen=True)
@@ -248,11 +218,6 @@ def source_of(
     return Source(dataset.images, original, tuple(others), image_of)
 
 
-def short_name(spec: str) -> str:
-    """The name of a data set, wherever it lies, out of `KIND:PATH,KEY=VALUE`."""
-    return Path(spec.rpartition(":")[2].partition(",")[0]).name
-
-
 def attention_image(source: Source, held_out: TrainingSet) -> AttentionImage | None:
     """The first held-out image of a data set, to draw attention over."""
     if not isinstance(held_out.features, Subset) or not len(held_out):
@@ -304,17 +269,3 @@ def calibrated(
     scores = region_scores(head, held_out.features, classes, ancestors=held_out.ancestors)
     scale, bias = calibrate_presence(scores, held_out.features, classes)
     return ScoreCalibration(recipe.logit_scale, scale, bias)
-
-
-def fitted_adapter(
-    encoder: VisionLanguageEncoder, sets: Sequence[TrainingSet], vocabulary: Vocabulary
-) -> FeatureAdapter | None:
-    """Feature adapter of the encoder's own classifier, where the encoder has one."""
-    if encoder.pooler is None:
-        return None
-    return fit_adapter(sets, vocabulary, encoder.pooler.zero_shot(vocabulary.embedding, None))
-
-
-def used_classes(images: Sequence[AnnotatedImage]) -> list[str]:
-    """The classes with at least one box, in alphabetical order."""
-    return sorted({name for image in images for name in image.names})

@@ -7,6 +7,7 @@ Axes: M images of a data set.
 """
 
 import hashlib
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -59,6 +60,16 @@ class TrainingSet:
         """The images of these rows, in that order."""
         names = [self.names[row] for row in rows]
         return replace(self, features=Subset(self.features, rows), names=names)
+
+
+def fingerprint(sets: Sequence[TrainingSet]) -> str:
+    """SHA-256 of what is trained on: data sets, ratios, images in order and their classes."""
+    digest = hashlib.sha256()
+    for data in sets:
+        ancestors = {name: sorted(others) for name, others in data.ancestors.items()}
+        content = [data.name, data.ratio, sorted(data.classes), ancestors, list(data.names)]
+        digest.update(json.dumps(content, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def hold_out(data: TrainingSet, fraction: float, seed: int) -> tuple[TrainingSet, TrainingSet]:

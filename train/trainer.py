@@ -1,31 +1,32 @@
 """The training loop: the only one, for training on cached features and for fine-tuning on a review.
 
-Axes: K classes, D text width.
+All random numbers of a step derive from the seed and the step, so the weights, their average, the
+optimizer's moments and the number of steps are all that is needed to resume exactly. They are the
+checkpoint of a running training, one file that is written atomically.
 """
 
 import copy
+import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from integrations.progress import Reporter
-from regionspot.checkpoint import load_head
-from regionspot.config import fast_dtype
 from regionspot.errors import InputError
+from regionspot.files import atomic_path
 from regionspot.head import RegionHead
-from regionspot.types import Vocabulary
-from train.batch import LabelSpace, Reader
-from train.checkpoint import STATE, fingerprint, load_state, save_state
-from train.config import LoopConfig, Recipe
+from train.config import LoopConfig, as_json, difference
 from train.distributed import Processes, no_sync
-from train.losses import RegionLoss, class_frequency, class_weights
-from train.sampler import Sampler, TrainingSet, seed_of
+from train.sampler import seed_of
 
+MOMENTS = ("exp_avg", "exp_avg_sq")
+STATE = "state.safetensors"
 SINGLE_PROCESS = Processes(torch.device("cpu"))
 B = TypeVar("B")
 
@@ -170,100 +171,100 @@ def update_average(average: RegionHead, head: RegionHead, decay: float, step: in
         slow.lerp_(fast, weight)
 
 
-class PretrainingObjective:
-    """Regions of annotated data sets against their classes, with the loss of a recipe.
+def save_state(
+    path: Path,
+    step: int,
+    head: RegionHead,
+    average: RegionHead,
+    optimizer: torch.optim.AdamW,
+    config: LoopConfig,
+    data: str,
+) -> None:
+    """Write the state after `step` steps, atomically.
 
     Args:
-        vocabulary: K classes, those of all data sets.
+        path: of the safetensors file.
+        step: number of steps done.
+        head: that is trained.
+        average: the head with averaged weights; the head itself where there is no average.
+        optimizer: of the head.
+        config: of the training.
+        data: fingerprint of what is trained on.
     """
-
-    dropout = True
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        sets: Sequence[TrainingSet],
-        vocabulary: Vocabulary,
-        sampler: Sampler,
-        processes: Processes,
-    ) -> None:
-        spaces = [LabelSpace.of(data.classes, data.ancestors, vocabulary) for data in sets]
-        reader = Reader(recipe, sets, spaces, sampler, processes.rank, processes.count)
-        weights = class_weights(class_frequency(sets, vocabulary), recipe.balance)
-        device = processes.device
-        self.fingerprint = fingerprint(sets)
-        self.batches = reader.prefetched
-        self.loss = RegionLoss(recipe, vocabulary.embedding.to(device), weights.to(device))
+    tensors = {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
+    if average is not head:
+        tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
+    for name, parameter in head.named_parameters():
+        for moment, tensor in optimizer.state[parameter].items():
+            if moment in MOMENTS:
+                tensors[f"{moment}.{name}"] = tensor
+    metadata = {
+        "step": str(step),
+        "recipe": json.dumps(as_json(config), sort_keys=True),
+        "data": data,
+    }
+    contiguous = {n: t.detach().cpu().contiguous() for n, t in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(contiguous, temporary, metadata)
 
 
-def fit(
-    recipe: Recipe,
-    sets: Sequence[TrainingSet],
-    vocabulary: Vocabulary,
-    run: Path | None = None,
-    processes: Processes = SINGLE_PROCESS,
-    callback: Callback | None = None,
-) -> RegionHead:
-    """Train a head on annotated data sets.
-
-    The same recipe and data give the same weights on the same machine, also where the training was
-    stopped at any moment and resumed from its run folder. The number of processes changes only the
-    order of sums and the regions that dropout takes.
-
-    Args:
-        recipe: settings, `iterations` or `epochs` among them.
-        sets: of features and classes.
-        vocabulary: the classes of all data sets; (K, D) embeddings.
-        run: as of `run_loop`.
-        processes: as of `run_loop`.
-        callback: as of `run_loop`.
+def load_state(
+    path: Path,
+    head: RegionHead,
+    average: RegionHead,
+    optimizer: torch.optim.AdamW,
+    config: LoopConfig,
+    data: str,
+) -> int:
+    """Load a state into the head, the average and the optimizer.
 
     Returns:
-        As of `run_loop`.
+        The number of steps done; 0 where there is no file, and nothing was changed.
 
     Raises:
-        InputError: a recipe that does not fit the data or the processes, or as of `run_loop`.
+        InputError: not a state, or one of other settings or other data.
     """
-    sampler = Sampler(sets, recipe.seed, recipe.repeat_threshold)
-    recipe = resolved(recipe, sampler, processes)
-    objective = PretrainingObjective(recipe, sets, vocabulary, sampler, processes)
-    head = initial_head(recipe).to(processes.device)
-    return run_loop(recipe, head, objective, run, processes, callback)
+    if not path.exists():
+        return 0
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            step = int(metadata["step"])
+            _check_same(path, json.loads(metadata["recipe"]), metadata["data"], config, data)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        head.load_state_dict(_part(tensors, "head"))
+        if average is not head:
+            average.load_state_dict(_part(tensors, "average"))
+        _load_moments(head, optimizer, tensors, step)
+    except InputError:
+        raise
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"{path} is not a state of this training: {error!r}") from error
+    return step
 
 
-def resolved(recipe: Recipe, sampler: Sampler, processes: Processes) -> Recipe:
-    """A recipe with steps instead of passes, and the precision chosen.
-
-    Raises:
-        InputError: the images of a step cannot be divided evenly.
-    """
-    parts = processes.count * recipe.accumulate
-    if recipe.images_per_step % parts:
-        raise InputError(
-            f"images_per_step must be a multiple of {parts}, {processes.count} processes times "
-            f"{recipe.accumulate} parts, got {recipe.images_per_step}"
-        )
-    a_pass = math.ceil(sampler.images_a_pass / recipe.images_per_step)
-    precision = recipe.precision
-    if precision == "auto":
-        is_half = fast_dtype(processes.device) == torch.bfloat16
-        precision = "bfloat16" if is_half else "float32"
-    return replace(
-        recipe,
-        iterations=recipe.iterations or recipe.epochs * a_pass,
-        epochs=0,
-        evaluate_every=recipe.evaluate_every or a_pass,
-        precision=precision,
-    )
+def _check_same(
+    path: Path, was: dict[str, object], old: str, config: LoopConfig, data: str
+) -> None:
+    mend = "give another --run-folder, or --fresh to start again in this one"
+    if changed := difference(config, was):
+        raise InputError(f"{path} was trained with other settings ({changed}); {mend}")
+    if old != data:
+        raise InputError(f"{path} was trained on other data, or in other ratios; {mend}")
 
 
-def initial_head(recipe: Recipe) -> RegionHead:
-    """The head that a recipe starts from: randomly initialised, or of a checkpoint.
+def _part(tensors: dict[str, torch.Tensor], part: str) -> dict[str, torch.Tensor]:
+    prefix = f"{part}."
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
-    Raises:
-        InputError: no such checkpoint, or one of another model.
-    """
-    if recipe.start:
-        return load_head(Path(recipe.start), recipe.model).head.requires_grad_(True)
-    torch.manual_seed(recipe.seed)
-    return RegionHead(recipe.model.head)
+
+def _load_moments(
+    head: RegionHead, optimizer: torch.optim.AdamW, tensors: dict[str, torch.Tensor], step: int
+) -> None:
+    kept = {moment: _part(tensors, moment) for moment in MOMENTS}
+    for name, parameter in head.named_parameters():
+        if name in kept[MOMENTS[0]]:  # a parameter without a gradient has none
+            optimizer.state[parameter] = {
+                "step": torch.tensor(float(step)),
+                **{moment: kept[moment][name].to(parameter.device) for moment in MOMENTS},
+            }

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from regionspot.encoders import VisionLanguageEncoder
 from regionspot.types import Vocabulary
 from regionspot.zero_shot import FeatureAdapter, ZeroShotClassifier
 from train.batch import LabelSpace
@@ -26,6 +27,16 @@ TOKEN_LENGTH = 0.5  # of a token of average length; a pooled feature has length 
 ITERATIONS = 40
 
 EPSILON = 1e-6  # of a token channel's standard deviation
+
+
+def fit_encoder_adapter(
+    sets: Sequence[TrainingSet], vocabulary: Vocabulary, encoder: VisionLanguageEncoder
+) -> FeatureAdapter | None:
+    """The adapter of an encoder's own classifier; None for an encoder without one."""
+    if encoder.pooler is None:
+        return None
+    classifier = encoder.pooler.zero_shot(vocabulary.embedding, None)
+    return fit_adapter(sets, vocabulary, classifier)
 
 
 def fit_adapter(

@@ -25,8 +25,9 @@ from train.config import Recipe
 from train.data.coco import load_coco
 from train.distributed import Processes
 from train.features.cache import FeatureStore, ImageFeatures, feature_set
+from train.pretrain import fit
 from train.sampler import TrainingSet
-from train.trainer import Callback, fit
+from train.trainer import Callback
 
 IMAGES, BOXES = 2889, 27055
 MAP_PLACES = {"mini": 15 * 15, "bl": 16 * 16}

@@ -21,8 +21,8 @@ from tests.train.factories import (
     vocabulary,
 )
 from train.callbacks import SIDE, AttentionImage, Monitor, attention_picture
+from train.pretrain import fit
 from train.sampler import TrainingSet
-from train.trainer import fit
 
 
 def shown() -> AttentionImage:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from regionspot.checkpoint import load_head
 from regionspot.config import preset
 from tests.conftest import photo_path
-from train.checkpoint import STATE
+from train.trainer import STATE
 
 ROOT = Path(__file__).parents[2]
 ITERATIONS = 24

@@ -8,7 +8,14 @@ from torch.nn import functional as F
 
 from tests.train.factories import image, recipe, training_set, vocabulary
 from train.batch import LabelSpace
-from train.losses import class_frequency, class_weights, focal_loss, region_loss, softmax_loss
+from train.losses import (
+    class_frequency,
+    class_weights,
+    distillation_loss,
+    focal_loss,
+    region_loss,
+    softmax_loss,
+)
 
 R, K = 6, 5
 GENERATOR = torch.Generator().manual_seed(0)
@@ -77,3 +84,25 @@ def test_rare_classes_weigh_more_and_regions_one_on_average() -> None:
 
 def test_weights_without_any_region_are_finite() -> None:
     assert torch.isfinite(class_weights(torch.zeros(3), 0.5)).all()
+
+
+def test_distillation_is_minimal_at_the_teachers_and_masked_classes_do_not_matter() -> None:
+    classes, weight = vocabulary().embedding, torch.tensor([1.0, 2.0])
+    teacher = F.normalize(torch.randn(2, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+
+    def loss(region: torch.Tensor) -> float:
+        return distillation_loss(recipe(), region, teacher, classes, mask, weight).item()
+
+    for seed in range(1, 6):
+        noise = 0.1 * torch.randn(2, 16, generator=torch.Generator().manual_seed(seed))
+        assert loss(F.normalize(teacher + noise, dim=-1)) > loss(teacher)
+    region, other = teacher.flip(0), classes.clone()
+    other[2] = -other[2]
+    each = [
+        distillation_loss(recipe(), region, teacher, known, mask, alone)
+        for alone in torch.eye(2)
+        for known in (classes, other)
+    ]
+    assert each[0] == each[1]
+    assert each[2] != each[3]

@@ -10,7 +10,6 @@ from tests.train.factories import image, images, small_model, vocabulary
 from train.metrics import (
     accuracy_of,
     calibrate_presence,
-    mean_and_error,
     mean_presence,
     region_scores,
     regions_of,
@@ -78,9 +77,3 @@ def test_without_a_region_there_is_no_accuracy() -> None:
     assert str(top_k([], [], vocabulary(), 1)) == "none"
     some = accuracy_of(np.array([0.0, 3.0]), np.array([0.0, 4.0]))
     assert (some.value, some.low, some.high) == (75, 75, 75)
-
-
-def test_mean_and_standard_error_leave_out_nan() -> None:
-    means, errors = mean_and_error(np.array([[1.0, np.nan], [3.0, 2.0], [5.0, 4.0]]))
-    assert means.tolist() == [3, 3]
-    assert errors == pytest.approx([2 / 3**0.5, 1])

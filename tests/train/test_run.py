@@ -1,11 +1,9 @@
-"""The data sets of a training, and the content of its checkpoint."""
+"""The data sets of a training."""
 
 import pytest
 
 from regionspot.errors import InputError
-from tests.regionspot.factories import small_encoder
-from tests.train.factories import images, training_set, vocabulary
-from train.run import fitted_adapter, parse_specs
+from train.run import parse_specs
 
 
 def test_data_sets_have_ratios_or_none_has() -> None:
@@ -19,7 +17,3 @@ def test_data_sets_have_ratios_or_none_has() -> None:
     ):
         with pytest.raises(InputError, match=message):
             parse_specs(specs)
-
-
-def test_clip_has_no_classifier_to_adapt() -> None:
-    assert fitted_adapter(small_encoder(), [training_set(images(3))], vocabulary()) is None

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from regionspot.checkpoint import TrainedHead, load_head, save_head
 from regionspot.errors import InputError
 from regionspot.head import RegionHead
 from tests.train.factories import (
@@ -18,11 +17,11 @@ from tests.train.factories import (
     vocabulary,
 )
 from train.batch import collate
-from train.checkpoint import STATE
 from train.config import Recipe, stage1
 from train.metrics import region_scores, top_k
+from train.pretrain import fit, initial_head
 from train.sampler import TrainingSet
-from train.trainer import Callback, fit, initial_head, learning_rate
+from train.trainer import STATE, Callback, learning_rate
 
 
 class Recorder(Callback):
@@ -133,15 +132,6 @@ def test_the_average_follows_the_weights() -> None:
     last = trained(recipe(iterations=5), data).projector.weight
     average = trained(recipe(iterations=5, ema=0.99), data).projector.weight
     assert 0 < (average - start.projector.weight).norm() < (last - start.projector.weight).norm()
-
-
-def test_a_second_stage_starts_from_the_head_of_the_first(tmp_path: Path) -> None:
-    first = trained(recipe(iterations=3), [training_set(images())])
-    path = tmp_path / "head.safetensors"
-    save_head(path, TrainedHead(first), small_model(), torch.float32)
-    assert_equal(initial_head(recipe(start=str(path))), load_head(path, small_model()).head)
-    second = trained(recipe(iterations=3, start=str(path)), [training_set(images())])
-    assert not torch.equal(second.projector.weight, first.projector.weight)
 
 
 def test_the_papers_rate_warms_up_and_falls_twice() -> None:

@@ -9,9 +9,10 @@ from torch.nn import functional as F
 
 from regionspot.types import Vocabulary
 from regionspot.zero_shot import ZeroShotClassifier
-from tests.train.factories import training_set
+from tests.regionspot.factories import small_encoder
+from tests.train.factories import images, training_set
 from train.features.cache import ImageFeatures
-from train.zero_shot import fit_adapter
+from train.zero_shot import fit_adapter, fit_encoder_adapter
 
 KINDS = ("cat", "dog", "cup", "kite")
 CHANNELS = len(KINDS) + 2
@@ -94,3 +95,10 @@ def test_the_mean_is_that_of_the_training_regions(monkeypatch: pytest.MonkeyPatc
     torch.testing.assert_close(fitted(), mean(*halves[0], *halves[1]))
     monkeypatch.setattr("train.zero_shot.MAX_IMAGES", 5)
     torch.testing.assert_close(fitted(), mean(*halves[0][::2], *halves[1][::2]))
+
+
+def test_clip_has_no_classifier_to_adapt() -> None:
+    assert (
+        fit_encoder_adapter([training_set(images(3))], vocabulary(KINDS[:3]), small_encoder())
+        is None
+    )

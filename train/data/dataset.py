@@ -193,3 +193,8 @@ class RenamedImages(LazySequence[AnnotatedImage]):
         return replace(
             image, names=tuple(self.new.get(name, "") for name in image.names), verified=verified
         )
+
+
+def used_classes(images: Sequence[AnnotatedImage]) -> list[str]:
+    """The classes with at least one box, in alphabetical order."""
+    return sorted({name for image in images for name in image.names})

@@ -65,6 +65,11 @@ def open_dataset(spec: str) -> Dataset:
     return restricted(dataset, Path(words)) if words else dataset
 
 
+def short_name(spec: str) -> str:
+    """The name of a data set, wherever it lies, out of `KIND:PATH,KEY=VALUE`."""
+    return Path(spec.rpartition(":")[2].partition(",")[0]).name
+
+
 def restricted(dataset: Dataset, path: Path) -> Dataset:
     """A data set in the classes that a file names; synonyms in the file are ignored.
 

@@ -18,19 +18,11 @@ from regionspot.config import ModelConfig, preset, with_token
 from regionspot.encoders import VisionLanguageEncoder
 from regionspot.vocabulary import build_vocabulary
 from train.config import Recipe, mini
-from train.data.dataset import AnnotatedImage
+from train.data.dataset import AnnotatedImage, used_classes
 from train.features.cache import ImageFeatures
-from train.metrics import (
-    Accuracy,
-    Counts,
-    accuracy_of,
-    correct_counts,
-    region_counts,
-    region_scores,
-)
-from train.run import used_classes
+from train.metrics import Accuracy, accuracy_of, correct_counts, region_counts, region_scores
+from train.pretrain import fit
 from train.sampler import TrainingSet
-from train.trainer import fit
 
 FeaturesOf = Callable[[ModelConfig, Sequence[AnnotatedImage]], Sequence[ImageFeatures]]
 
@@ -107,7 +99,7 @@ def ablate(
     models = {FULL: recipe.model}
     models |= {name: change(recipe.model) for name, change in ABLATIONS.items()}
     classes = used_classes([*training, *test])
-    correct: dict[str, Counts] = {}
+    correct: dict[str, np.ndarray] = {}
     for name, model in models.items():
         features, tested = features_of(model, training), features_of(model, test)
         vocabulary = build_vocabulary(encoder, classes, model.encoder.templates)
@@ -128,3 +120,12 @@ def ablate(
         )
         for name, found in correct.items()
     ]
+
+
+def ablation_markdown(rows: Sequence[Ablation]) -> str:
+    """Top-1 and top-5 accuracy, and the change of each against the first row."""
+    lines = ["| | top-1 % | change | top-5 % | change |", "|---|---|---|---|---|"]
+    for number, row in enumerate(rows):
+        changes = (row.change_1, row.change_5) if number else ("", "")
+        lines.append(f"| {row.name} | {row.top_1} | {changes[0]} | {row.top_5} | {changes[1]} |")
+    return "\n".join(lines)

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.table import Table
+
 from regionspot.checkpoint import load_head
 from regionspot.config import preset
 from regionspot.scoring import RegionScorer
 from train.data.coco import read_folder
+from train.data.dataset import used_classes
 from train.data.registry import known_classes
 from train.features.extract import FeatureExtractor
 from train.metrics import Accuracy, mean_presence, region_scores, regions_of, top_k
-from train.run import used_classes
 
 
 @dataclass(frozen=True)
@@ -82,3 +84,17 @@ def evaluate_folders(
                 presence = mean_presence(some_scores, vocabulary, scorer.calibration)
             rows.append(EvaluationRow(name, len(some), len(vocabulary), top_1, top_5, presence))
     return rows
+
+
+def evaluation_table(rows: Sequence[EvaluationRow]) -> Table:
+    """Accuracy on data sets, with intervals."""
+    table = Table(
+        *("data", "images", "boxes", "classes", "top-1 %", "top-5 %", "presence %"),
+        box=None,
+        pad_edge=False,
+    )
+    for row in rows:
+        presence = "none" if row.presence is None else f"{row.presence:.1f}"
+        counts = row.images, row.top_1.total, row.classes
+        table.add_row(row.name, *map(str, counts), str(row.top_1), str(row.top_5), presence)
+    return table

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from rich.table import Table
 
 from integrations.progress import NullReporter, Reporter
 from integrations.vocabulary_file import read_words
@@ -23,12 +24,13 @@ from regionspot.scoring import RegionScorer
 from regionspot.vocabulary import build_vocabulary
 from train.config import Recipe, mini
 from train.data.coco import load_coco
+from train.data.registry import short_name
 from train.features.cache import ImageFeatures
 from train.features.extract import FeatureExtractor
 from train.metrics import region_scores, regions_of, top_k
-from train.run import fitted_adapter, short_name
+from train.pretrain import fit
 from train.sampler import TrainingSet, hold_out
-from train.trainer import fit
+from train.zero_shot import fit_encoder_adapter
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def leave_classes_out(
         seen = TrainingSet(data.name, features, [each.names for each in features], tuple(kept))
         vocabulary = build_vocabulary(encoder, kept, templates)
         head = fit(recipe, [seen], vocabulary)
-        adapter = fitted_adapter(encoder, [seen], vocabulary)
+        adapter = fit_encoder_adapter([seen], vocabulary, encoder)
         trained = TrainedHead(head, None, tuple(kept), adapter)
         scorer = RegionScorer.of(encoder, trained, templates)
         evaluated.append(_evaluated(recipe, scorer, list(held_out.features), every, classes, kept))
@@ -172,3 +174,15 @@ def mean_of(folds: Sequence[Fold]) -> Fold:
         mean([fold.unseen for fold in folds]),
         mean([fold.seen for fold in folds]),
     )
+
+
+def fold_table(folds: Sequence[Fold]) -> Table:
+    """Metrics on seen and unseen classes of each fold, and their means."""
+    table = Table(
+        *("fold", "classes", "boxes", "top-1 %", "top-5 %", "log loss"), box=None, pad_edge=False
+    )
+    for number, fold in [*enumerate(folds, 1), ("mean", mean_of(folds))]:
+        for group, each in (("unseen", fold.unseen), ("seen", fold.seen)):
+            values = f"{each.top_1:.1f}", f"{each.top_5:.1f}", f"{each.log_loss:.3f}"
+            table.add_row(str(number), group, str(each.boxes), *values)
+    return table

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from rich.table import Table
 
 from integrations.fiftyone.review import ReviewedImage
 from regionspot.checkpoint import load_head
@@ -17,12 +18,12 @@ from regionspot.scoring import RegionScorer, class_scores
 from regionspot.types import Vocabulary
 from train.config import FinetuneConfig, mini
 from train.data.coco import load_coco
+from train.data.registry import short_name
 from train.features.cache import ImageFeatures
 from train.features.extract import FeatureExtractor
 from train.finetune.examples import ExampleSet, replayed_examples, reviewed_examples
 from train.finetune.finetune import finetune
 from train.metrics import Accuracy, region_scores, regions_of, top_k
-from train.run import short_name
 from train.sampler import TrainingSet, hold_out
 
 GROUPS = ("corrected classes", "all others", "seen others", "unseen others")
@@ -163,3 +164,24 @@ class Simulation:
             name: top_k(*regions_of(group, scores, self.tested), self.vocabulary, 1)
             for name, group in zip(GROUPS, groups, strict=True)
         }
+
+
+def review_table(effects: Sequence[Effect]) -> Table:
+    """Accuracy before and after each review, and the mean change with its standard error."""
+    groups = [group for group in GROUPS if any(effect.before[group].total for effect in effects)]
+    table = Table("review", "corrections", *groups, box=None, pad_edge=False)
+    changes = []
+    for number, effect in enumerate(effects):
+        pairs = [(effect.before[group].value, effect.after[group].value) for group in groups]
+        cells = [f"{before:.1f} > {after:.1f}" for before, after in pairs]
+        table.add_row(str(number), str(effect.corrections), *cells)
+        changes.append([after - before for before, after in pairs])
+    means = zip(*mean_and_error(np.array(changes)), strict=True)
+    table.add_row("mean change", "", *(f"{mean:+.1f} ± {error:.1f}" for mean, error in means))
+    return table
+
+
+def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard error of each column, leaving out NaN."""
+    count = np.isfinite(values).sum(0)
+    return np.nanmean(values, axis=0), np.nanstd(values, axis=0, ddof=1) / count**0.5

@@ -12,8 +12,7 @@ from regionspot.config import ModelConfig
 from regionspot.encoders import build_encoder
 from tests.train.factories import RecordingReporter, image, recipe, small_model
 from train.data.dataset import AnnotatedImage
-from train.experiments.ablations import ABLATIONS, FULL, ablate
-from train.experiments.tables import ablation_markdown
+from train.experiments.ablations import ABLATIONS, FULL, ablate, ablation_markdown
 from train.features.cache import ImageFeatures
 
 NAMES = (("cat",), ("dog", "cup"), ("cup", "cat"))

@@ -2,6 +2,9 @@
 
 from dataclasses import replace
 
+import numpy as np
+import pytest
+
 from tests.train.finetune.factories import (
     CLASSES,
     NEW_CLASSES,
@@ -13,8 +16,7 @@ from tests.train.finetune.factories import (
     vocabulary,
 )
 from train.config import FinetuneConfig
-from train.experiments.simulated_review import Simulation
-from train.experiments.tables import review_table
+from train.experiments.simulated_review import Simulation, mean_and_error, review_table
 from train.sampler import TrainingSet
 
 
@@ -48,3 +50,9 @@ def test_a_simulated_annotator_corrects_new_classes() -> None:
         "seen others",
     ]
     assert table.row_count == 3
+
+
+def test_mean_and_standard_error_leave_out_nan() -> None:
+    means, errors = mean_and_error(np.array([[1.0, np.nan], [3.0, 2.0], [5.0, 4.0]]))
+    assert means.tolist() == [3, 3]
+    assert errors == pytest.approx([2 / 3**0.5, 1])

@@ -22,7 +22,6 @@ from tests.train.finetune.factories import (
     trained_head,
     vocabulary,
 )
-from train.checkpoint import STATE
 from train.config import FinetuneConfig
 from train.features.cache import ImageFeatures
 from train.finetune.examples import ExampleSet, replayed_examples
@@ -32,6 +31,7 @@ from train.finetune.finetune import (
     split,
     split_by_reviewed,
 )
+from train.trainer import STATE
 
 
 def renaming_accuracy(head: RegionHead, images: list[ImageFeatures], corrected: bool) -> float:

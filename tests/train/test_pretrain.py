@@ -1,10 +1,12 @@
-"""Distillation of teacher embeddings."""
+"""What a training starts from, and distillation of teacher embeddings."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 
+from regionspot.checkpoint import TrainedHead, load_head, save_head
 from regionspot.head import RegionHead
 from tests.train.factories import (
     CLASSES,
@@ -12,14 +14,13 @@ from tests.train.factories import (
     image,
     images,
     recipe,
+    small_model,
     training_set,
     vocabulary,
 )
 from train.batch import collate
-from train.distillation import with_teacher_embeddings
-from train.losses import distillation_loss
 from train.metrics import region_scores, top_k
-from train.trainer import fit
+from train.pretrain import fit, initial_head, with_teacher_embeddings
 
 
 def heads(count: int) -> list[RegionHead]:
@@ -50,28 +51,6 @@ def test_a_region_has_the_mean_of_its_teachers_embeddings() -> None:
     torch.testing.assert_close(only, whole.teacher_embedding[1:2])
 
 
-def test_the_loss_is_minimal_at_the_teachers_and_masked_classes_do_not_matter() -> None:
-    classes, weight = vocabulary().embedding, torch.tensor([1.0, 2.0])
-    teacher = F.normalize(torch.randn(2, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
-    mask = torch.tensor([[True, True, False], [True, True, True]])
-
-    def loss(region: torch.Tensor) -> float:
-        return distillation_loss(recipe(), region, teacher, classes, mask, weight).item()
-
-    for seed in range(1, 6):
-        noise = 0.1 * torch.randn(2, 16, generator=torch.Generator().manual_seed(seed))
-        assert loss(F.normalize(teacher + noise, dim=-1)) > loss(teacher)
-    region, other = teacher.flip(0), classes.clone()
-    other[2] = -other[2]
-    each = [
-        distillation_loss(recipe(), region, teacher, known, mask, alone)
-        for alone in torch.eye(2)
-        for known in (classes, other)
-    ]
-    assert each[0] == each[1]
-    assert each[2] != each[3]
-
-
 def test_a_head_follows_its_teachers_where_the_labels_are_wrong() -> None:
     teacher_head = fit(recipe(), [training_set(images())], vocabulary())
     renamed = {"cat": "dog", "dog": "cup", "cup": "cat"}
@@ -90,3 +69,18 @@ def test_a_head_follows_its_teachers_where_the_labels_are_wrong() -> None:
 
     assert accuracy(0.0) < 5
     assert accuracy(0.95) > 90
+
+
+def test_a_second_stage_starts_from_the_head_of_the_first(tmp_path: Path) -> None:
+    first = fit(recipe(iterations=3), [training_set(images())], vocabulary())
+    path = tmp_path / "head.safetensors"
+    save_head(path, TrainedHead(first), small_model(), torch.float32)
+    started, loaded = (
+        head.state_dict()
+        for head in (initial_head(recipe(start=str(path))), load_head(path, small_model()).head)
+    )
+    assert started.keys() == loaded.keys()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in started.items())
+    config = recipe(iterations=3, start=str(path))
+    second = fit(config, [training_set(images())], vocabulary())
+    assert not torch.equal(second.projector.weight, first.projector.weight)
