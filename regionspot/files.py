@@ -1,18 +1,31 @@
 """Atomic writes: a file or folder takes its name once its content is complete and synced.
 
-Until then the content lies beside the target under a temporary name, `NAME.PID.part`. Where the
-block raises, that is removed and an older target stays. The last functions check
-file names that come from outside: they stay inside their folder.
+Until then the content lies beside the target under a hidden temporary name that nobody can guess
+and that says which process writes it, `.autolabel-MACHINE-PID-TOKEN.part`. Where the block raises,
+that is removed and an older target stays. What a killed process left is removed by the first write
+of another process into the same folder; what belongs to a living process is not. The last functions
+check file names that come from outside: they stay inside their folder.
 """
 
+import ctypes
 import os
+import re
+import secrets
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO, TextIO
 
 from regionspot.errors import InputError
+from regionspot.process import is_running, machine_id
+
+_TEMPORARY = re.compile(r"\.autolabel-(?P<machine>[0-9a-f]+)-(?P<pid>\d+)-[0-9a-f]+\.part")
+_EXCHANGE = 2  # RENAME_EXCHANGE of Linux's renameat2, RENAME_SWAP of macOS's renamex_np
+_AT_FDCWD = -100
+# Folders of which this process has removed what killed ones left.
+_swept: set[str] = set()
 
 
 @contextmanager
@@ -51,8 +64,9 @@ def atomic_write_bytes(path: Path) -> Iterator[BinaryIO]:
 def atomic_folder(out: Path, entries: Sequence[str], overwrite: bool = False) -> Iterator[Path]:
     """Yield an empty folder beside `out`, whose content takes its place in `out` at the end.
 
-    Where `out` does not exist yet, that is one rename; else one rename for each entry, in their
-    order, and whatever else lies in `out` stays. Where the block raises, nothing is changed.
+    That is one rename, or where `out` exists one exchange of the two folders, so that at every
+    moment `out` is wholly as before or wholly new. Whatever else lies in `out` is linked into the
+    new folder first. Where the block raises, nothing is changed.
 
     Args:
         out: the target folder.
@@ -70,28 +84,84 @@ def atomic_folder(out: Path, entries: Sequence[str], overwrite: bool = False) ->
         raise InputError(
             f"{out / there[0]} is there already; choose another --out, or say --overwrite"
         )
+    out.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(out)
-    temporary.mkdir(parents=True)
+    temporary.mkdir()
     try:
         yield temporary
+        if out.exists():
+            for path in out.iterdir():
+                if not os.path.lexists(temporary / path.name) and not _TEMPORARY.match(path.name):
+                    _link_tree(path, temporary / path.name)
+            temporary.chmod(out.stat().st_mode & 0o7777)
         _sync_tree(temporary)
-        if not out.exists():
+        if out.exists():
+            _exchange(temporary, out)
+        else:
             temporary.rename(out)
-            _sync(out.parent)
-            return
-        for name in entries:
-            if not os.path.lexists(temporary / name):
-                continue
-            if os.path.lexists(out / name):
-                (out / name).rename(temporary / f"{name}.old")
-            (temporary / name).rename(out / name)
-        _sync(out)
+        _sync(out.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files and folders in a folder that killed processes left there."""
+    for path in folder.glob(".autolabel-*.part"):
+        found = _TEMPORARY.fullmatch(path.name)
+        try:
+            if found is None:
+                continue
+            if is_running(found["machine"], int(found["pid"]), path.stat().st_mtime):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        except FileNotFoundError:  # another process removes it, too
+            continue
+
+
 def _temporary(path: Path) -> Path:
-    return path.with_name(f"{path.name}.{os.getpid()}.part")
+    folder = path.parent
+    if (key := os.path.realpath(folder)) not in _swept:
+        remove_leftovers(folder)
+        _swept.add(key)
+    return folder / f".autolabel-{machine_id()}-{os.getpid()}-{secrets.token_hex(8)}.part"
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    """The same files below another folder: hard links, or copies where there can be none."""
+    if source.is_symlink():
+        target.symlink_to(source.readlink())
+    elif source.is_dir():
+        target.mkdir()
+        for path in source.iterdir():
+            _link_tree(path, target / path.name)
+        shutil.copystat(source, target)
+    else:
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copy2(source, target)
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Exchange the names of two folders at once.
+
+    A file system without that operation gets two renames; a process that is killed between them
+    leaves the old folder as `NAME.old-TOKEN`.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    first, second = os.fsencode(new), os.fsencode(old)
+    if sys.platform == "darwin":
+        failed = libc.renamex_np(first, second, _EXCHANGE)
+    else:
+        failed = libc.renameat2(_AT_FDCWD, first, _AT_FDCWD, second, _EXCHANGE)
+    if failed:
+        aside = old.with_name(f"{old.name}.old-{secrets.token_hex(4)}")
+        old.rename(aside)
+        new.rename(old)
+        shutil.rmtree(aside)
 
 
 def _sync(path: Path) -> None:

@@ -9,8 +9,7 @@ import torch
 
 import regionspot
 from regionspot.errors import InputError
-from regionspot.model import RegionSpot
-from regionspot.predictor import Predictor
+from regionspot.model import Predictor, RegionSpot
 from regionspot.types import decode_mask
 from tests.regionspot.factories import (
     CONFIG,

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from regionspot.errors import InputError
-from regionspot.model import RegionSpot
-from regionspot.predictor import Predictor
+from regionspot.model import Predictor, RegionSpot
 from tests.regionspot.factories import (
     noise_image,
     random_boxes,

@@ -22,7 +22,7 @@ from integrations.progress import Reporter
 from regionspot.config import ModelConfig, fast_dtype
 from regionspot.encoders import VisionLanguageEncoder, build_encoder
 from regionspot.errors import InputError
-from regionspot.files import atomic_path
+from regionspot.files import atomic_path, remove_leftovers
 from regionspot.localizers.sam import SamLocalizer, build_sam
 from regionspot.types import ImageArray
 from train.data.dataset import AnnotatedImage
@@ -171,7 +171,7 @@ def _extract_tower(
 ) -> None:
     folder = features.folders[tower]
     folder.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(folder)
+    remove_leftovers(folder)
     total, missing = features.shard_count(), features.missing(tower)
     if not missing:
         return
@@ -217,18 +217,6 @@ def _one_thread_each() -> Iterator[None]:
         os.environ.pop("OMP_NUM_THREADS")
         if threads is not None:
             os.environ["OMP_NUM_THREADS"] = threads
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files of processes that have ended."""
-    for part in folder.glob("*.part"):
-        owner = part.name.split(".")[-2]
-        try:
-            os.kill(int(owner), 0)
-        except ProcessLookupError:
-            part.unlink(missing_ok=True)
-        except (PermissionError, ValueError):
-            continue  # of another user, or not a temporary file of ours
 
 
 _extractor: Extractor

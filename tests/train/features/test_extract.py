@@ -21,6 +21,7 @@ from regionspot.config import ModelConfig, preset
 from regionspot.encoders import VisionLanguageEncoder, build_encoder
 from regionspot.encoders.mini import POOLING
 from regionspot.errors import InputError
+from regionspot.process import machine_id
 from regionspot.types import ImageArray
 from tests.train.factories import RecordingReporter
 from tests.train.written import HEIGHT, WIDTH, annotation, coco, image, write_image, write_json
@@ -167,7 +168,7 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path: Path, da
     assert 0 < len(done) < len(whole) == 2 * -(-IMAGES // SHARD)
     # What a worker leaves that is killed too, under the number of a process that is gone.
     folder = next(stopped.iterdir())
-    (folder / f"00004.safetensors.{process.pid}.part").write_bytes(b"half")
+    (folder / f".autolabel-{machine_id()}-{process.pid}-00ff.part").write_bytes(b"half")
     again = start(tmp_path, data, stopped, workers=1, pause=0)
     _, errors = again.communicate(timeout=300)
     assert again.returncode == 0, errors
