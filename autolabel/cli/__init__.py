@@ -3,7 +3,18 @@
 Whatever takes long to import is imported inside the commands, so that `--help` answers at once.
 """
 
-from autolabel.cli import convert, evaluate, explain, export, models, relabel, review, run, train  # noqa: F401
+from autolabel.cli import (  # noqa: F401
+    convert,
+    evaluate,
+    explain,
+    export,
+    models,
+    relabel,
+    review,
+    run,
+    train,
+    verify,
+)
 from autolabel.cli.app import app, main
 
 __all__ = ["app", "main"]

@@ -13,7 +13,17 @@ if TYPE_CHECKING:
 EXIT_ALL_LABELLED, EXIT_NOT_STARTED, EXIT_SOME_SKIPPED = 0, 1, 3
 EXIT_INTERRUPTED = 130
 # The order of the help.
-COMMANDS = ("run", "relabel", "review", "export", "convert", "evaluate", "explain", "train")
+COMMANDS = (
+    "run",
+    "relabel",
+    "review",
+    "export",
+    "convert",
+    "verify",
+    "evaluate",
+    "explain",
+    "train",
+)
 
 HELP = """
 Label a folder of images with your own words: boxes, masks and scores in FiftyOne, COCO and LVIS.

@@ -14,6 +14,7 @@ from integrations.images import find_images
 from regionspot.errors import InputError
 
 FIFTYONE_PREFIX = "fiftyone:"
+_BLOCK = 4096  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +69,32 @@ class ImageSource:
         return self.root / image.file_name
 
     def sha256(self) -> str:
-        """Hash of all names, ids and file sizes; a resumed run must have the same."""
+        """Hash of all names, ids, file sizes and samples of the content.
+
+        A resumed run must have the same.
+        """
         digest = hashlib.sha256()
         for image in self.images:
             try:
                 size = self.path(image).stat().st_size
+                sampled = _sampled_content(self.path(image), size)
             except OSError:
-                size = -1
+                size, sampled = -1, b""
             digest.update(json.dumps([image.id, image.file_name, size]).encode())
+            digest.update(hashlib.sha256(sampled).digest())
         return digest.hexdigest()
+
+
+def _sampled_content(path: Path, size: int) -> bytes:
+    """A block from the beginning, the middle and the end of a file, or all of a small one."""
+    with path.open("rb") as file:
+        if size <= 3 * _BLOCK:
+            return file.read()
+        blocks = []
+        for start in (0, size // 2, size - _BLOCK):
+            file.seek(start)
+            blocks.append(file.read(_BLOCK))
+        return b"".join(blocks)
 
 
 def open_source(source: str | Sequence[Path], folder: Path | None = None) -> ImageSource:

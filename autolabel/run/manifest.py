@@ -1,11 +1,13 @@
 """The run folder: its files, and its manifest `run.json`, which is the only state that lasts.
 
-Of the manifest only `seconds` and `started` differ between two runs of one command; everything
-else in the folder is the same, byte for byte.
+The manifest holds the sha256 of every file that is finished, and its own. Only `seconds`, `started`
+and that sha256 differ between two runs of one command; everything else in the folder is the same,
+byte for byte.
 """
 
 import dataclasses
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -18,7 +20,9 @@ from typing_extensions import TypedDict  # pydantic asks for this one before Pyt
 
 from autolabel.options import Options, validated
 from regionspot.errors import InputError
-from regionspot.files import atomic_write
+from regionspot.files import atomic_write, remove_leftovers
+from regionspot.process import Holder
+from regionspot.weights import sha256_of
 
 SCHEMA_VERSION = 2  # of manifest and shards; 1 had no number
 MANIFEST = "run.json"
@@ -27,6 +31,7 @@ LVIS = "labels.lvis.json"
 SKIPPED = "skipped.jsonl"
 CONTACT_SHEET = "contact_sheet.png"
 REGIONS = "regions"
+LOCK = ".autolabel-lock.json"
 RUNNING, COMPLETE = "running", "complete"
 
 
@@ -108,6 +113,7 @@ class Manifest:
         model: versions of packages, and sha256 of every file of weights.
         shards: the files of regions that are finished.
         counts: empty until the run is complete.
+        files: sha256 of each finished output by its name in the run folder.
         fiftyone: None where the labels are in files only.
         regions_of: folder of the run whose regions were labelled again; empty for other runs.
         seconds: wall-clock seconds by stage.
@@ -123,6 +129,7 @@ class Manifest:
     model: Mapping[str, str] = field(default_factory=dict)
     shards: tuple[Shard, ...] = ()
     counts: Counts = field(default_factory=Counts)
+    files: Mapping[str, str] = field(default_factory=dict)
     fiftyone: FiftyOneTarget | None = None
     regions_of: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -164,8 +171,10 @@ class RunFolder:
     def update(self, **changes: Any) -> None:
         """Change fields of the manifest, and replace `run.json` at once."""
         self.manifest = dataclasses.replace(self.manifest, **changes)
+        content = dataclasses.asdict(self.manifest)
+        content["sha256"] = manifest_sha256(content)
         with atomic_write(self.folder / MANIFEST) as out:
-            json.dump(dataclasses.asdict(self.manifest), out, indent=1, ensure_ascii=False)
+            json.dump(content, out, indent=1, ensure_ascii=False)
             out.write("\n")
 
     def clear(self) -> None:
@@ -199,10 +208,36 @@ def read_manifest(folder: Path) -> Manifest:
             f"{content.get('schema_version', 'none')}; run again with --overwrite, or use the "
             "autolabel that wrote it"
         )
+    written = content.pop("sha256", None)
     try:
-        return validated(Manifest, text, lambda name: f"{path}: {name}")
+        manifest = validated(Manifest, json.dumps(content), lambda name: f"{path}: {name}")
     except InputError as error:
         raise UnusableManifest(f"{error}; mend it, or run again with --overwrite") from error
+    if written != manifest_sha256(content):
+        raise UnusableManifest(
+            f"{path} was changed after it was written: its sha256 does not fit; restore it, or run "
+            "again with --overwrite"
+        )
+    return manifest
+
+
+def manifest_sha256(content: Mapping[str, Any]) -> str:
+    """Sha256 of a manifest's values but that of `sha256` itself, whatever their order or layout."""
+    values = {name: value for name, value in content.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def damaged_files(folder: Path, manifest: Manifest) -> list[str]:
+    """Names of the finished files of a run that are missing or have other bytes than it wrote."""
+    expected = {shard.file: shard.sha256 for shard in manifest.shards} | dict(manifest.files)
+    return [name for name, sha256 in expected.items() if not _has_sha256(folder / name, sha256)]
+
+
+def _has_sha256(path: Path, sha256: str) -> bool:
+    try:
+        return sha256_of(path) == sha256
+    except OSError:
+        return False
 
 
 def read_complete(folder: Path) -> Manifest:
@@ -221,17 +256,37 @@ def read_complete(folder: Path) -> Manifest:
 def locked(folder: Path) -> Iterator[None]:
     """Lock the run folder against other processes; a missing folder is made.
 
-    The lock ends with the process, however that ends, and leaves no file.
+    The lock ends with the process, however that ends. A file beside the manifest names its holder
+    meanwhile. What killed processes left in the folder is removed.
 
     Raises:
-        InputError: another process writes to it.
+        InputError: another process writes to it; the message names it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
+    held_by = folder / LOCK
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
     except BlockingIOError as error:
-        raise InputError(f"another autolabel is at work on {folder}; wait for it") from error
-    finally:
         os.close(descriptor)
+        holder = _holder(held_by)
+        raise InputError(
+            f"another autolabel is at work on {folder}{f' ({holder})' if holder else ''}; "
+            "wait for it"
+        ) from error
+    try:
+        held_by.write_text(json.dumps(dataclasses.asdict(Holder.current())) + "\n")
+        for each in (folder, folder / REGIONS):
+            remove_leftovers(each)
+        yield
+    finally:
+        held_by.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _holder(path: Path) -> Holder | None:
+    """Who wrote a lock's file; None where it is gone or half-written."""
+    try:
+        return validated(Holder, path.read_text(), str)
+    except (OSError, ValueError):
+        return None

@@ -14,6 +14,7 @@ from autolabel.run.postprocess import Labeller
 from autolabel.run.shards import ImageRegions, read_shards
 from integrations.annotations import Category, LabelledImage, vocabulary_categories
 from integrations.fiftyone import dataset as fiftyone_dataset
+from integrations.fiftyone.claims import claimed
 from integrations.fiftyone.dataset import LabelField, Sample
 from integrations.formats.coco import write_coco
 from integrations.formats.lvis import write_lvis
@@ -72,10 +73,19 @@ class Outputs:
 
     def write_fiftyone(self, new_samples: bool) -> None:
         """Write the labels into the run's field, save its views and register it."""
-        manifest, folder = self.run.manifest, self.run.folder.resolve()
-        target = label_field(manifest)
-        if new_samples:
-            fiftyone_dataset.make_dataset(target.dataset, folder)
+        target, folder = label_field(self.run.manifest), self.run.folder.resolve()
+        with claimed(target.dataset, target.field, str(folder)) as resumed:
+            if new_samples:
+                fiftyone_dataset.make_dataset(target.dataset, folder, resumed)
+            self._write_field(target, folder, new_samples)
+
+    def is_in_fiftyone(self) -> bool:
+        """Whether all of the labels were written to FiftyOne already, and are registered there."""
+        manifest = self.run.manifest
+        return fiftyone_dataset.is_registered(label_field(manifest), manifest.started)
+
+    def _write_field(self, target: LabelField, folder: Path, new_samples: bool) -> None:
+        manifest = self.run.manifest
         fiftyone_dataset.add_labels(
             target,
             ((as_sample(manifest, ref), image) for ref, image in self.labelled()),
@@ -92,6 +102,7 @@ class Outputs:
             target,
             {
                 "run_folder": str(folder),
+                "started": manifest.started,
                 "model": manifest.options.model,
                 "provenance": dict(manifest.model),
                 "vocabulary": dict(manifest.vocabulary),

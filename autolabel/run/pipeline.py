@@ -8,25 +8,30 @@ from autolabel.draw.contact_sheet import draw_contact_sheet
 from autolabel.run.images import SkippedEntry
 from autolabel.run.inference import RegionComputer, StageTimer
 from autolabel.run.manifest import (
+    COCO,
     COMPLETE,
     CONTACT_SHEET,
+    LVIS,
     RUNNING,
+    SKIPPED,
     FiftyOneTarget,
     Manifest,
     RunFolder,
     Shard,
+    damaged_files,
     locked,
     read_manifest,
 )
 from autolabel.run.outputs import Outputs
 from autolabel.run.plan import Plan, RunRequest, choose_target, make_plan
 from autolabel.run.postprocess import Labeller
-from autolabel.run.shards import is_whole, shard_file, write_shard
+from autolabel.run.shards import shard_file, write_shard
 from integrations.detectors import build_detector
 from integrations.fiftyone import dataset as fiftyone_dataset
 from integrations.progress import Reporter
 from regionspot import load_model
 from regionspot.errors import InputError
+from regionspot.weights import sha256_of
 
 COMPLETE_ALREADY = "this run is complete already; --overwrite makes it again"
 
@@ -50,7 +55,7 @@ def run(request: RunRequest, reporter: Reporter) -> RunFolder:
             plan.before,
             request.overwrite,
         )
-    if plan.before is not None and plan.resumes and _is_complete(plan.before, target):
+    if plan.before is not None and plan.resumes and is_complete(plan.folder, plan.before, target):
         reporter.message(COMPLETE_ALREADY)
         return RunFolder(plan.folder, plan.before)
     reporter.message(f"loading the model {options.model}")
@@ -70,9 +75,13 @@ def run(request: RunRequest, reporter: Reporter) -> RunFolder:
     return run
 
 
-def _is_complete(before: Manifest, target: FiftyOneTarget | None) -> bool:
-    """Whether nothing is left to do; a dataset that was deleted in FiftyOne is made again."""
-    if not before.is_complete or before.fiftyone != target:
+def is_complete(folder: Path, before: Manifest, target: FiftyOneTarget | None) -> bool:
+    """Whether nothing is left to do.
+
+    Files that were lost or changed are made again, and so is a dataset that was deleted in
+    FiftyOne.
+    """
+    if not before.is_complete or before.fiftyone != target or damaged_files(folder, before):
         return False
     return target is None or fiftyone_dataset.exists(target.dataset)
 
@@ -106,7 +115,8 @@ def begin(plan: Plan, wanted: Manifest) -> RunFolder:
 def compute_shards(run: RunFolder, computer: RegionComputer, reporter: Reporter) -> None:
     """Write every shard that is not there yet, and enter each into the manifest once it is."""
     images, size = computer.source.images, computer.options.shard_size
-    whole = {s.file: s for s in run.manifest.shards if is_whole(run.folder, s)}
+    damaged = set(damaged_files(run.folder, run.manifest))
+    whole = {shard.file: shard for shard in run.manifest.shards if shard.file not in damaged}
     shards: list[Shard] = []
     reporter.start("labelling", len(images), sum(shard.images for shard in whole.values()))
     for index, start in enumerate(range(0, len(images), size)):
@@ -152,7 +162,8 @@ def finish(
             names,
             Path(manifest.dataset["root"]),
         )
-        if manifest.fiftyone is not None:
+        if manifest.fiftyone is not None and not outputs.is_in_fiftyone():
             reporter.message(f"writing labels to FiftyOne's dataset {manifest.fiftyone.dataset!r}")
             outputs.write_fiftyone(new_samples)
-    run.update(status=COMPLETE, counts=counts, seconds=timer.seconds())
+    files = {name: sha256_of(run.folder / name) for name in (COCO, LVIS, SKIPPED, CONTACT_SHEET)}
+    run.update(status=COMPLETE, counts=counts, files=files, seconds=timer.seconds())

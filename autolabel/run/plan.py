@@ -8,6 +8,7 @@ from pathlib import Path
 from autolabel.options import LABEL_FIELD, RUNS_FOLDER, Options
 from autolabel.run.images import FIFTYONE_PREFIX, ImageSource, open_source
 from autolabel.run.manifest import (
+    LOCK,
     MANIFEST,
     FiftyOneTarget,
     Manifest,
@@ -22,6 +23,7 @@ from integrations.vocabulary_file import WordList, read_words
 from regionspot.checkpoint import load_head
 from regionspot.config import preset
 from regionspot.errors import InputError
+from regionspot.files import remove_leftovers
 from regionspot.model import find_checkpoint
 from regionspot.weights import WEIGHTS, WeightFile, cached_path
 
@@ -175,7 +177,8 @@ def find_run(folder: Path, wanted: Manifest, overwrite: bool) -> Manifest | None
     if not folder.is_dir():
         raise InputError(f"{folder} is a file; choose another --out")
     if not (folder / MANIFEST).exists():
-        if any(folder.iterdir()):
+        remove_leftovers(folder)
+        if {path.name for path in folder.iterdir()} - {LOCK}:
             raise InputError(f"{folder} is no run folder and not empty; choose another --out")
         return None
     try:

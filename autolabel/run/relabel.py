@@ -21,7 +21,7 @@ from autolabel.run.manifest import (
     read_complete,
 )
 from autolabel.run.outputs import Outputs
-from autolabel.run.pipeline import COMPLETE_ALREADY, finish
+from autolabel.run.pipeline import COMPLETE_ALREADY, finish, is_complete
 from autolabel.run.plan import choose_target, describe, find_run
 from autolabel.run.postprocess import Labeller
 from integrations.progress import Reporter
@@ -79,9 +79,6 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     before = find_run(folder, wanted, request.overwrite)
-    if before is not None and before.is_complete and not request.overwrite:
-        reporter.message(COMPLETE_ALREADY)
-        return RunFolder(folder, before)
     if source.fiftyone is not None:
         reporter.message("starting FiftyOne's database")
         dataset, database = source.fiftyone.dataset, source.fiftyone.database
@@ -89,6 +86,11 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
         field = request.label_field or f"{source.fiftyone.label_field}_{suffix}"
         target = choose_target(wanted.name, field, dataset, database, before, request.overwrite)
         wanted = dataclasses.replace(wanted, fiftyone=target)
+    if before is not None and not request.overwrite:
+        if is_complete(folder, before, wanted.fiftyone):
+            reporter.message(COMPLETE_ALREADY)
+            return RunFolder(folder, before)
+        wanted = dataclasses.replace(wanted, started=before.started)
     options = wanted.options
     reporter.message(f"loading the model {options.model}")
     model = load_model(options.model, options.device, options.checkpoint or None)

@@ -111,15 +111,6 @@ def _describe(each: ImageRegions) -> dict[str, str | int]:
     }
 
 
-def is_whole(folder: Path, shard: Shard) -> bool:
-    """Whether a shard lies there as it was written."""
-    path = folder / shard.file
-    if not path.exists():
-        return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == shard.sha256
-
-
 def read_shards(folder: Path, shards: Sequence[Shard]) -> Iterator[ImageRegions]:
     """The images of some shards in order, one shard in memory at a time.
 

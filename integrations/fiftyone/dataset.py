@@ -97,21 +97,44 @@ def has_field(dataset: str, field: str) -> bool:
     return bool(load_dataset(dataset).has_sample_field(field))
 
 
-def make_dataset(name: str, run_folder: Path) -> None:
+def make_dataset(name: str, run_folder: Path, resumed: bool = False) -> None:
     """Make a run's own dataset, persistent and empty; what an interrupted run left goes.
+
+    Args:
+        name: of the dataset.
+        run_folder: absolute folder of the run.
+        resumed: whether an earlier process of the run claimed the dataset and did not finish. It
+            may have been killed before it could write down whose the dataset is.
 
     Raises:
         InputError: there is a dataset of that name which another run or a person made.
     """
     import fiftyone as fo
+    import fiftyone.core.odm as foo
 
     if fo.dataset_exists(name):
-        if fo.load_dataset(name).info.get(_OWNER) != str(run_folder):
+        if not _is_own(name, run_folder, resumed):
             raise InputError(f"FiftyOne's dataset {name!r} is not this run's; rename one of them")
-        fo.delete_dataset(name)
+        try:
+            fo.delete_dataset(name)
+        except Exception:  # one that is half-made cannot be loaded
+            foo.delete_dataset(name)
     dataset = fo.Dataset(name, persistent=True)
     dataset.info[_OWNER] = str(run_folder)
     dataset.save()
+
+
+def _is_own(name: str, run_folder: Path, resumed: bool) -> bool:
+    """Whether a dataset is the run's: it says so, or is half-made and was claimed by the run."""
+    from fiftyone.core.odm import get_db_conn
+
+    db = get_db_conn()
+    record = db.datasets.find_one({"name": name}) or {}
+    owner = (record.get("info") or {}).get(_OWNER)
+    if owner is not None or not resumed:
+        return bool(owner == str(run_folder))
+    collection = record.get("sample_collection_name")
+    return collection is None or db[collection].find_one() is None
 
 
 def exists(dataset: str) -> bool:
@@ -138,6 +161,8 @@ def add_labels(
         new_samples: whether the images are added to the dataset, or are in it already.
     """
     dataset = load_dataset(target.dataset)
+    if dataset.has_run(target.run_key):  # what is registered is whole
+        dataset.delete_run(target.run_key)
     if dataset.has_sample_field(target.field):
         dataset.delete_sample_field(target.field)
     for batch in in_batches(images):
@@ -174,6 +199,21 @@ def register_run(target: LabelField, config: Mapping[str, Any]) -> None:
         dataset.init_run(label_field=target.field, **config),
         overwrite=dataset.has_run(target.run_key),
     )
+
+
+def is_registered(target: LabelField, started: str) -> bool:
+    """Whether the run that was started then is registered with its dataset.
+
+    Args:
+        target: the run's field.
+        started: value of the registered config of that name.
+    """
+    if not exists(target.dataset):
+        return False
+    dataset = load_dataset(target.dataset)
+    if not (dataset.has_run(target.run_key) and dataset.has_sample_field(target.field)):
+        return False
+    return getattr(dataset.get_run_info(target.run_key).config, "started", None) == started
 
 
 def save_views(target: LabelField, confidence: float, margin: float) -> dict[str, str]:

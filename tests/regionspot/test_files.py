@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,9 @@ from regionspot.files import (
     check_relative,
     is_utf8,
     path_inside,
+    remove_leftovers,
 )
+from regionspot.process import machine_id
 
 
 def test_file_takes_its_name_when_it_is_complete(tmp_path: Path) -> None:
@@ -84,6 +88,73 @@ def test_folder_replaces_its_entries_and_nothing_else(tmp_path: Path) -> None:
         (folder / "labels").mkdir()
     assert not list((out / "labels").iterdir())
     assert (out / "mine.txt").read_text() == "kept"
+
+
+def test_folder_is_old_or_new_at_every_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever operation fails, what a reader finds is one of the two."""
+    out = tmp_path / "out"
+    old = {"labels/a.txt": "old", "data.yaml": "old", "mine/notes.txt": "kept"}
+    new = {"labels/b.txt": "new", "data.yaml": "new", "mine/notes.txt": "kept"}
+
+    def content() -> dict[str, str]:
+        return {
+            path.relative_to(out).as_posix(): path.read_text()
+            for path in out.rglob("*")
+            if path.is_file()
+        }
+
+    seen = []
+
+    def watched(name: str) -> None:
+        operation = getattr(os, name)
+
+        def watch(*arguments: object, **options: object) -> object:
+            seen.append(content())
+            done = operation(*arguments, **options)
+            seen.append(content())
+            return done
+
+        monkeypatch.setattr(os, name, watch)
+
+    with atomic_folder(out, ["labels", "data.yaml"]) as folder:
+        for name, text in old.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(text)
+    for name in ("rename", "replace", "link", "unlink", "rmdir", "mkdir", "fsync"):
+        watched(name)
+    with atomic_folder(out, ["labels", "data.yaml"], overwrite=True) as folder:
+        for name, text in new.items():
+            if not name.startswith("mine"):
+                (folder / name).parent.mkdir(exist_ok=True)
+                (folder / name).write_text(text)
+    monkeypatch.undo()
+    assert content() == new
+    assert all(each in (old, new) for each in seen)
+    assert seen.index(new) > seen.index(old)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_killed_process_left_goes_and_what_others_write_stays(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    here, other_boot = machine_id(), machine_id()[:6] + "0" * 6
+    dead = [f".autolabel-{here}-{ended.pid}-aa.part", f".autolabel-{other_boot}-1-aa.part"]
+    alive = [f".autolabel-{here}-{os.getpid()}-aa.part", ".autolabel-ffffffffffff-1-aa.part"]
+    for name in (*dead, *alive, "mine.part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").touch()
+    remove_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*alive, "mine.part"}
+
+
+def test_a_process_that_got_the_number_of_an_ended_one_holds_nothing(tmp_path: Path) -> None:
+    left = tmp_path / f".autolabel-{machine_id()}-{os.getpid()}-aa.part"
+    left.touch()
+    os.utime(left, (0, 0))  # long before this process began
+    remove_leftovers(tmp_path)
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a b/ñ.jpg", "...", "a..b/c", ".hidden", "a\\b.jpg"])

@@ -77,3 +77,12 @@ def test_what_is_no_source_is_refused_by_name(tmp_path: Path) -> None:
             open_source(str(given), images)
         assert message in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_an_image_replaced_by_one_of_the_same_size_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.bmp"  # uncompressed: images of one size have as many bytes
+    Image.new("RGB", (200, 200), "red").save(path)
+    before, size = open_source(str(tmp_path)).sha256(), path.stat().st_size
+    Image.new("RGB", (200, 200), "blue").save(path)
+    assert path.stat().st_size == size
+    assert open_source(str(tmp_path)).sha256() != before

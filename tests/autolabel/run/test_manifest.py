@@ -1,6 +1,11 @@
 """`run.json`: what is written is read back, and what is wrong in it is named."""
 
+import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +13,19 @@ import pytest
 
 from autolabel.options import Options
 from autolabel.run.manifest import (
+    LOCK,
     FiftyOneTarget,
     Manifest,
     RunFolder,
     Shard,
     UnusableManifest,
+    damaged_files,
+    locked,
     read_manifest,
 )
 from autolabel.run.plan import find_run
 from regionspot.errors import InputError
+from regionspot.weights import sha256_of
 
 MANIFEST = Manifest(
     name="pets",
@@ -107,3 +116,66 @@ def test_what_is_no_runs_manifest_is_never_overwritten(tmp_path: Path, content: 
     for overwrite in (False, True):
         with pytest.raises(InputError, match="is not a run's manifest"):
             find_run(tmp_path, MANIFEST, overwrite)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("vocabulary.words", ["dog"]), ("model", {"torch": "2.7"}), ("options.iou", 0.7)],
+)
+def test_an_edited_value_is_noticed(tmp_path: Path, name: str, value: object) -> None:
+    with pytest.raises(UnusableManifest, match="was changed after it was written"):
+        read_manifest(written(tmp_path, **{name: value}))
+
+
+def test_another_layout_of_the_same_values_is_the_same_manifest(tmp_path: Path) -> None:
+    RunFolder(tmp_path, MANIFEST).update()
+    content = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(dict(reversed(content.items())), indent=4))
+    assert read_manifest(tmp_path) == MANIFEST
+
+
+def test_files_that_are_lost_cut_or_changed_are_named(tmp_path: Path) -> None:
+    names = ("labels.coco.json", "labels.lvis.json", "skipped.jsonl")
+    for name in names:
+        (tmp_path / name).write_text(name)
+    files = {name: sha256_of(tmp_path / name) for name in names}
+    manifest = dataclasses.replace(MANIFEST, shards=(), files=files)
+    assert damaged_files(tmp_path, manifest) == []
+    (tmp_path / names[0]).unlink()
+    os.truncate(tmp_path / names[1], 5)
+    assert damaged_files(tmp_path, manifest) == [*names[:2]]
+
+
+def test_a_folder_with_what_a_killed_process_left_is_free(tmp_path: Path) -> None:
+    """It was killed before its first `run.json` took its name."""
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED_IN_ITS_FIRST_WRITE, str(tmp_path / "run")], check=False
+    )
+    assert process.returncode == -signal.SIGKILL
+    assert [path.suffix for path in (tmp_path / "run").iterdir() if path.name != LOCK] == [".part"]
+    assert find_run(tmp_path / "run", MANIFEST, overwrite=False) is None
+    with locked(tmp_path / "run"):
+        RunFolder(tmp_path / "run", MANIFEST).update()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
+
+
+KILLED_IN_ITS_FIRST_WRITE = """
+import os, signal, sys
+from pathlib import Path
+from autolabel.run.manifest import RunFolder, locked
+from tests.autolabel.run.test_manifest import MANIFEST
+
+os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+with locked(Path(sys.argv[1])):
+    RunFolder(Path(sys.argv[1]), MANIFEST).update()
+"""
+
+
+def test_who_holds_a_folder_is_named(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path),
+        pytest.raises(InputError, match=f"process {os.getpid()} on .*, since 20"),
+        locked(tmp_path),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())

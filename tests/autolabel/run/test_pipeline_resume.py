@@ -9,11 +9,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.autolabel.helpers import FinishedRun
+from fiftyone import ViewField as F
+
+from autolabel.run.manifest import manifest_sha256, read_manifest
+from tests.autolabel.helpers import Autolabel, FinishedRun
 
 TIMEOUT_S = 600
 # What two runs of one command may differ in.
-VARIES = ("seconds", "started")
+VARIES = ("seconds", "started", "sha256")
 
 
 def start(finished: FinishedRun, out: Path) -> subprocess.Popen[bytes]:
@@ -66,6 +69,36 @@ def test_killed_and_started_again_it_ends_as_if_never_stopped(
     assert got == expected
 
 
+def test_what_a_complete_run_lost_is_made_again_and_its_review_stays(
+    autolabel_cli: Autolabel, finished: FinishedRun, coarse: Path
+) -> None:
+    import fiftyone as fo
+
+    manifest = read_manifest(coarse)
+    target = manifest.fiftyone
+    assert target is not None
+    sample = fo.load_dataset(target.dataset).match(
+        F(f"{target.label_field}.detections").length() > 0
+    )
+    sample = sample.first()
+    sample[target.label_field].detections[0].label = "renamed by a person"
+    sample.save()
+    before = content(coarse)
+    (coarse / "labels.lvis.json").unlink()
+    os.truncate(coarse / "contact_sheet.png", 9)
+    assert autolabel_cli("verify", coarse).exit_code == 1
+    words = coarse.parent / "coarse.txt"
+    result = autolabel_cli(
+        *("relabel", finished.folder, "--vocab", words, "--out", coarse),
+        *("--label-field", target.label_field),
+    )
+    assert result.exit_code == 0, result.output
+    assert content(coarse) == before
+    assert autolabel_cli("verify", coarse).exit_code == 0
+    sample.reload()
+    assert sample[target.label_field].detections[0].label == "renamed by a person"
+
+
 def test_what_is_damaged_is_made_again(finished: FinishedRun, tmp_path: Path) -> None:
     """A manifest that says "running" and a shard that was cut: as after a power failure."""
     import shutil
@@ -77,7 +110,8 @@ def test_what_is_damaged_is_made_again(finished: FinishedRun, tmp_path: Path) ->
     out = tmp_path / finished.folder.name
     shutil.copytree(finished.folder, out)
     manifest = json.loads((out / "run.json").read_text())
-    (out / "run.json").write_text(json.dumps(manifest | {"status": "running", "fiftyone": None}))
+    manifest |= {"status": "running", "fiftyone": None}
+    (out / "run.json").write_text(json.dumps(manifest | {"sha256": manifest_sha256(manifest)}))
     os.truncate(out / "regions" / "000001.safetensors", 99)
     (out / "labels.coco.json").unlink()
     result = CliRunner().invoke(app, [*finished.command, "--out", str(out), "--no-fiftyone"])
