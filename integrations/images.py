@@ -1,14 +1,16 @@
-"""Image files: finding them, and reading them upright as RGB.
+"""Image files: finding them, their names in addresses, and reading them upright as RGB.
 
 A box's frame is the image as a person sees it, after EXIF orientation. `read_image` and
 `image_size` agree on that frame.
 """
 
+import base64
 import os
 import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,8 @@ _QUARTER_TURNS = (5, 6, 7, 8)
 _PNG_SIGNATURE = 8
 # Chunks that may hold an orientation: EXIF, or XMP and EXIF as text.
 _PNG_ORIENTATION = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
+# Servers that name the file in a parameter. Label Studio has all three.
+_LOCAL_FILES, _UPLOADED, _PROXIED = "d", "filepath", "fileuri"
 
 
 class UnreadableImage(InputError):  # noqa: N818  (it is a state of a file, listed as such)
@@ -99,6 +103,58 @@ def image_size(path: Path) -> tuple[int, int]:
             return width, height
     except Exception as error:
         raise UnreadableImage(path, _reason(path, error)) from error
+
+
+def file_name_of_address(address: str, parts: int = 1) -> str:
+    """The name, relative to the images' folder, of the image at an address.
+
+    A path is that name itself; `/data/local-files/?d=PATH` of Label Studio stands for PATH, behind
+    any host. Of `http://`, `https://`, `file://`, `s3://` and the like, and of `/data/upload/`, the
+    last parts of the path are taken, without a query such as that of a presigned URL. Backslashes
+    become slashes.
+
+    Args:
+        address: as a label file has it.
+        parts: how many parts of a path on a server the name keeps; COCO's `coco_url` needs 2, the
+            folder of the split and the name.
+
+    Raises:
+        InputError: it names no file. Whether a name stays in its folder is left to
+            `check_image_name`.
+    """
+    path, is_relative = _path_of_address(address)
+    path = path.replace("\\", "/")
+    if not is_relative:
+        path = "/".join([part for part in path.split("/") if part][-parts:])
+    if not path or path.endswith("/"):
+        raise InputError(f"expected the address of an image file, got {address!r:.80}")
+    return path
+
+
+def _path_of_address(address: str) -> tuple[str, bool]:
+    """The path of an address, and whether it is relative to the images' folder."""
+    scheme, _, rest = address.partition("://")
+    if address.startswith("data:"):
+        return "", True
+    if rest and scheme not in ("http", "https", "file"):
+        return rest.partition("/")[2], False  # the key in a bucket, as it is
+    try:
+        url = urlsplit(address)
+        query = parse_qs(url.query, keep_blank_values=True)
+    except ValueError as error:
+        raise InputError(f"expected the address of an image, got {address!r:.80}") from error
+    if "/data/local-files" in url.path and _LOCAL_FILES in query:
+        return query[_LOCAL_FILES][-1], True
+    if "/storage-data/uploaded" in url.path and _UPLOADED in query:
+        return query[_UPLOADED][-1], False
+    if url.path.startswith(("/tasks/", "/api/tasks/")) and _PROXIED in query:
+        try:
+            return _path_of_address(base64.urlsafe_b64decode(query[_PROXIED][-1]).decode())
+        except ValueError:
+            return "", True
+    if rest or address.startswith("/data/upload/"):
+        return unquote(url.path), False
+    return address, True
 
 
 def find_images(folder: Path, linked: bool = False) -> FolderListing:

@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, PngImagePlugin
 
-from integrations.images import UnreadableImage, find_images, image_size, read_image
+from integrations.images import (
+    UnreadableImage,
+    file_name_of_address,
+    find_images,
+    image_size,
+    read_image,
+)
+from regionspot.errors import InputError
 
 Photo = Callable[[str], Image.Image]
 
@@ -308,3 +315,56 @@ def test_folder_that_cannot_be_listed_is_reported(locked: Path) -> None:
 def test_start_that_is_no_folder_is_refused(locked: Path, name: str) -> None:
     with pytest.raises(ValueError, match=r"is not a folder|cannot be listed"):
         find_images(locked / name)
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("a.jpg", "a.jpg"),
+        ("sub dir/a?b#c%20.jpg", "sub dir/a?b#c%20.jpg"),
+        ("photos\\sub\\a.jpg", "photos/sub/a.jpg"),
+        ("/data/local-files/?d=b.jpg", "b.jpg"),
+        ("/data/local-files?d=sub/b.jpg", "sub/b.jpg"),
+        ("http://localhost:8080/data/local-files/?d=sub/b%20c.jpg", "sub/b c.jpg"),
+        ("https://ls.example.org/team/data/local-files/?d=b%2520.jpg", "b%20.jpg"),
+        ("/data/local-files/?d=photos%5Cc.jpg", "photos/c.jpg"),
+        ("/data/upload/1/ab12-a%20b.jpg", "ab12-a b.jpg"),
+        ("http://localhost:8080/data/upload/1/ab12-a.jpg", "ab12-a.jpg"),
+        ("/storage-data/uploaded/?filepath=upload/1/ab12-a.jpg", "ab12-a.jpg"),
+        ("https://b.s3.example.org/p/a.jpg?X-Amz-Expires=9&X-Amz-Signature=abc/def", "a.jpg"),
+        ("https://x.blob.core.windows.net/c/%C3%A4.jpg?sv=2020&sig=a%2Fb#top", "ä.jpg"),
+        ("s3://bucket/p/a%20b.jpg", "a%20b.jpg"),
+        ("gs://bucket/a.jpg", "a.jpg"),
+        ("azure-blob://container/p/a.jpg", "a.jpg"),
+        ("file:///C:/photos/my%20a.jpg", "my a.jpg"),
+        # fileuri is s3://bucket/p/a.jpg
+        ("/tasks/3/resolve/?fileuri=czM6Ly9idWNrZXQvcC9hLmpwZw==", "a.jpg"),
+    ],
+)
+def test_the_name_in_an_address(address: str, name: str) -> None:
+    assert file_name_of_address(address) == name
+
+
+def test_more_parts_of_an_address() -> None:
+    address = "http://images.cocodataset.org/val2017/000000000139.jpg"
+    assert file_name_of_address(address, parts=2) == "val2017/000000000139.jpg"
+    assert file_name_of_address(address, parts=9) == "val2017/000000000139.jpg"
+    assert file_name_of_address("sub/sub/a.jpg", parts=2) == "sub/sub/a.jpg"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "sub/",
+        "http://host/",
+        "http://[1/a.jpg",
+        "s3://bucket",
+        "data:image/png;base64,AAAA",
+        "/data/local-files/?d=",
+        "/tasks/3/resolve/?fileuri=!",
+    ],
+)
+def test_an_address_without_a_file_is_refused(address: str) -> None:
+    with pytest.raises(InputError, match="expected the address"):
+        file_name_of_address(address)
