@@ -22,7 +22,7 @@ from autolabel.evaluation.matching import (
 )
 from autolabel.evaluation.metrics import Metric
 from autolabel.evaluation.pairing import MatchImages, match_images
-from integrations.annotations import Annotation, LabelledSet, area, class_labels
+from integrations.annotations import Annotation, LabelledSet, area
 from integrations.bootstrap import bootstrap_weights
 from regionspot.boxes import as_boxes, box_iou
 
@@ -147,7 +147,7 @@ def confusions(pairs: PairedImages, matches: ClassAgnosticMatches) -> Counter[tu
 
     The predicted class of a box that no prediction matches is NOT_FOUND.
     """
-    names = class_labels(pairs.categories)
+    names = pairs.names
     found: Counter[tuple[str, str]] = Counter()
     for image, predicted, rows in zip(pairs.images, pairs.predicted, matches, strict=True):
         for label, row in zip(without_crowds(image.annotations), rows, strict=True):

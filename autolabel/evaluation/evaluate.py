@@ -39,7 +39,7 @@ from autolabel.evaluation.metrics import (
 )
 from autolabel.evaluation.pairing import MatchImages
 from autolabel.evaluation.predict import read_predictions
-from integrations.annotations import LabelledSet, class_labels
+from integrations.annotations import LabelledSet
 from integrations.formats.coco import read_coco
 from integrations.progress import Reporter
 from regionspot.errors import InputError
@@ -262,10 +262,10 @@ def _classes(
         predictions.update(
             {key: min(count, pairs.detection_limits[-1]) for key, count in counts.items()}
         )
-    ap, names = _class_ap(found), class_labels(pairs.categories)
+    ap = _class_ap(found)
     classes = [
         ClassMetrics(
-            names[each.id],
+            pairs.names[each.id],
             each.frequency or "",
             labels[each.id],
             predictions[each.id],

@@ -7,7 +7,7 @@ G ground-truth annotations of one image and class, K classes, A area ranges, T I
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +31,7 @@ from integrations.annotations import (
     LabelledSet,
     area,
     as_rle,
+    class_labels,
     without_unused_twins,
 )
 from regionspot.boxes import xyxy_to_xywh
@@ -55,6 +56,7 @@ class PairedImages:
 
     Attributes:
         categories: of the ground truth.
+        names: of the ground-truth categories that were matched, by id; no two are equal.
         images: of the ground truth, by ascending id.
         predicted: predictions of each of these images, with ground-truth category ids.
         federated: whether LVIS's rules hold: an image lists the categories that are verified to be
@@ -65,6 +67,7 @@ class PairedImages:
     """
 
     categories: tuple[Category, ...]
+    names: Mapping[int, str]
     images: tuple[LabelledImage, ...]
     predicted: tuple[tuple[Annotation, ...], ...]
     federated: bool
@@ -136,7 +139,16 @@ def pair_images(
         for other in matches.predicted
         for each in (other.annotations if other else ())
     )
-    return PairedImages(ground_truth.categories, images, rows, rules, classes, matches, unmatched)
+    return PairedImages(
+        ground_truth.categories,
+        class_labels(categories[0]),
+        images,
+        rows,
+        rules,
+        classes,
+        matches,
+        unmatched,
+    )
 
 
 def _mapped(

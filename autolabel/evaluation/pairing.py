@@ -8,9 +8,8 @@ never become one.
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Literal, TypeVar
 
 from integrations.annotations import Category, LabelledImage, class_labels
@@ -134,63 +133,60 @@ def match_images(
     """
     found: dict[int, LabelledImage] = {}  # by row of the ground truth
     counts, by_name = {"path": 0, "name": 0, "id": 0}, []
-    for kind, key in _image_keys((*images, *predicted), by):
-        if len(found) == len(images):
-            break
-        theirs = _unique((key(image), image) for image in predicted)
-        for value, row in _unique((key(image), row) for row, image in enumerate(images)).items():
-            if row not in found and value in theirs:
-                found[row] = theirs[value]
+    for kind, our_keys, their_keys in _key_rounds(images, predicted, by):
+        theirs = _unique(zip(their_keys, predicted, strict=True))
+        ours = _unique((key, row) for row, key in enumerate(our_keys))
+        for key, row in ours.items():
+            if row not in found and key in theirs:
+                found[row] = theirs[key]
                 counts[kind] += 1
                 if kind == "name":
-                    by_name.append((theirs[value].file_name, images[row].file_name))
+                    by_name.append((theirs[key].file_name, images[row].file_name))
+        if len(found) == len(images):
+            break
     if predicted and not found:
         raise InputError(_nothing_in_common(images, predicted, by))
     paired = {id(each) for each in found.values()}
     ours_alone = [image for row, image in enumerate(images) if row not in found]
     theirs_alone = [image for image in predicted if id(image) not in paired]
+    ambiguous = _ambiguous(ours_alone, predicted) + _ambiguous(theirs_alone, images)
     return ImageMatches(
         tuple(map(found.get, range(len(images)))),
         counts,
         tuple(by_name),
         tuple(image.file_name for image in ours_alone),
         tuple(image.file_name for image in theirs_alone),
-        _ambiguous(ours_alone, predicted) + _ambiguous(theirs_alone, images),
+        ambiguous if by == "name" else (),
         sum(len(image.annotations) for image in theirs_alone),
     )
 
 
-def _image_keys(
-    images: Iterable[LabelledImage], by: MatchImages
-) -> list[tuple[MatchImages, Callable[[LabelledImage], Hashable]]]:
-    """The keys to match images by, one after the other; None is no key."""
+def _key_rounds(
+    images: Sequence[LabelledImage], predicted: Sequence[LabelledImage], by: MatchImages
+) -> Iterator[tuple[MatchImages, Sequence[Hashable], Sequence[Hashable]]]:
+    """The keys of all images of either, one after the other; None is no key."""
     if by == "id":
-        return [("id", lambda image: image.id)]
-    keys: list[tuple[MatchImages, Callable[[LabelledImage], Hashable]]] = [("path", _parts)]
-    if by == "name":
-        longest = max((len(_parts(image)) for image in images), default=0)
-        keys += [("name", _end_of(count)) for count in range(longest, 0, -1)]
-    return keys
+        yield "id", [image.id for image in images], [image.id for image in predicted]
+        return
+    ours, theirs = ([_parts(image) for image in each] for each in (images, predicted))
+    yield "path", ours, theirs
+    longest = min(max(map(len, each), default=0) for each in (ours, theirs))
+    for count in range(longest if by == "name" else 0, 0, -1):
+        one, other = (
+            [parts[-count:] if len(parts) >= count else None for parts in each]
+            for each in (ours, theirs)
+        )
+        yield "name", one, other
 
 
 def _parts(image: LabelledImage) -> tuple[str, ...]:
     """The folders and the last part of an image's name, whichever system wrote it."""
-    name = unicodedata.normalize("NFC", image.file_name)
-    return PurePosixPath(name.replace("\\", "/")).parts
-
-
-def _end_of(count: int) -> Callable[[LabelledImage], Hashable]:
-    """The last `count` parts of an image's name; None where it has fewer."""
-
-    def end(image: LabelledImage) -> Hashable:
-        parts = _parts(image)
-        return parts[-count:] if len(parts) >= count else None
-
-    return end
+    name = unicodedata.normalize("NFC", image.file_name).replace("\\", "/")
+    return tuple(part for part in name.split("/") if part not in ("", "."))
 
 
 def _ambiguous(alone: Iterable[LabelledImage], others: Iterable[LabelledImage]) -> tuple[str, ...]:
-    """Names of unmatched images whose last part is in the other file."""
+    """Names of images whose last part is in the other file."""
     last = {_parts(image)[-1:] for image in others}
     return tuple(image.file_name for image in alone if _parts(image)[-1:] in last)
 
@@ -311,9 +307,15 @@ def _strings(category: Category) -> set[str]:
     return {name_key(text) for text in (*strings, *bare)}
 
 
-def _unique(pairs: Iterable[tuple[Key, Item]]) -> dict[Key, Item]:
+def _unique(pairs: Iterable[tuple[Key | None, Item]]) -> dict[Key, Item]:
     """By key, but for the keys that several items have, and for None."""
-    found: dict[Key, list[Item]] = {}
+    found: dict[Key, Item] = {}
+    several = set[Key]()
     for key, item in pairs:
-        found.setdefault(key, []).append(item)
-    return {key: each[0] for key, each in found.items() if len(each) == 1 and key is not None}
+        if key is not None and key not in several:
+            if key in found:
+                del found[key]
+                several.add(key)
+            else:
+                found[key] = item
+    return found

@@ -81,7 +81,7 @@ def leave_out_of_folder(
     names = [image.names for image in features]
     classes = tuple(sorted({name for each in names for name in each}))
     every = TrainingSet(short_name(str(data)), features, names, classes)
-    others = read_words(distractors).names if distractors else ()
+    others = read_words(distractors, classes).names if distractors else ()
     reporter = features_of.reporter
     return leave_classes_out(recipe, every, features_of.encoder, folds, others, reporter)
 

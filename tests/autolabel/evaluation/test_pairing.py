@@ -114,6 +114,8 @@ def test_a_category_that_roboflow_adds_is_no_class_of_its_own() -> None:
     )
     assert pair_images(ours, theirs).classes.ids == {3: 1}
     assert pair_images(theirs, ours).classes.ids == {1: 3}
+    (only,) = evaluate_sets("x", ours, theirs, 0, NullReporter()).boxes.classes
+    assert (only.name, only.ap.value) == ("cells", pytest.approx(1))
 
 
 def images(*names: str) -> list[LabelledImage]:
@@ -161,6 +163,8 @@ def test_names_that_are_not_unique_are_counted() -> None:
     assert found.without_predictions == ("1/a", "2/a", "c")
     assert found.without_ground_truth == ("a", "d")
     assert found.ambiguous == ("1/a", "2/a", "a")
+    by_path = match_images(images("1/a", "b"), images("a", "b"), "path")
+    assert (by_path.without_predictions, by_path.ambiguous) == (("1/a",), ())
 
 
 @pytest.mark.parametrize(
