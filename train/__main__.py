@@ -5,17 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.console import Console
 
-from integrations.progress import Reporter, RichReporter
+from integrations.progress import RichReporter
 from regionspot.config import preset
-from regionspot.encoders import build_encoder
 from regionspot.errors import InputError
 from regionspot.model import SHIPPED
 from train import config as recipes
-from train.config import Recipe, override
 from train.data.coco import load_coco
 from train.data.registry import READERS, open_dataset
 from train.experiments.ablations import ablate, ablation_markdown, ablation_recipe
@@ -23,7 +20,7 @@ from train.experiments.evaluate import evaluate_folders, evaluation_table
 from train.experiments.leave_classes_out import fold_table, leave_out_of_folder
 from train.experiments.simulated_review import review_table, simulate_reviews
 from train.features.augment import IDENTITY, parse_view
-from train.features.cache import feature_set
+from train.features.cache import FeatureSet
 from train.features.extract import FeatureExtractor, extract_sets
 from train.run import Paths, train
 
@@ -79,7 +76,7 @@ def extract_command(
     views = dict.fromkeys([IDENTITY, *map(parse_view, view or ())])
     images = {spec: open_dataset(spec).images for spec in data}
     sets = {
-        f"{spec}, {each}": feature_set(config, images[spec], cache, each)
+        f"{spec}, {each}": FeatureSet.of(config, images[spec], cache, each)
         for spec in images
         for each in views
     }
@@ -103,14 +100,9 @@ def stage1(
     """The paper's first stage: warm up region-word alignment on one data set."""
     if len(data) != 1:
         raise InputError(f"stage 1 trains on one data set, got {len(data)}; stage2 takes several")
+    out = out or run / HEAD
     paths = Paths(
-        cache=cache,
-        run=run,
-        out=out or run / HEAD,
-        workers=workers,
-        device=device,
-        fresh=fresh,
-        curves=curves,
+        cache=cache, run=run, out=out, workers=workers, device=device, fresh=fresh, curves=curves
     )
     _train(recipes.stage1(preset(model)), settings, data, paths)
 
@@ -134,14 +126,9 @@ def stage2(
         raise InputError(
             f"{start} is not there: train stage1 first, or name its head with --start-from"
         )
+    out = out or run / HEAD
     paths = Paths(
-        cache=cache,
-        run=run,
-        out=out or run / HEAD,
-        workers=workers,
-        device=device,
-        fresh=fresh,
-        curves=curves,
+        cache=cache, run=run, out=out, workers=workers, device=device, fresh=fresh, curves=curves
     )
     _train(recipes.stage2(preset(model), str(start)), settings, data, paths)
 
@@ -196,7 +183,7 @@ def measure(
     Beside them the mean presence of the best class, which is top-1 where it is calibrated.
     """
     with RichReporter(console) as reporter:
-        features = _extractor(cache, workers, reporter)
+        features = FeatureExtractor.of(preset("mini"), cache, workers, reporter)
         rows = evaluate_folders(data, checkpoint, features, listed, synonyms, of or ())
     Console(width=max(console.width, TABLE_WIDTH)).print(evaluation_table(rows))
 
@@ -213,7 +200,8 @@ def ablations(
     """The paper's Tables 3 to 5: what the head loses with each of its parts, as Markdown."""
     training = load_coco(data)[:images]
     with RichReporter(console) as reporter:
-        features, recipe = _extractor(cache, workers, reporter), ablation_recipe()
+        features = FeatureExtractor.of(preset("mini"), cache, workers, reporter)
+        recipe = ablation_recipe()
         rows = ablate(
             recipe, training, load_coco(test), features, features.encoder, seed or [0], reporter
         )
@@ -237,7 +225,7 @@ def leave_classes_out(
     among all classes on the images that `mini` holds out.
     """
     with RichReporter(console) as reporter:
-        features = _extractor(cache, workers, reporter)
+        features = FeatureExtractor.of(preset("mini"), cache, workers, reporter)
         folds = leave_out_of_folder(data, parts, beside, epochs, features)
     console.print(fold_table(folds))
 
@@ -259,21 +247,17 @@ def simulate_review(
     was not trained on, where there are such. The table has top-1 accuracy in percent on --test.
     """
     with RichReporter(console) as reporter:
-        features = _extractor(cache, workers, reporter)
+        features = FeatureExtractor.of(preset("mini"), cache, workers, reporter)
         effects = simulate_reviews(data, test, checkpoint, words, reviews, replay, features)
     console.print(review_table(effects))
 
 
-def _train(recipe: Recipe, settings: list[str] | None, data: list[str], paths: Paths) -> None:
-    recipe = override(recipe, settings or [])
+def _train(
+    recipe: recipes.Recipe, settings: list[str] | None, data: list[str], paths: Paths
+) -> None:
+    recipe = recipes.override(recipe, settings or [])
     with RichReporter(console) as reporter:
         train(recipe, data, paths, reporter)
-
-
-def _extractor(cache: Path, workers: int, reporter: Reporter) -> FeatureExtractor:
-    """Features of the preset `mini`, whose towers' text and classifier are built here once."""
-    encoder = build_encoder(preset("mini").encoder, torch.device("cpu"), torch.float32)
-    return FeatureExtractor(encoder, cache, workers, reporter)
 
 
 def main() -> None:

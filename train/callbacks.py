@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,9 +28,6 @@ from train.features.cache import ImageFeatures
 from train.metrics import region_scores, top_k
 from train.sampler import TrainingSet
 from train.trainer import ProgressCallback
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard.writer import SummaryWriter
 
 CURVE_EVERY = 20  # steps between two points of a curve
 SIDE, MAX_PANELS = 320, 6  # pixels of a panel of the picture, and number of panels
@@ -76,9 +74,9 @@ class Monitor(ProgressCallback, AbstractContextManager["Monitor"]):
         super().__init__(reporter, "train", iterations)
         self.held_out, self.vocabulary, self.attention = held_out, vocabulary, attention
         self.curves = curves
-        self.writer: SummaryWriter | None = None
+        self.writer: Any = None  # a SummaryWriter, once something is written
         if curves:
-            check_tensorboard()
+            load_tensorboard()
 
     def __exit__(self, *_: object) -> None:
         if self.writer:
@@ -113,26 +111,25 @@ class Monitor(ProgressCallback, AbstractContextManager["Monitor"]):
         if self.curves is None:
             return
         if self.writer is None:
-            from torch.utils.tensorboard.writer import SummaryWriter
-
             # Hides what a killed run wrote after the checkpoint that is resumed.
-            self.writer = SummaryWriter(str(self.curves), purge_step=done)
+            self.writer = load_tensorboard().SummaryWriter(str(self.curves), purge_step=done)
         getattr(self.writer, f"add_{kind}")(name, value, done, **options)
 
 
-def check_tensorboard() -> None:
-    """Check that TensorBoard is installed.
+def load_tensorboard() -> ModuleType:
+    """PyTorch's writer for TensorBoard.
 
     Raises:
-        InputError: it is not.
+        InputError: TensorBoard is not installed.
     """
     try:
-        import torch.utils.tensorboard  # noqa: F401
+        import torch.utils.tensorboard as tensorboard
     except ImportError as error:
         raise InputError(
             "TensorBoard is not installed: pip install 'regionspot-autolabel[train]', "
             "or train with --no-curves"
         ) from error
+    return tensorboard
 
 
 @torch.inference_mode()

@@ -16,13 +16,13 @@ from regionspot.files import atomic_write
 from regionspot.head import RegionHead
 from regionspot.types import IntArray, ScoreCalibration, Vocabulary
 from regionspot.vocabulary import build_vocabulary
-from train.callbacks import AttentionImage, Monitor, check_tensorboard
+from train.callbacks import AttentionImage, Monitor, load_tensorboard
 from train.config import Recipe, as_json
 from train.data.dataset import AnnotatedImage, Dataset, Subset, merge_label_spaces
 from train.data.registry import open_dataset, short_name
 from train.distributed import Processes, joined_processes
 from train.features.augment import IDENTITY, parse_view
-from train.features.cache import FeatureSet, FeatureStore, feature_set
+from train.features.cache import FeatureSet, FeatureStore
 from train.features.extract import extract_sets
 from train.metrics import calibrate_presence, region_scores
 from train.pretrain import distilled_sets, fit, resolved
@@ -68,7 +68,7 @@ def train(recipe: Recipe, specs: Sequence[str], paths: Paths, reporter: Reporter
         InputError: data, settings or a state that cannot be used.
     """
     if paths.curves:
-        check_tensorboard()
+        load_tensorboard()  # if it is missing, before any work
     parsed = parse_specs(specs)
     with joined_processes(paths.device) as processes:
         reporter = reporter if processes.is_first else NullReporter()
@@ -184,7 +184,7 @@ def extracted_views(
     """
     views = [IDENTITY, *map(parse_view, recipe.views)]
     sets = [
-        [feature_set(recipe.model, dataset.images, paths.cache, view) for view in views]
+        [FeatureSet.of(recipe.model, dataset.images, paths.cache, view) for view in views]
         for dataset in datasets.values()
     ]
     if processes.is_first:

@@ -14,7 +14,6 @@ from integrations.fiftyone.review import ReviewedImage
 from integrations.progress import Reporter
 from regionspot.checkpoint import TrainedHead, load_head, save_head
 from regionspot.config import ModelConfig, preset
-from regionspot.encoders import build_encoder
 from regionspot.errors import InputError
 from regionspot.files import atomic_write
 from regionspot.model import SHIPPED, find_checkpoint
@@ -114,10 +113,10 @@ def finetune_on_review(request: FinetuneRequest, reporter: Reporter) -> Finetune
             f"{request.source} holds no correction: give labels another word, or draw or move "
             "boxes (`autolabel review`), and train then"
         )
-    encoder = build_encoder(initial.config.encoder, torch.device("cpu"), torch.float32)
-    scorer = RegionScorer.of(encoder, initial.trained, initial.config.encoder.templates)
     cache = request.cache or cache_folder() / "features"
-    extractor = FeatureExtractor(encoder, cache, request.workers, reporter)
+    extractor = FeatureExtractor.of(initial.config, cache, request.workers, reporter)
+    templates = initial.config.encoder.templates
+    scorer = RegionScorer.of(extractor.encoder, initial.trained, templates)
     vocabulary = scorer.vocabulary(words_of(review, images))
     features = review_features(initial.config, images, extractor)
     images = [image for image in images if image.id in features]

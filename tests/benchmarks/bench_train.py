@@ -24,7 +24,7 @@ from train import config as recipes
 from train.config import Recipe
 from train.data.coco import load_coco
 from train.distributed import Processes
-from train.features.cache import FeatureStore, ImageFeatures, feature_set
+from train.features.cache import FeatureSet, FeatureStore, ImageFeatures
 from train.pretrain import fit
 from train.sampler import TrainingSet
 from train.trainer import Callback
@@ -74,7 +74,7 @@ def coco_sized() -> TrainingSet:
         classes = tuple(sorted({name for image in names for name in image}))
         model, here = preset("mini"), torch.device("cpu")
         encoder = ImagenetMiniLm(model.encoder.input_sizes, here, torch.float32)
-        store = FeatureStore(feature_set(model, images, cache), encoder)
+        store = FeatureStore(FeatureSet.of(model, images, cache), encoder)
         found = TrainingSet(folder, store, names, classes)
         return found.only([row for row in range(len(found)) if names[row]])
     shares = np.random.default_rng(0).exponential(size=IMAGES)

@@ -26,9 +26,6 @@ from train.data.dataset import AnnotatedImage, LazySequence
 
 CHUNK = 1 << 20  # boxes that are checked together
 Ints = npt.NDArray[np.int64]
-# What an entry says of a class in an image: it has boxes, it is absent, or there may be more of it
-# than is labelled.
-BOXED, ABSENT, OPEN = range(3)
 
 
 @dataclass
@@ -252,6 +249,9 @@ class VerifiedClasses:
         typecode: of `array`, for category ids.
     """
 
+    # A class has boxes in the image, is absent, or there may be more of it than is labelled.
+    BOXED, ABSENT, OPEN = range(3)
+
     def __init__(self, source: Path, typecode: str = "q") -> None:
         self._source = source
         self._image: array[int] = array("Q")
@@ -308,7 +308,8 @@ class VerifiedClasses:
             np.searchsorted(self._images, key), np.searchsorted(self._images, key, "right")
         )
         category, kind = self._categories[rows], self._kinds[rows]
-        boxed, absent, open_ = (set(category[kind == k].tolist()) for k in (BOXED, ABSENT, OPEN))
+        kinds = self.BOXED, self.ABSENT, self.OPEN
+        boxed, absent, open_ = (set(category[kind == each].tolist()) for each in kinds)
         absent = absent.union(*(self._descendants.get(each, ()) for each in absent))
         open_ = open_.union(*(self._ancestors.get(each, ()) for each in open_))
         closed = (boxed | absent) - open_

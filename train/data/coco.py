@@ -17,15 +17,7 @@ from integrations.formats.record import Record
 from integrations.formats.validation import check_new_id
 from regionspot.errors import InputError
 from regionspot.names import clean_name, display_name, distinct_names, without_underscores
-from train.data.box_table import (
-    ABSENT,
-    BOXED,
-    OPEN,
-    BoxTable,
-    BoxTableBuilder,
-    BoxTableImages,
-    VerifiedClasses,
-)
+from train.data.box_table import BoxTable, BoxTableBuilder, BoxTableImages, VerifiedClasses
 from train.data.dataset import AnnotatedImage, ClassSynonyms, Dataset, join_synonyms, names_of
 
 INSTANCES, IMAGES = "instances.json", "images"
@@ -74,12 +66,12 @@ def read_lvis(path: Path, images: Path, name: str = "") -> Dataset:
     def on_record(record: Record) -> None:
         if record.group == "annotations":
             is_crowd = any(record.values.get(key) for key in CROWDS)
-            kind = OPEN if is_crowd else BOXED
+            kind = verified.OPEN if is_crowd else verified.BOXED
             verified.add(record.identifier("image_id"), record.whole("category_id"), kind)
             return
         check_federated(record)
         image = record.identifier("id")
-        for key, kind in zip(VERIFIED_KEYS, (ABSENT, OPEN), strict=True):
+        for key, kind in zip(VERIFIED_KEYS, (verified.ABSENT, verified.OPEN), strict=True):
             for category in record.wholes(key):
                 verified.add(image, category, kind)
 

@@ -15,14 +15,7 @@ from integrations.formats.json_stream import load_json
 from regionspot.boxes import xyxy_to_xywh
 from regionspot.errors import InputError
 from regionspot.names import display_name, distinct_names
-from train.data.box_table import (
-    ABSENT,
-    BOXED,
-    OPEN,
-    BoxTableBuilder,
-    BoxTableImages,
-    VerifiedClasses,
-)
+from train.data.box_table import BoxTableBuilder, BoxTableImages, VerifiedClasses
 from train.data.dataset import Dataset, join_synonyms, names_of
 
 BOX_COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax", "IsGroupOf", "IsDepiction")
@@ -31,7 +24,7 @@ LABEL_COLUMNS = ("ImageID", "Source", "LabelName", "Confidence")
 HUMAN = frozenset({"verification", "crowdsource-verification"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OpenImagesFiles:
     """Where a split lies.
 
@@ -76,7 +69,9 @@ def read_open_images(files: OpenImagesFiles, name: str = "") -> Dataset:
     for path in files.labels:
         for row in _rows(path, LABEL_COLUMNS):
             if row["LabelName"] in index and row["Source"] in HUMAN and _number(row) == 0:
-                verified.add(_image_id(row["ImageID"], path), index[row["LabelName"]], ABSENT)
+                verified.add(
+                    _image_id(row["ImageID"], path), index[row["LabelName"]], verified.ABSENT
+                )
     written = tuple(classes.values())
     names = distinct_names(written, _readable)
     classes = dict(zip(classes, names, strict=True))
@@ -174,9 +169,9 @@ def _read_boxes(
             seen.add(image)
         last = image
         if row["IsGroupOf"] == "1" or row["IsDepiction"] == "1":
-            verified.add(image, label, OPEN)
+            verified.add(image, label, verified.OPEN)
             continue
-        verified.add(image, label, BOXED)
+        verified.add(image, label, verified.BOXED)
         x1, x2, y1, y2 = (_number(row, key) for key in ("XMin", "XMax", "YMin", "YMax"))
         builder.add_box(image, label, xyxy_to_xywh((x1, y1, x2, y2)))
 

@@ -1,9 +1,8 @@
 """Features of the frozen towers, computed once and kept in sharded safetensors.
 
 A cache folder is named by a key over everything the features depend on: the tower and its weights,
-the input size, the precision, the boxes and the view, so that features of other settings lie in
-another folder. `train.features.extract` fills the folders. A file next to a shard lists the images
-that it lacks, with the reasons.
+the input size, the precision, the boxes and the view. A file next to a shard lists the images that
+it lacks, with the reasons.
 
 Axes: M images, N regions of one image, L map tokens, C map width, P pooled channels, D text width.
 """
@@ -19,11 +18,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
+from integrations.images import UnreadableImage
 from regionspot.config import ModelConfig, fast_dtype
 from regionspot.encoders import VisionLanguageEncoder, encoder_class
 from regionspot.errors import InputError
-from regionspot.files import atomic_write
+from regionspot.files import atomic_path, atomic_write
 from regionspot.types import IntArray
 from regionspot.weights import sha256_by_preset
 from regionspot.zero_shot import region_features
@@ -34,9 +35,9 @@ SHARD = 64
 OPEN_SHARDS = 64  # of each tower, kept mapped into memory
 HALF = 2  # bytes of a stored number
 HEADER = 128  # bytes that name a tensor in its file, about
-SKIPPED = ".skipped.jsonl"  # of 00012.skipped.jsonl, beside 00012.safetensors
 Tower = Literal["localizer", "encoder"]
 TOWERS: tuple[Tower, ...] = ("localizer", "encoder")
+Features = Callable[[AnnotatedImage], dict[str, torch.Tensor]]  # by name; of one tower
 
 
 @dataclass(frozen=True)
@@ -104,14 +105,28 @@ def file_state(path: Path) -> str:
     return f"{found.st_size} {found.st_mtime_ns}"
 
 
-def write_skipped(shard: Path, skipped: Sequence[Skipped]) -> None:
-    """Write the skipped images of a shard, in place of an earlier list."""
-    path = shard.with_suffix(SKIPPED)
-    if not skipped:
-        path.unlink(missing_ok=True)
-        return
-    with atomic_write(path) as file:
-        file.writelines(f"{json.dumps(asdict(each), ensure_ascii=False)}\n" for each in skipped)
+def write_shard(path: Path, images: Sequence[AnnotatedImage], features_of: Features) -> None:
+    """Write the features of a shard's images, and the list of those that cannot be used."""
+    tensors: dict[str, torch.Tensor] = {}
+    skipped: list[str] = []
+    for row, image in enumerate(images):
+        state = file_state(image.path)  # before reading: a file that changes meanwhile is retried
+        try:
+            found = features_of(image)
+        except UnreadableImage as error:
+            each = asdict(Skipped(row, str(error), state))
+            skipped.append(f"{json.dumps(each, ensure_ascii=False)}\n")
+            continue
+        for name, tensor in found.items():
+            tensors[f"{image.id}.{name}"] = tensor.half().contiguous()
+    # In this order, so that no shard ever lacks an image that is not listed as skipped.
+    path.unlink(missing_ok=True)
+    path.with_suffix(FeatureSet.SKIPPED).unlink(missing_ok=True)
+    if skipped:
+        with atomic_write(path.with_suffix(FeatureSet.SKIPPED)) as file:
+            file.writelines(skipped)
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary)
 
 
 @dataclass(frozen=True)
@@ -124,11 +139,36 @@ class FeatureSet:
         regions: (M,) number of boxes that the view keeps of each image.
     """
 
+    SKIPPED = ".skipped.jsonl"  # of 00012.skipped.jsonl, beside 00012.safetensors
+
     config: ModelConfig
     images: Sequence[AnnotatedImage]
     view: View
     folders: Mapping[Tower, Path]
     regions: IntArray
+
+    @classmethod
+    def of(
+        cls,
+        config: ModelConfig,
+        images: Sequence[AnnotatedImage],
+        cache: Path,
+        view: View = IDENTITY,
+    ) -> "FeatureSet":
+        """Reads all images' annotations once, for the cache key and the number of regions.
+
+        Raises:
+            InputError: an image's path or size cannot be used.
+        """
+        boxes = hashlib.sha256()
+        regions = np.zeros(len(images), np.int64)
+        for row, image in enumerate(images):
+            boxes.update(f"{image.id} {image.path.name} {image.width} {image.height}".encode())
+            boxes.update(np.ascontiguousarray(image.boxes).tobytes())
+            regions[row] = len(view.boxes(image.boxes, image.width, image.height)[1])
+        digest = boxes.hexdigest()
+        folders = {tower: cache / _folder_name(config, tower, digest, view) for tower in TOWERS}
+        return cls(config, images, view, folders, regions)
 
     def shard_count(self) -> int:
         """Number of files of each tower."""
@@ -138,11 +178,15 @@ class FeatureSet:
         """The file of a shard, which may be missing."""
         return self.folders[tower] / f"{number:05d}.safetensors"
 
+    def shard_images(self, number: int) -> list[AnnotatedImage]:
+        """The images of a shard."""
+        return list(self.images[number * SHARD : (number + 1) * SHARD])
+
     def skipped_by(self, tower: Tower) -> dict[int, Skipped]:
         """The images that a tower could not use, by their row."""
         skipped = {}
-        for path in sorted(self.folders[tower].glob(f"*{SKIPPED}")):
-            start = int(path.name.removesuffix(SKIPPED)) * SHARD
+        for path in sorted(self.folders[tower].glob(f"*{self.SKIPPED}")):
+            start = int(path.name.removesuffix(self.SKIPPED)) * SHARD
             for line in path.read_text("utf-8").splitlines():
                 each = Skipped(**json.loads(line))
                 skipped[start + each.row] = each
@@ -183,25 +227,6 @@ class FeatureSet:
         return total
 
 
-def feature_set(
-    config: ModelConfig, images: Sequence[AnnotatedImage], cache: Path, view: View = IDENTITY
-) -> FeatureSet:
-    """Reads all images' annotations once, for the cache key and the number of regions.
-
-    Raises:
-        InputError: an image's path or size cannot be used.
-    """
-    boxes = hashlib.sha256()
-    regions = np.zeros(len(images), np.int64)
-    for row, image in enumerate(images):
-        boxes.update(f"{image.id} {image.path.name} {image.width} {image.height}".encode())
-        boxes.update(np.ascontiguousarray(image.boxes).tobytes())
-        regions[row] = len(view.boxes(image.boxes, image.width, image.height)[1])
-    digest = boxes.hexdigest()
-    folders = {tower: cache / _folder_name(config, tower, digest, view) for tower in TOWERS}
-    return FeatureSet(config, images, view, folders, regions)
-
-
 def _folder_name(config: ModelConfig, tower: Tower, boxes: str, view: View) -> str:
     encoder = config.encoder
     settings = encoder_class(encoder).feature_settings(encoder)
@@ -226,6 +251,9 @@ class FeatureStore(LazySequence[ImageFeatures]):
 
     Images without a region, and those that extraction skipped, are left out.
 
+    Attributes:
+        image_of: the row in the set's images of each entry.
+
     Args:
         encoder: computes the priors of pooled features.
         classes: regions of other classes are left out; None: of none.
@@ -248,17 +276,17 @@ class FeatureStore(LazySequence[ImageFeatures]):
         self.features, self._pooler = features, encoder.pooler
         self._classes = None if classes is None else frozenset(classes)
         there = np.setdiff1d(np.arange(len(features.images)), list(features.skipped()))
-        self._rows: IntArray = there[features.regions[there] > 0]
+        self.image_of: IntArray = there[features.regions[there] > 0]
         if classes is not None:
-            is_used = [bool(self._named(features.images[row])[1]) for row in self._rows.tolist()]
-            self._rows = self._rows[is_used]
+            is_used = [bool(self._named(features.images[row])[1]) for row in self.image_of.tolist()]
+            self.image_of = self.image_of[is_used]
         self._open: Callable[[Tower, int], Any] = lru_cache(OPEN_SHARDS)(self._open_shard)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.image_of)
 
     def _at(self, row: int) -> ImageFeatures:
-        row = int(self._rows[row])
+        row = int(self.image_of[row])
         image = self.features.images[row]
         names, kept = self._named(image)
         maps = self._open("encoder", row // SHARD)
@@ -276,14 +304,9 @@ class FeatureStore(LazySequence[ImageFeatures]):
         )
         return found if len(kept) == len(names) else found.only(kept)
 
-    @property
-    def image_of(self) -> IntArray:
-        """The row in the set's images of each entry."""
-        return self._rows
-
     def names(self, index: int) -> tuple[str, ...]:
         """The class name of each region of an entry, without reading its features."""
-        names, kept = self._named(self.features.images[int(self._rows[index])])
+        names, kept = self._named(self.features.images[int(self.image_of[index])])
         return tuple(names[i] for i in kept)
 
     def _named(self, image: AnnotatedImage) -> tuple[tuple[str, ...], list[int]]:

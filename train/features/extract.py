@@ -15,31 +15,18 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from integrations.images import UnreadableImage, read_image
 from integrations.progress import Reporter
 from regionspot.config import ModelConfig, fast_dtype
 from regionspot.encoders import VisionLanguageEncoder, build_encoder
 from regionspot.errors import InputError
-from regionspot.files import atomic_path, remove_leftovers
+from regionspot.files import remove_leftovers
 from regionspot.localizers.sam import SamLocalizer, build_sam
 from regionspot.types import ImageArray
 from train.data.dataset import AnnotatedImage
 from train.features.augment import View
-from train.features.cache import (
-    SHARD,
-    SKIPPED,
-    TOWERS,
-    FeatureSet,
-    FeatureStore,
-    ImageFeatures,
-    Skipped,
-    Tower,
-    feature_set,
-    file_state,
-    write_skipped,
-)
+from train.features.cache import FeatureSet, FeatureStore, ImageFeatures, Tower, write_shard
 
 MAX_LISTED = 20  # skipped images of a set
 Extractor = Callable[[ImageArray, AnnotatedImage], dict[str, torch.Tensor]]
@@ -60,6 +47,14 @@ class FeatureExtractor:
     workers: int
     reporter: Reporter
 
+    @classmethod
+    def of(
+        cls, config: ModelConfig, cache: Path, workers: int, reporter: Reporter
+    ) -> "FeatureExtractor":
+        """For a model, whose encoder's text and classifier are built here once."""
+        encoder = build_encoder(config.encoder, torch.device("cpu"), torch.float32)
+        return cls(encoder, cache, workers, reporter)
+
     def __call__(
         self, config: ModelConfig, images: Sequence[AnnotatedImage], name: str = "images"
     ) -> list[ImageFeatures]:
@@ -73,7 +68,7 @@ class FeatureExtractor:
         Raises:
             InputError: as of `extract_sets`.
         """
-        features = feature_set(config, images, self.cache)
+        features = FeatureSet.of(config, images, self.cache)
         extract_sets({name: features}, self.cache, self.workers, self.reporter)
         return list(FeatureStore(features, self.encoder))
 
@@ -85,7 +80,7 @@ class FeatureExtractor:
         Returns:
             Features and the reasons for skipped images, both by the image's row.
         """
-        features = feature_set(config, images, self.cache)
+        features = FeatureSet.of(config, images, self.cache)
         skipped = extract(features, self.workers, self.reporter)
         store = FeatureStore(features, self.encoder)
         return dict(zip(store.image_of.tolist(), store, strict=True)), skipped
@@ -122,7 +117,8 @@ def extract_sets(
             for row in sorted(skipped)[:MAX_LISTED]:
                 reporter.message(f"  {skipped[row]}")
             if len(skipped) > MAX_LISTED:
-                reporter.message(f"  all of them: *{SKIPPED} in {features.folders['encoder']}")
+                folder = features.folders["encoder"]
+                reporter.message(f"  all of them: *{features.SKIPPED} in {folder}")
             reporter.message("  mend an image, and it is tried again the next time")
 
 
@@ -142,7 +138,7 @@ def extract(
         annotation says. Those that an earlier extraction skipped are among them.
     """
     with _one_thread_each():
-        for tower in TOWERS:
+        for tower in features.folders:
             _extract_tower(features, tower, workers, reporter, name)
     return features.skipped()
 
@@ -177,8 +173,7 @@ def _extract_tower(
         return
     reporter.start(f"{name}: {tower}", total, total - len(missing))
     arguments = (
-        (list(features.images[i * SHARD : (i + 1) * SHARD]), features.shard_path(tower, i))
-        for i in missing
+        (features.shard_images(number), features.shard_path(tower, number)) for number in missing
     )
     with ProcessPoolExecutor(
         min(workers, len(missing)),
@@ -280,19 +275,4 @@ def _seen(image: AnnotatedImage, view: View) -> tuple[ImageArray, AnnotatedImage
 
 
 def _extract_shard(images: Sequence[AnnotatedImage], path: Path, view: View) -> None:
-    tensors: dict[str, torch.Tensor] = {}
-    skipped: list[Skipped] = []
-    for row, image in enumerate(images):
-        state = file_state(image.path)  # before reading: a file that changes meanwhile is retried
-        try:
-            seen = _seen(image, view)
-        except UnreadableImage as error:
-            skipped.append(Skipped(row, str(error), state))
-            continue
-        for name, tensor in _extractor(*seen).items():
-            tensors[f"{image.id}.{name}"] = tensor.half().contiguous()
-    # In this order, so that no shard ever lacks an image that is not listed as skipped.
-    path.unlink(missing_ok=True)
-    write_skipped(path, skipped)
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary)
+    write_shard(path, images, lambda image: _extractor(*_seen(image, view)))

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from regionspot.errors import InputError
-from train.data.box_table import ABSENT, BOXED, OPEN, VerifiedClasses
+from train.data.box_table import VerifiedClasses
 
+BOXED, ABSENT, OPEN = VerifiedClasses.BOXED, VerifiedClasses.ABSENT, VerifiedClasses.OPEN
 NAMES = {1: "animal", 2: "dog", 3: "puppy", 4: "car", 5: "bow", 6: "bow"}
 ANCESTORS = {2: frozenset({1}), 3: frozenset({1, 2})}
 LAST = (1 << 64) - 1  # Open Images has ids of 64 bits

@@ -11,7 +11,7 @@ from regionspot.errors import InputError
 from tests.train.written import HEIGHT, WIDTH, write_image, write_json
 from train.data.dataset import merge_label_spaces
 from train.data.registry import open_dataset
-from train.features.cache import feature_set
+from train.features.cache import FeatureSet
 
 ONE, TWO = "000002b66c9c498e", "fffc6543b32da1dd"
 BOX_HEADER = (
@@ -82,7 +82,7 @@ def test_an_image_that_cannot_be_read_leaves_the_others(folder: Path) -> None:
     two, one = open_dataset(f"openimages:{folder},split=train").images
     assert (two.width, two.height) == (WIDTH, HEIGHT)
     assert one.names == ("human body",)
-    assert feature_set(preset("mini"), [two, one], folder / "cache").regions.tolist() == [2, 1]
+    assert FeatureSet.of(preset("mini"), [two, one], folder / "cache").regions.tolist() == [2, 1]
     with pytest.raises(UnreadableImage, match=f"{ONE}.jpg"):
         read_image(one.path)  # as extraction does, which leaves it out and lists it
 

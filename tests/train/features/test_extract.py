@@ -30,7 +30,7 @@ from train.data.registry import open_dataset
 from train.features import cache as features
 from train.features import extract as extraction
 from train.features.augment import IDENTITY, View
-from train.features.cache import FeatureStore, feature_set
+from train.features.cache import FeatureSet, FeatureStore
 from train.features.extract import FeatureExtractor, check_space, extract_sets
 from train.finetune.examples import review_features
 
@@ -69,7 +69,7 @@ from tests.train.features.test_extract import SHARD, extract, fake_encoder, fake
 from train.features import cache as features, extract as extraction
 from train.data.registry import open_dataset
 
-extraction.SHARD = features.SHARD = SHARD
+features.SHARD = SHARD
 extraction._localizer, extraction._encoder = fake_localizer, fake_encoder
 
 if __name__ == "__main__":
@@ -87,7 +87,7 @@ def extract(
     view: View = IDENTITY,
 ) -> dict[int, str]:
     """Extract, and the reasons for skipped images."""
-    return extraction.extract(feature_set(config, images, cache, view), workers, NullReporter())
+    return extraction.extract(FeatureSet.of(config, images, cache, view), workers, NullReporter())
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,6 @@ def encoder() -> VisionLanguageEncoder:
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extraction, "SHARD", SHARD)
     monkeypatch.setattr(features, "SHARD", SHARD)
 
 
@@ -181,13 +180,13 @@ def test_a_view_is_extracted_from_changed_pixels_and_boxes(
     tmp_path: Path, data: Path, encoder: VisionLanguageEncoder
 ) -> None:
     cache, config, images = tmp_path / "cache", preset("mini"), opened(data)
-    cut = feature_set(config, images, cache, CUT)
+    cut = FeatureSet.of(config, images, cache, CUT)
     needed = cut.bytes_needed()
     extract(config, images, cache, 2, view=CUT)
     assert cut.bytes_needed() == 0
     assert needed == pytest.approx(sum(map(len, files(cache).values())), rel=0.02)
     with pytest.raises(InputError, match="is missing; run `python -m train extract`"):
-        FeatureStore(feature_set(config, images, cache), encoder)
+        FeatureStore(FeatureSet.of(config, images, cache), encoder)
     store = FeatureStore(cut, encoder)
     # Only the second box lies in the middle, and the last image has none.
     assert len(store) == IMAGES - 1
@@ -208,7 +207,7 @@ def test_a_data_set_of_some_classes_shares_the_features_of_all(
     extract(config, opened(data), cache, 1)
     (tmp_path / "dogs.txt").write_text("dog\n")
     dogs = open_dataset(f"coco:{data},words={tmp_path / 'dogs.txt'}")
-    features = feature_set(config, dogs.images, cache)
+    features = FeatureSet.of(config, dogs.images, cache)
     assert features.bytes_needed() == 0
     store = FeatureStore(features, encoder, dogs.classes)
     assert [each.names for each in store] == [("dog",)] * (IMAGES - 1)  # the last has a cat only
@@ -236,7 +235,7 @@ def test_broken_images_are_skipped_and_listed(
     assert "000004.jpg: " in reasons[4]
     assert "000005.jpg: " in reasons[5]
     assert reasons[8].endswith("000008.jpg: must be 64 x 48 as annotated, got 65 x 48")
-    store = FeatureStore(feature_set(config, images, cache), encoder)
+    store = FeatureStore(FeatureSet.of(config, images, cache), encoder)
     assert store.image_of.tolist() == [0, 1, 2, 3, 6, 7]
     assert np.allclose(store[4].tokens[:, :4].numpy(), images[6].boxes, atol=0.1)
     assert store[4].memory[0, 0] == read_image(images[6].path)[0, 0, 0]
@@ -258,7 +257,7 @@ def test_broken_images_are_skipped_and_listed(
 @pytest.mark.usefixtures("in_threads")
 def test_without_any_image_left_it_ends(tmp_path: Path, data: Path) -> None:
     (data / "images").rename(data / "moved")
-    sets = {"pets": feature_set(preset("mini"), opened(data), tmp_path / "cache")}
+    sets = {"pets": FeatureSet.of(preset("mini"), opened(data), tmp_path / "cache")}
     with pytest.raises(InputError, match=r"pets: none of the 9 images .* as .*0\.jpg"):
         extract_sets(sets, tmp_path / "cache", 1, NullReporter())
     (data / "moved").rename(data / "images")
@@ -290,7 +289,7 @@ def test_a_broken_image_of_a_review_is_skipped(
 
 
 def folders(config: ModelConfig, images: list[AnnotatedImage], view: View) -> tuple[str, str]:
-    found = feature_set(config, images, Path("cache"), view).folders
+    found = FeatureSet.of(config, images, Path("cache"), view).folders
     return found["localizer"].name, found["encoder"].name
 
 
@@ -323,7 +322,7 @@ def test_a_full_disk_is_refused_beforehand(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sets = [
-        feature_set(preset("mini"), opened(data), tmp_path / "new/cache", view)
+        FeatureSet.of(preset("mini"), opened(data), tmp_path / "new/cache", view)
         for view in (IDENTITY, FLIP)
     ]
     needed, free = check_space(sets, tmp_path / "new/cache")
