@@ -42,6 +42,7 @@ def label(
     device: str = Options.device,
     batch_size: int = Options.batch_size,
     shard_size: int = Options.shard_size,
+    limit: int | None = None,
     reporter: Reporter | None = None,
 ) -> Run:
     """Label images with words, as `autolabel run` does.
@@ -80,6 +81,7 @@ def label(
         device: `auto`, `cpu` or `cuda`.
         batch_size: images per forward pass.
         shard_size: images per file of regions; a killed run repeats at most this many.
+        limit: number of the first images to label; None: all.
         reporter: receives the progress; None: nothing is shown.
 
     Returns:
@@ -111,6 +113,7 @@ def label(
         fiftyone=fiftyone,
         database=_path(database),
         overwrite=overwrite,
+        limit=limit,
     )
     done = run_request(request, reporter or NullReporter())
     return Run(done.folder, done.manifest)
@@ -127,6 +130,7 @@ def relabel(
     iou: float | None = None,
     overwrite: bool = False,
     checkpoint: PathLike | None = None,
+    limit: int | None = None,
     reporter: Reporter | None = None,
 ) -> Run:
     """Label the images of a complete run with other words, as `autolabel relabel` does.
@@ -141,6 +145,7 @@ def relabel(
         iou: as in `label`; None: as in the first run.
         overwrite: whether an earlier run in the folder, or a label field, is replaced.
         checkpoint: where the first run's head is now, if its file was moved.
+        limit: number of the first images to label; None: all.
         reporter: receives the progress; None: nothing is shown.
 
     Raises:
@@ -156,6 +161,7 @@ def relabel(
         iou=iou,
         overwrite=overwrite,
         checkpoint=_path(checkpoint),
+        limit=limit,
     )
     done = relabel_request(request, reporter or NullReporter())
     return Run(done.folder, done.manifest)
@@ -171,6 +177,7 @@ def export(
     images: ImageMode = "leave",
     label_field: str = LABEL_FIELD,
     overwrite: bool = False,
+    limit: int | None = None,
 ) -> Exported:
     """Write the labels of a run as they stand after the review, as `autolabel export` does.
 
@@ -184,6 +191,7 @@ def export(
         images: whether the images stay (`leave`), or are put beside the labels (`copy`, `link`).
         label_field: field of a FiftyOne dataset; a run has its own.
         overwrite: whether an earlier export is replaced.
+        limit: number of the first images to write; None: all.
 
     Raises:
         InputError: there is no such run or format, or an export is there already.
@@ -197,6 +205,7 @@ def export(
         images=images,
         label_field=label_field,
         overwrite=overwrite,
+        limit=limit,
     )
     return export_labels(request)
 

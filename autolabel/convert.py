@@ -44,6 +44,7 @@ def convert(
     images: ImageMode = "leave",
     overwrite: bool = False,
     strict: bool = False,
+    limit: int | None = None,
 ) -> Exported:
     """Read a label set and write it in another format.
 
@@ -56,6 +57,7 @@ def convert(
         images: whether the images stay, or are copied or linked beside the new labels.
         overwrite: whether an earlier output is replaced.
         strict: whether anything that would be changed or left out is an error.
+        limit: number of the first images to write; None: all.
 
     Raises:
         InputError: the set cannot be read or written, an image is missing, or `out` is there.
@@ -65,14 +67,12 @@ def convert(
     where = folder or (beside if beside.is_dir() else None)
     data = read_labels(reader, source, where, ReadOptions(strict=strict))
     place = image_placer(images, where)
+    found = _with_sizes(data.images[:limit], where)
     if writer.is_file and out.suffix == ".json" and place is None:
         if out.exists() and not overwrite:
             raise InputError(f"{out} is there already; choose another OUT, or say --overwrite")
-        tally = writer.write(
-            out, data.categories, _with_sizes(data.images, where), None, data.tally
-        )
+        tally = writer.write(out, data.categories, found, None, data.tally)
     else:
-        found = _with_sizes(data.images, where)
         tally = write_folder(
             out, writer, data.categories, found, None, place, overwrite, data.tally
         )

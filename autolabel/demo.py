@@ -9,11 +9,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from autolabel.cli.app import progress
 from autolabel.cli.tables import print_run
 from autolabel.run.manifest import CONTACT_SHEET
 from autolabel.run.pipeline import run
 from autolabel.run.plan import RunRequest
+from integrations.output import Output
 from regionspot.errors import InputError
 
 FOLDER = Path(".work") / "demo"
@@ -80,9 +80,10 @@ def main() -> None:
         database=FOLDER / "fiftyone",
         overwrite=True,
     )
-    with progress() as reporter:
-        done = run(request, reporter)
-    print_run(done)
+    with Output() as output:
+        with output.progress() as reporter:
+            done = run(request, reporter)
+        print_run(done, output)
     assert (done.folder / CONTACT_SHEET).exists()
 
 

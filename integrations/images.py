@@ -8,7 +8,9 @@ import base64
 import os
 import struct
 import warnings
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -16,14 +18,20 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from integrations.image_kinds import (
+    HEIF,
+    HEIF_MEND,
+    HEIF_SUFFIXES,
+    SUFFIXES,
+    UNREAD_SUFFIXES,
+    kind_of_content,
+    reads_heif,
+    why_unread,
+)
 from regionspot.errors import InputError
 from regionspot.files import is_utf8
 from regionspot.types import ImageArray
 
-SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm"}
-    | {".ppm", ".tif", ".tiff", ".webp"}
-)
 _QUARTER_TURNS = (5, 6, 7, 8)
 _PNG_SIGNATURE = 8
 # Chunks that may hold an orientation: EXIF, or XMP and EXIF as text.
@@ -60,11 +68,13 @@ class FolderListing:
 
     Attributes:
         images: paths below the folder as it was given, in order of their parts.
-        skipped: what was left out, in the same order.
+        skipped: images and folders that were left out, in the same order.
+        other_files: number of files that are no images, by suffix in small letters.
     """
 
     images: tuple[Path, ...]
     skipped: tuple[Skipped, ...]
+    other_files: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_image(path: Path) -> ImageArray:
@@ -160,8 +170,9 @@ def _path_of_address(address: str) -> tuple[str, bool]:
 def find_images(folder: Path, linked: bool = False) -> FolderListing:
     """List the images below a folder by their suffix, in an order that no system changes.
 
-    Hidden files and folders are passed over. A link that leaves the folder is not followed; a
-    linked sub-folder inside of it is not walked twice.
+    Images of a format that is not read, and files without an image's suffix whose content is an
+    image, are skipped with a reason. Hidden files and folders are passed over. A link that leaves
+    the folder is not followed; a linked sub-folder inside of it is not walked twice.
 
     Args:
         folder: searched with all folders below it.
@@ -170,11 +181,11 @@ def find_images(folder: Path, linked: bool = False) -> FolderListing:
     Raises:
         InputError: the folder itself is missing or cannot be listed.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder: give a folder of images")
+    expect_folder(folder, "a folder of images")
     root = os.path.realpath(folder)
     images: list[Path] = []
     skipped: list[Skipped] = []
+    others: Counter[str] = Counter()
     waiting = [folder]
     while waiting:
         below = waiting.pop()
@@ -190,16 +201,38 @@ def find_images(folder: Path, linked: bool = False) -> FolderListing:
             path = below / entry.name
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(path)
-            elif entry.is_symlink() or path.suffix.lower() in SUFFIXES:
-                found = _take(entry, path, root, linked)
-                if isinstance(found, Skipped):
-                    skipped.append(found)
-                elif found is not None:
-                    images.append(found)
+                continue
+            found = _take(entry, path, root, linked)
+            if isinstance(found, Skipped):
+                skipped.append(found)
+            elif found is not None:
+                images.append(found)
+            elif not entry.is_dir():
+                others[_printable_suffix(path)] += 1
     return FolderListing(
         tuple(sorted(images, key=_order)),
         tuple(sorted(skipped, key=lambda item: _order(item.path))),
+        dict(others.most_common()),
     )
+
+
+def expect_folder(path: Path, what: str) -> None:
+    """Make sure that a path is a folder.
+
+    Args:
+        path: that was given.
+        what: to give instead, as the message says it.
+
+    Raises:
+        InputError: it is not there, or is a file.
+    """
+    if not path.is_dir():
+        state = "is a file" if path.exists() else "is not there"
+        raise InputError(f"{path} {state}: give {what}")
+
+
+def _printable_suffix(path: Path) -> str:
+    return path.suffix.lower().encode("utf-8", "backslashreplace").decode()
 
 
 def _order(path: Path) -> tuple[str, ...]:
@@ -208,12 +241,13 @@ def _order(path: Path) -> tuple[str, ...]:
 
 def _take(entry: os.DirEntry[str], path: Path, root: str, linked: bool) -> Path | Skipped | None:
     """The image that an entry is, why it is left out, or None where it is no image at all."""
-    looks_like_image = path.suffix.lower() in SUFFIXES
+    suffix = path.suffix.lower()
+    looks_like_image = suffix in SUFFIXES or suffix in HEIF_SUFFIXES or suffix in UNREAD_SUFFIXES
     if entry.is_symlink():
         is_folder = os.path.isdir(path)  # noqa: PTH112  (pathlib's raises on some broken links)
-        if not looks_like_image and not is_folder:
-            return None
         leaves = os.path.commonpath((root, os.path.realpath(path))) != root
+        if not looks_like_image and not is_folder and (leaves or not os.path.isfile(path)):  # noqa: PTH113
+            return None
         if leaves and (is_folder or not linked):
             return Skipped(path, "a link that leaves the folder is not followed")
         if is_folder:
@@ -222,14 +256,33 @@ def _take(entry: os.DirEntry[str], path: Path, root: str, linked: bool) -> Path 
             return Skipped(path, "a link to nothing that can be read")
     elif not entry.is_file(follow_symlinks=False):
         return None
-    return path if is_utf8(str(path)) else Skipped(path, "the file name is not UTF-8")
+    try:
+        reason = why_unread(path)
+    except OSError:
+        # What has an image's name and cannot be opened is found out when it is read.
+        reason = None if looks_like_image else ""
+    if reason == "":
+        return None
+    if reason is None and not is_utf8(str(path)):
+        reason = "the file name is not UTF-8"
+    return path if reason is None else Skipped(path, reason)
 
 
 def _open(path: Path) -> Image.Image:
     # What matters Pillow raises. It warns of oddities that it copes with, and of large images below
     # the size at which it refuses them as decompression bombs.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    return Image.open(path)
+    try:
+        return Image.open(path)
+    except UnidentifiedImageError:
+        if _kind(path) == HEIF and reads_heif():
+            return Image.open(path)
+        raise
+
+
+def _kind(path: Path) -> str:
+    kind = kind_of_content(path)
+    return kind[0] if kind else ""
 
 
 def _orientation(path: Path, image: Image.Image) -> int:
@@ -278,7 +331,11 @@ def _grey_to_rgb(grey: npt.NDArray[np.generic]) -> ImageArray:
 
 def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "the file is empty" if path.stat().st_size == 0 else "not an image that can be read"
+        if path.stat().st_size == 0:
+            return "the file is empty"
+        if _kind(path) == HEIF and not reads_heif():
+            return HEIF_MEND
+        return "not an image that can be read"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     text = " ".join(str(error).split())

@@ -5,6 +5,7 @@ classes; the official release's files are read with `weights_only` and strictly.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,6 +30,8 @@ ADAPTER_TENSORS = {
     "down": "adaptation.reading",
     "up": "adaptation.directions",
 }
+# How torch names the object that it refuses to load.
+_GLOBAL = re.compile(r"GLOBAL (\S+)")
 HEAD_PARTS = ("to_clip.", "decoder.", "projector.")
 TOWER_PARTS = (
     "sam",
@@ -189,7 +192,7 @@ def _official_head_tensors(path: Path) -> dict[str, torch.Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch.load reports a foreign file by many exception types
-        raise InputError(f"{path} cannot be read as a checkpoint: {error}") from error
+        raise InputError(f"{path} cannot be read as a checkpoint: {_why(error)}") from error
     content = loaded.get("model", loaded) if isinstance(loaded, Mapping) else loaded
     if not isinstance(content, Mapping):
         raise InputError(f"{path} must hold a dict of tensors, got {type(content).__name__}")
@@ -201,6 +204,18 @@ def _official_head_tensors(path: Path) -> dict[str, torch.Tensor]:
     if no_tensors := sorted(n for n, value in head.items() if not torch.is_tensor(value)):
         raise InputError(f"{path} must hold tensors under {', '.join(no_tensors)}")
     return head
+
+
+def _why(error: Exception) -> str:
+    """What is wrong with a file of torch's, without torch's advice to load it unsafely."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    if found := _GLOBAL.search(str(error)):
+        return (
+            f"it holds a Python object ({found[1]}), and objects of a file can run code; only "
+            "tensors are read: ask for a file of the state dict alone"
+        )
+    return "expected a file of torch.save that holds tensors alone"
 
 
 def _official_config(tensors: Mapping[str, torch.Tensor], path: Path) -> HeadConfig:

@@ -139,8 +139,7 @@ def mini(
     settings: Settings = None,
     cache: Cache = FEATURES,
     run: Run = RUNS / "mini",
-    out: Annotated[Path, typer.Option(help="The checkpoint to write.")] = SHIPPED
-    / "mini.safetensors",
+    out: Out = None,
     workers: Workers = CORES,
     device: Device = "auto",
     epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
@@ -151,8 +150,15 @@ def mini(
     """Train the head of the preset `mini`: extract, train, calibrate, save."""
     recipe = recipes.mini()
     recipe = replace(recipe, epochs=epochs or recipe.epochs, seed=seed)
+    checkpoint = out or run / HEAD
     paths = Paths(
-        cache=cache, run=run, out=out, workers=workers, device=device, fresh=fresh, curves=curves
+        cache=cache,
+        run=run,
+        out=checkpoint,
+        workers=workers,
+        device=device,
+        fresh=fresh,
+        curves=curves,
     )
     _train(recipe, settings, data, paths)
 

@@ -1,17 +1,18 @@
 """The root of all commands: exit codes, consoles, and an InputError as one line."""
 
+import os
+import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-if TYPE_CHECKING:
-    from integrations.progress import RichReporter
-
 EXIT_ALL_LABELLED, EXIT_NOT_STARTED, EXIT_SOME_SKIPPED = 0, 1, 3
 EXIT_INTERRUPTED = 130
+DISTRIBUTION = "regionspot-autolabel"
+COMMAND = re.compile(r"^autolabel\s*=", re.MULTILINE)  # in entry_points.txt
 # The order of the help.
 COMMANDS = (
     "run",
@@ -47,12 +48,13 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except ValueError as error:
-            from regionspot.errors import InputError  # brings torch, which takes seconds
+            from integrations.output import one_line
+            from regionspot.errors import InputError
 
             if not isinstance(error, InputError):
                 raise
             # Not through rich: it would break the line at the console's width.
-            sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+            sys.stderr.write(f"error: {one_line(error)}\n")
             raise typer.Exit(EXIT_NOT_STARTED) from error
         except KeyboardInterrupt:
             sys.stderr.write("stopped; the same command resumes `autolabel run`\n")
@@ -63,7 +65,6 @@ app = typer.Typer(
     cls=Commands,
     help=HELP,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
 )
@@ -75,27 +76,40 @@ def root(version: bool = typer.Option(False, "--version", help="Show the version
     if version:
         from importlib.metadata import version as version_of
 
-        typer.echo(f"autolabel {version_of('regionspot-autolabel')}")
+        typer.echo(f"autolabel {version_of(DISTRIBUTION)}")
         raise typer.Exit
 
 
 def main() -> None:
     """What the console script `autolabel` runs."""
+    # A shell that asks for completions shows what comes in the middle of the typed line.
+    for name in () if "_AUTOLABEL_COMPLETE" in os.environ else other_distributions():
+        sys.stderr.write(
+            f"warning: the distribution {name} has a command or package `autolabel`, too, and one "
+            f"hides the other; `pip uninstall {name}` and install {DISTRIBUTION} again, or give "
+            "each an environment of its own\n"
+        )
     app()
 
 
-def out_console() -> Console:
-    """The console of results."""
-    return Console()
+def other_distributions() -> list[str]:
+    """Names of other distributions here that install a command or a package `autolabel`."""
+    from importlib.metadata import distributions
 
-
-def progress() -> "RichReporter":
-    """A reporter on the standard error, apart from the results; a context manager."""
-    from integrations.progress import RichReporter
-
-    return RichReporter(Console(stderr=True))
+    found = set()
+    for each in distributions():
+        # Parsing every list of files, as `packages_distributions` does, would take a second.
+        packages = each.read_text("top_level.txt")
+        has_package = (
+            "\nautolabel/" in (each.read_text("RECORD") or "")
+            if packages is None
+            else "autolabel" in packages.split()
+        )
+        if has_package or COMMAND.search(each.read_text("entry_points.txt") or ""):
+            found.add(each.name)
+    return sorted(found - {DISTRIBUTION})
 
 
 def print_line(text: str) -> None:
     """Print a result as it is, in one line whatever the console's width."""
-    out_console().print(text, soft_wrap=True, highlight=False, markup=False)
+    Console().print(text, soft_wrap=True, highlight=False, markup=False)

@@ -39,18 +39,24 @@ def convert(
     link: shared.LinkImages = False,
     overwrite: shared.Overwrite = False,
     strict: shared.Strict = False,
+    limit: shared.Limit = None,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Write labels of one format in another."""
     from autolabel.convert import convert as convert_labels
+    from integrations.output import Output
 
-    exported = convert_labels(
-        source,
-        out,
-        from_format=from_format,
-        to_format=to_format,
-        folder=images,
-        images=image_mode(copy_images, link),
-        overwrite=overwrite,
-        strict=strict,
-    )
-    show_exported(exported)
+    with Output(as_json, quiet) as output:
+        exported = convert_labels(
+            source,
+            out,
+            from_format=from_format,
+            to_format=to_format,
+            folder=images,
+            images=image_mode(copy_images, link),
+            overwrite=overwrite,
+            strict=strict,
+            limit=limit,
+        )
+        show_exported(exported, to_format, limit, output)

@@ -1,5 +1,7 @@
 """`autolabel evaluate`: predictions in a file, or of a model, against ground truth."""
 
+import json
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autolabel.cli import options as shared
-from autolabel.cli.app import app, out_console, print_line, progress
+from autolabel.cli.app import app
 from autolabel.cli.options import OUTPUT
 from autolabel.options import Options
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from autolabel.evaluation.benchmark import BenchmarkRequest
     from autolabel.evaluation.evaluate import EvaluationResult
     from autolabel.evaluation.pairing import MatchImages
+    from integrations.annotations import Tally
+    from integrations.output import Output
 
 FILES, MODEL = "Predictions in a file", "Predictions of a model"
 RESAMPLES = 200
@@ -84,6 +88,9 @@ def evaluate(
         int | None, typer.Option(hidden=True, help="The former name of --bootstrap.")
     ] = None,
     overwrite: shared.Overwrite = False,
+    limit: shared.Limit = None,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Evaluate predictions against ground truth, and write a report.
 
@@ -92,73 +99,106 @@ def evaluate(
     that it overlaps. A model is evaluated on ground-truth boxes and on proposals, beside the
     paper's baselines; the same command again resumes where it was stopped.
     """
+    from integrations.output import Output
     from regionspot.errors import InputError
 
-    resamples = bootstrap if draws is None else draws
-    if resamples < 0:
-        raise InputError(f"--bootstrap must be 0 or more, got {resamples}")
-    if (out / "index.html").exists() and not overwrite:
-        raise InputError(f"{out} holds a report; choose another --out, or say --overwrite")
-    by: MatchImages | None = match_images.value if match_images else None
-    if gt and pred and not dataset:
-        show_files(gt, pred, out, resamples, overwrite, by)
-    elif dataset and images and not (gt or pred):
-        from autolabel.evaluation.benchmark import BOXES, BenchmarkRequest
+    with Output(as_json, quiet) as output:
+        resamples = bootstrap if draws is None else draws
+        if resamples < 0:
+            raise InputError(f"--bootstrap must be 0 or more, got {resamples}")
+        if (out / "index.html").exists() and not overwrite:
+            raise InputError(f"{out} holds a report; choose another --out, or say --overwrite")
+        by: MatchImages | None = match_images.value if match_images else None
+        if gt and pred and not dataset:
+            files = Files(gt, pred, out, resamples, overwrite, by, limit)
+            show_files(files, output)
+        elif dataset and images and not (gt or pred):
+            from autolabel.evaluation.benchmark import BOXES, BenchmarkRequest
 
-        request = BenchmarkRequest(
-            ground_truth=dataset,
-            images=images,
-            model=model,
-            boxes=tuple(boxes or BOXES),
-            out=out,
-            baselines=baselines,
-            resamples=resamples,
-            device=device,
-            overwrite=overwrite,
-            checkpoint=checkpoint,
-            match_by=by,
-        )
-        show_benchmark(request)
-    else:
-        raise InputError(
-            "give --gt GT.json with --pred PRED.json, or --dataset GT.json with --images DIR"
-        )
+            request = BenchmarkRequest(
+                ground_truth=dataset,
+                images=images,
+                model=model,
+                boxes=tuple(boxes or BOXES),
+                out=out,
+                baselines=baselines,
+                resamples=resamples,
+                device=device,
+                overwrite=overwrite,
+                checkpoint=checkpoint,
+                limit=limit,
+                match_by=by,
+            )
+            show_benchmark(request, output)
+        else:
+            raise InputError(
+                "give --gt GT.json with --pred PRED.json, or --dataset GT.json with --images DIR"
+            )
 
 
-def show_benchmark(request: "BenchmarkRequest") -> None:
+@dataclass(frozen=True)
+class Files:
+    """The arguments of an evaluation of one file against another, as `evaluate` describes them."""
+
+    gt: Path
+    pred: Path
+    out: Path
+    resamples: int
+    overwrite: bool
+    by: "MatchImages | None"
+    limit: int | None
+
+
+def show_benchmark(request: "BenchmarkRequest", output: "Output") -> None:
     """Evaluate a model, write the report and show the table."""
     from rich.table import Table
 
     from autolabel.evaluation.benchmark import run_benchmark
     from autolabel.evaluation.report import percent, seconds
 
-    with progress() as reporter:
-        rows, page = run_benchmark(request, reporter)
-    names = [each.name for each in rows[0].metrics]
+    with output.progress() as reporter:
+        found = run_benchmark(request, reporter)
+    names = [each.name for each in found.rows[0].metrics]
     table = Table("classifier", "boxes", *names, "s/image", box=None, padding=(0, 1, 0, 0))
-    for each in rows:
+    for each in found.rows:
         values = (percent(metric.value) for metric in each.metrics)
         table.add_row(each.classifier, each.boxes, *values, seconds(each.seconds))
-    out_console().print(table)
-    print_line(f"report: {page}")
+    output.show(table)
+    show_report(found.page, found.images, request.limit, found.tally, output)
 
 
-def show_files(
-    gt: Path, pred: Path, out: Path, resamples: int, overwrite: bool, by: "MatchImages | None"
-) -> None:
+def show_files(files: Files, output: "Output") -> None:
     """Evaluate a file against another, write the report and show the metrics."""
     from autolabel.evaluation.evaluate import evaluate_files
     from autolabel.evaluation.report import write_report
 
-    with progress() as reporter:
-        result = evaluate_files(gt, pred, resamples, reporter, by)
-    facts = {"ground truth": str(gt), "predictions": str(pred)}
-    page = write_report(out, f"Predictions {pred.name}", [result], (), facts, overwrite)
-    show_metrics(result, page)
+    with output.progress() as reporter:
+        result = evaluate_files(
+            files.gt, files.pred, files.resamples, reporter, files.by, files.limit
+        )
+    facts = {"ground truth": str(files.gt), "predictions": str(files.pred)}
+    title = f"Predictions {files.pred.name}"
+    page = write_report(files.out, title, [result], (), facts, files.overwrite)
+    show_metrics(result, output)
+    show_report(page, len(result.pairs.images), files.limit, result.tally, output)
 
 
-def show_metrics(result: "EvaluationResult", page: Path) -> None:
-    """Print the metrics of a result and where its page is."""
+def show_report(
+    page: Path, images: int, limit: int | None, tally: "Tally", output: "Output"
+) -> None:
+    """Print where a report is and what was left out; as JSON, the report's metrics."""
+    from autolabel.cli.tables import first_images, reading
+    from autolabel.evaluation.report import METRICS
+
+    output.line(f"{images} images{first_images(limit)}; report: {page}")
+    for line in tally.lines():
+        output.notice(line)
+    metrics = json.loads((page.parent / METRICS).read_text(encoding="utf-8"))
+    output.summary({"report": page, "images": images, "limit": limit, **reading(tally), **metrics})
+
+
+def show_metrics(result: "EvaluationResult", output: "Output") -> None:
+    """Print the metrics of a result, and what was paired."""
     from rich.table import Table
 
     from autolabel.evaluation.report import classes_without_predictions, interval, percent
@@ -174,11 +214,10 @@ def show_metrics(result: "EvaluationResult", page: Path) -> None:
             for each in rows
         )
         table.add_row(rows[0].name, *cells)
-    out_console().print(table)
-    print_line("upper bound: each box that overlaps a ground truth by half has its class")
+    output.show(table)
+    output.line("upper bound: each box that overlaps a ground truth by half has its class")
     for line in result.pairs.described():
-        print_line(line)
+        output.notice(line)
     if missing := classes_without_predictions(result):
         what = "ground-truth classes in the images that no prediction can have"
-        print_line(f"{what}: {len(missing)}; the report lists them")
-    print_line(f"report: {page}")
+        output.notice(f"{what}: {len(missing)}; the report lists them")

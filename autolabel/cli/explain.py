@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from autolabel.cli import options as shared
-from autolabel.cli.app import app, print_line
+from autolabel.cli.app import app
 from autolabel.options import Options
 
 
@@ -25,15 +25,22 @@ def explain(
     model: shared.Model = Options.model,
     checkpoint: shared.Checkpoint = None,
     device: shared.Device = Options.device,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Draw the attention of the head for each box, and its five best words.
 
     Attention is a diagnostic, not a proof.
     """
     from autolabel.draw.explanation import explain as explain_image
+    from integrations.output import Output
 
-    for region in explain_image(image, vocab, out, box or (), model, device, checkpoint):
-        corners = ",".join(f"{side:.0f}" for side in region.box)
-        words = ", ".join(f"{word} {probability:.2f}" for word, probability in region.words)
-        print_line(f"{corners}: {words}")
-    print_line(f"wrote {out}")
+    with Output(as_json, quiet) as output:
+        regions = explain_image(image, vocab, out, box or (), model, device, checkpoint)
+        for region in regions:
+            corners = ",".join(f"{side:.0f}" for side in region.box)
+            words = ", ".join(f"{word} {probability:.2f}" for word, probability in region.words)
+            output.line(f"{corners}: {words}")
+        output.line(f"wrote {out}")
+        boxes = [{"box": region.box.tolist(), "words": dict(region.words)} for region in regions]
+        output.summary({"path": out, "boxes": boxes})

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autolabel.cli import options as shared
-from autolabel.cli.app import app, print_line
+from autolabel.cli.app import app
 from autolabel.cli.options import FORMATS, OUTPUT, SELECTION
 from autolabel.options import LABEL_FIELD
 
 if TYPE_CHECKING:
     from autolabel.convert import Exported, ImageMode
+    from integrations.output import Output
 
 
 @app.command()
@@ -46,24 +47,30 @@ def export(
     link: shared.LinkImages = False,
     label_field: shared.LabelField[str] = LABEL_FIELD,
     overwrite: shared.Overwrite = False,
+    limit: shared.Limit = None,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Write the labels of a run, as they stand in FiftyOne after the review, in any format.
 
     --label-field goes with a FiftyOne dataset; a run has its own.
     """
     from autolabel.review.export import ExportRequest, export_labels
+    from integrations.output import Output
 
-    request = ExportRequest(
-        source=source,
-        out=out,
-        format=format,
-        min_confidence=min_confidence,
-        only_reviewed=only_reviewed,
-        images=image_mode(copy_images, link),
-        label_field=label_field,
-        overwrite=overwrite,
-    )
-    show_exported(export_labels(request))
+    with Output(as_json, quiet) as output:
+        request = ExportRequest(
+            source=source,
+            out=out,
+            format=format,
+            min_confidence=min_confidence,
+            only_reviewed=only_reviewed,
+            images=image_mode(copy_images, link),
+            label_field=label_field,
+            overwrite=overwrite,
+            limit=limit,
+        )
+        show_exported(export_labels(request), format, limit, output)
 
 
 def image_mode(copy: bool, link: bool) -> "ImageMode":
@@ -79,8 +86,14 @@ def image_mode(copy: bool, link: bool) -> "ImageMode":
     return "copy" if copy else "link" if link else "leave"
 
 
-def show_exported(exported: "Exported") -> None:
-    """Print what was written."""
-    print_line(f"{exported.annotations} labels of {exported.images} images: {exported.path}")
+def show_exported(exported: "Exported", format: str, limit: int | None, output: "Output") -> None:
+    """Print what was written, changed and left out."""
+    from autolabel.cli.tables import first_images
+
+    counts = f"{exported.annotations} labels of {exported.images} images"
+    output.line(f"{counts}{first_images(limit)}: {exported.path}")
     for line in exported.tally.lines():
-        print_line(line)
+        output.notice(line)
+    output.summary(
+        {"path": exported.path, "format": format, "limit": limit, **exported.tally.to_json()}
+    )

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from autolabel.cli.app import Commands, app, out_console, print_line
+from autolabel.cli import options as shared
+from autolabel.cli.app import Commands, app
 
 models = typer.Typer(
     cls=Commands, no_args_is_help=True, help="List, fetch and check the frozen weights."
@@ -20,47 +20,78 @@ Preset = Annotated[str, typer.Option(help="Preset whose files are pulled, where 
 
 
 @models.command("list")
-def list_weights() -> None:
+def list_weights(as_json: shared.Json = False) -> None:
     """Show every file: its presets, size and licence, and whether it is in the cache."""
+    from rich.table import Table
+
+    from integrations.output import Output
     from regionspot.weights import WEIGHTS, cache_folder, cached_path
 
-    table = Table("name", "used by", "MB", "licence", "here", box=None, padding=(0, 2, 0, 0))
-    for file in WEIGHTS.values():
-        here = "yes" if cached_path(file).exists() else "no"
-        used_by = ", ".join(file.used_by) or "by configuration"
-        table.add_row(file.name, used_by, str(file.megabytes), file.licence, here)
-    out_console().print(table)
-    print_line(f"folder: {cache_folder()}")
+    with Output(as_json) as output:
+        table = Table("name", "used by", "MB", "licence", "here", box=None, padding=(0, 2, 0, 0))
+        found = []
+        for file in WEIGHTS.values():
+            is_here = cached_path(file).exists()
+            used_by = ", ".join(file.used_by) or "by configuration"
+            here = "yes" if is_here else "no"
+            table.add_row(file.name, used_by, str(file.megabytes), file.licence, here)
+            found.append(
+                {
+                    "name": file.name,
+                    "used_by": file.used_by,
+                    "megabytes": file.megabytes,
+                    "licence": file.licence,
+                    "here": is_here,
+                }
+            )
+        output.show(table)
+        output.line(f"folder: {cache_folder()}")
+        output.summary({"folder": cache_folder(), "files": found})
 
 
 @models.command()
-def pull(names: Names = None, preset: Preset = "mini") -> None:
+def pull(
+    names: Names = None,
+    preset: Preset = "mini",
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
+) -> None:
     """Fetch files into the cache, each checked against its sha256."""
+    from integrations.output import Output
     from regionspot.weights import pull as pull_file
 
-    for name in names or needed(preset):
-        print_line(f"{name}: {pull_file(name)}")
+    with Output(as_json, quiet) as output:
+        found = []
+        for name in names or needed(preset):
+            path = pull_file(name)
+            output.line(f"{name}: {path}")
+            found.append({"name": name, "path": path})
+        output.summary({"files": found})
 
 
 @models.command()
-def verify(names: Names = None) -> None:
+def verify(names: Names = None, as_json: shared.Json = False, quiet: shared.Quiet = False) -> None:
     """Read every file in the cache again and compare its sha256."""
+    from integrations.output import Output
     from regionspot.errors import InputError
     from regionspot.weights import WEIGHTS
     from regionspot.weights import verify as verify_file
 
-    if unknown := [name for name in names or () if name not in WEIGHTS]:
-        raise InputError(f"unknown weights {unknown[0]!r}; listed are {', '.join(WEIGHTS)}")
-    wrong = []
-    for name in names or WEIGHTS:
-        try:
-            state = "sound" if verify_file(WEIGHTS[name]) else "not here"
-        except InputError as error:
-            state = "not what it should be"
-            wrong.append(str(error))
-        print_line(f"{name}: {state}")
-    if wrong:
-        raise InputError("; ".join(wrong))
+    with Output(as_json, quiet) as output:
+        if unknown := [name for name in names or () if name not in WEIGHTS]:
+            raise InputError(f"unknown weights {unknown[0]!r}; listed are {', '.join(WEIGHTS)}")
+        found, wrong = [], []
+        for name in names or WEIGHTS:
+            try:
+                state = "sound" if verify_file(WEIGHTS[name]) else "not here"
+            except InputError as error:
+                state = "not what it should be"
+                wrong.append(str(error))
+            output.line(f"{name}: {state}")
+            found.append({"name": name, "state": state})
+        if wrong:
+            raise InputError("; ".join(wrong))
+        output.summary({"files": found})
 
 
 @models.command("import")
@@ -71,12 +102,18 @@ def import_head(
     preset: Annotated[
         str, typer.Option(help="bb, bl or bl-336: the preset of the head.", show_default=False)
     ],
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Extract the head of a released RegionSpot checkpoint, so that its preset can run."""
-    from regionspot.checkpoint import import_official
+    from integrations.output import Output
 
-    written = import_official(file, preset)
-    print_line(f"wrote {written}")
+    with Output(as_json, quiet) as output:
+        from regionspot.checkpoint import import_official
+
+        written = import_official(file, preset)
+        output.line(f"wrote {written}")
+        output.summary({"path": written})
 
 
 def needed(preset: str) -> list[str]:

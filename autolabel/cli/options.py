@@ -12,6 +12,7 @@ T = TypeVar("T")
 
 INPUT, OUTPUT = "Input", "Output"
 SELECTION, MODEL = "Labels that are kept", "Model"
+PRINTED = "What is printed"
 FORMATS = "coco, lvis, yolo, yolo-scores, voc, cvat, label-studio or fiftyone."
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
@@ -48,6 +49,32 @@ Strict = Annotated[
     typer.Option(
         "--strict",
         help="Refuse a set of which anything would be changed or left out.",
+        rich_help_panel=INPUT,
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print the summary, or the error, as one line of JSON on standard output.",
+        rich_help_panel=PRINTED,
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        help="Show no progress and no summary, only what was skipped, changed or left out.",
+        rich_help_panel=PRINTED,
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Only the first N images.",
+        show_default="all",
+        metavar="N",
         rich_help_panel=INPUT,
     ),
 ]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from autolabel.cli import options as shared
-from autolabel.cli.app import app, progress
+from autolabel.cli.app import app
 from autolabel.cli.options import MODEL
 
 
@@ -29,6 +29,9 @@ def relabel(
             rich_help_panel=MODEL,
         ),
     ] = None,
+    limit: shared.Limit = None,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Label the images of a complete run with other words, from its stored regions.
 
@@ -38,6 +41,7 @@ def relabel(
     from autolabel.cli.tables import show_run
     from autolabel.run.relabel import RelabelRequest
     from autolabel.run.relabel import relabel as relabel_run
+    from integrations.output import Output
 
     request = RelabelRequest(
         run=source,
@@ -49,7 +53,9 @@ def relabel(
         iou=iou,
         overwrite=overwrite,
         checkpoint=checkpoint,
+        limit=limit,
     )
-    with progress() as reporter:
-        done = relabel_run(request, reporter)
-    show_run(done, launch)
+    with Output(as_json, quiet) as output:
+        with output.progress() as reporter:
+            done = relabel_run(request, reporter)
+        show_run(done, output, limit, launch)

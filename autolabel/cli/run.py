@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from autolabel.cli import options as shared
-from autolabel.cli.app import app, progress
+from autolabel.cli.app import app
 from autolabel.cli.options import INPUT, MODEL, OUTPUT, SELECTION
 from autolabel.options import LABEL_FIELD, Options
 
@@ -79,6 +79,9 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be done, and write nothing.")
     ] = False,
+    limit: shared.Limit = None,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Label images: propose boxes, classify each, write label files and a FiftyOne dataset.
 
@@ -86,9 +89,10 @@ def run(
 
     Exit code: 0 all images labelled, 3 some were skipped, 1 nothing could start.
     """
-    from autolabel.cli.tables import print_plan, show_run
+    from autolabel.cli.tables import show_plan, show_run
     from autolabel.run.pipeline import run as run_request
     from autolabel.run.plan import RunRequest, make_plan
+    from integrations.output import Output
 
     request = RunRequest(
         source=dataset,
@@ -112,12 +116,14 @@ def run(
         fiftyone=fiftyone,
         database=database,
         overwrite=overwrite,
+        limit=limit,
     )
-    if dry_run:
-        plan = make_plan(request)
-        plan.check_head()
-        print_plan(plan)
-        return
-    with progress() as reporter:
-        done = run_request(request, reporter)
-    show_run(done, launch)
+    with Output(as_json, quiet) as output:
+        if dry_run:
+            plan = make_plan(request)
+            plan.check_head()
+            show_plan(plan, output)
+            return
+        with output.progress() as reporter:
+            done = run_request(request, reporter)
+        show_run(done, output, limit, launch)

@@ -1,22 +1,32 @@
-"""The tables that `run` and `relabel` print."""
+"""What commands print of a run, and the parts of summaries that several commands share."""
 
+import dataclasses
 import shlex
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from autolabel.cli.app import EXIT_ALL_LABELLED, EXIT_SOME_SKIPPED, out_console, print_line
-from autolabel.run.manifest import CONTACT_SHEET, SKIPPED, RunFolder
-from autolabel.run.plan import Plan
+from autolabel.cli.app import EXIT_ALL_LABELLED, EXIT_SOME_SKIPPED
+
+if TYPE_CHECKING:
+    from autolabel.run.images import SkippedEntry
+    from autolabel.run.manifest import Manifest, RunFolder
+    from autolabel.run.plan import Plan
+    from integrations.annotations import Tally
+    from integrations.output import Output
 
 WORDS_SHOWN = 15
 
 
-def show_run(run: RunFolder, launch: bool = False) -> None:
-    """Print the table of a run, open the review if asked, and exit with the run's code."""
-    print_run(run)
+def show_run(
+    run: "RunFolder", output: "Output", limit: int | None = None, launch: bool = False
+) -> None:
+    """Print the summary of a run, open the review if asked, and exit with the run's code."""
+    print_run(run, output, limit)
     if launch:
         from autolabel.cli.review import review
 
@@ -24,65 +34,144 @@ def show_run(run: RunFolder, launch: bool = False) -> None:
     raise typer.Exit(EXIT_SOME_SKIPPED if run.manifest.counts["skipped"] else EXIT_ALL_LABELLED)
 
 
-def print_run(run: RunFolder) -> None:
-    """Print the counts of a complete run and where its files are."""
-    counts, seconds = run.manifest.counts, run.manifest.seconds
-    skipped = str(counts["skipped"])
-    if counts["skipped"]:
-        skipped = f"[yellow]{skipped}[/], listed in {escape(str(run.folder / SKIPPED))}"
+def print_run(run: "RunFolder", output: "Output", limit: int | None = None) -> None:
+    """Print the counts of a complete run, what was skipped and where its files are."""
+    from autolabel.run.manifest import COCO, CONTACT_SHEET, LVIS, SKIPPED
+    from autolabel.run.outputs import read_skipped
+
+    manifest = run.manifest
+    counts, seconds = manifest.counts, manifest.seconds
+    skipped = read_skipped(run.folder)
     stages = ", ".join(f"{stage} {value:.1f}" for stage, value in seconds.items())
     rows = {
-        "images": str(counts["images"]),
+        "images": f"{counts['images']}{_of_all(manifest)}",
         "labelled": str(counts["labelled"]),
-        "skipped": skipped,
+        "skipped": f"{len(skipped)}, listed in {run.folder / SKIPPED}" if skipped else "0",
         "labels": str(counts["labels"]),
-        "labels a word": escape(_by_word(counts["by_word"])),
+        "labels a word": _by_word(counts["by_word"]),
         "seconds": f"{sum(seconds.values()):.1f} ({stages})",
     }
-    out_console().print(_facts(rows))
-    print_line(f"contact sheet: {run.folder / CONTACT_SHEET}")
-    if run.manifest.fiftyone:
-        print_line(f"to review:     autolabel review {shlex.quote(str(run.folder))}")
+    absent = [word for word, count in counts["by_word"].items() if not count]
+    if absent:
+        rows["words not found"] = f"{len(absent)}: {_shown(absent)}"
+    output.show(_facts(rows))
+    _note_skipped(skipped, output)
+    output.line(f"contact sheet: {run.folder / CONTACT_SHEET}")
+    if manifest.fiftyone:
+        output.line(f"to review:     autolabel review {shlex.quote(str(run.folder))}")
+    files = {"coco": COCO, "lvis": LVIS, "skipped": SKIPPED, "contact_sheet": CONTACT_SHEET}
+    output.summary(
+        {
+            "run_folder": run.folder,
+            "images": counts["images"],
+            "limit": limit,
+            "labelled": counts["labelled"],
+            "skipped": counts["skipped"],
+            "skipped_images": [_described(each) for each in skipped],
+            "labels": counts["labels"],
+            "by_word": counts["by_word"],
+            "words_not_found": absent,
+            "seconds": seconds,
+            "files": {name: run.folder / file for name, file in files.items()},
+            "fiftyone": dataclasses.asdict(manifest.fiftyone) if manifest.fiftyone else None,
+        }
+    )
 
 
-def print_plan(plan: Plan) -> None:
+def show_plan(plan: "Plan", output: "Output") -> None:
     """Print what a run would do."""
-    console = out_console()
-    missing = plan.missing_weights()
-    weights = f"fetched first: {', '.join(each.name for each in missing)}" if missing else "here"
+    missing = [each.name for each in plan.missing_weights()]
+    weights = f"fetched first: {', '.join(missing)}" if missing else "here"
     words = ", ".join(plan.words.names[:WORDS_SHOWN])
     if len(plan.words.names) > WORDS_SHOWN:
         words += ", ..."
-    request, skipped = plan.request, plan.source.skipped
-    rows = {
-        "images": f"{len(plan.source.images)} in {plan.source.root}",
-        "skipped": str(len(skipped)),
-        "words": f"{len(plan.words.names)}: {words}",
-        "model": f"{request.options.model}, weights {weights}",
-        "run folder": f"{plan.folder}, {plan.state}",
-        "FiftyOne": f"field {request.label_field!r}" if request.fiftyone else "no",
-        "disk": f"about {plan.megabytes():.0f} MB",
-    }
-    console.print(_facts({name: escape(value) for name, value in rows.items()}))
+    request, skipped, images = plan.request, plan.source.skipped, len(plan.source.images)
+    output.show(
+        _facts(
+            {
+                "images": f"{images}{_of_all(plan.wanted)} in {plan.source.root}",
+                "skipped": str(len(skipped)),
+                "words": f"{len(plan.words.names)}: {words}",
+                "model": f"{request.options.model}, weights {weights}",
+                "run folder": f"{plan.folder}, {plan.state}",
+                "FiftyOne": f"field {request.label_field!r}" if request.fiftyone else "no",
+                "disk": f"about {plan.megabytes():.0f} MB",
+            }
+        )
+    )
+    _note_skipped(skipped, output)
+    if plan.source.other_files:
+        output.line(f"no images:   {_counted(plan.source.other_files)}")
+    output.line("nothing was written")
+    output.summary(
+        {
+            "dry_run": True,
+            "run_folder": plan.folder,
+            "state": plan.state,
+            "root": plan.source.root,
+            "images": images,
+            "limit": request.limit,
+            "skipped": len(skipped),
+            "skipped_images": [_described(each) for each in skipped],
+            "other_files": plan.source.other_files,
+            "words": plan.words.names,
+            "model": request.options.model,
+            "weights_to_fetch": missing,
+            "label_field": request.label_field if request.fiftyone else None,
+            "megabytes": plan.megabytes(),
+        }
+    )
+
+
+def first_images(limit: int | None) -> str:
+    """What a summary says of --limit, behind a number of images."""
+    return f" (the first {limit} at most: --limit)" if limit else ""
+
+
+def reading(tally: "Tally") -> dict[str, object]:
+    """What was changed and left out, without the counts of what was written."""
+    found = tally.to_json()
+    return {name: found[name] for name in ("changed", "left_out")}
+
+
+def _of_all(manifest: "Manifest") -> str:
+    dataset = manifest.dataset
+    return f" (the first of {dataset['of']}: --limit)" if "of" in dataset else ""
+
+
+def _described(skipped: "SkippedEntry") -> dict[str, str]:
+    return {"file_name": skipped.file_name, "reason": skipped.reason}
+
+
+def _note_skipped(skipped: Sequence["SkippedEntry"], output: "Output") -> None:
     for each in skipped[:WORDS_SHOWN]:
-        console.print(escape(f"skipped: {each.file_name}: {each.reason}"), highlight=False)
-    console.print("nothing was written", highlight=False)
+        output.notice(f"skipped: {each.file_name}: {each.reason}")
+    if len(skipped) > WORDS_SHOWN:
+        output.notice(f"skipped: and {len(skipped) - WORDS_SHOWN} more")
 
 
 def _facts(rows: dict[str, str]) -> Table:
-    """A table of names and values, both in rich's markup."""
+    """A table of names and values."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column()
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     return table
 
 
+def _shown(items: Sequence[str]) -> str:
+    """The first items of a list, and how many more there are."""
+    more = len(items) - WORDS_SHOWN
+    return ", ".join(items[:WORDS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
 def _by_word(counts: dict[str, int]) -> str:
-    common = [item for item in Counter(counts).most_common() if item[1]]
-    shown = ", ".join(f"{word} {count}" for word, count in common[:WORDS_SHOWN])
-    if len(common) > WORDS_SHOWN:
-        shown += f" and {len(common) - WORDS_SHOWN} more words"
-    absent = sum(not count for count in counts.values())
-    return (shown or "none") + (f"; {absent} words not found" if absent else "")
+    common = [f"{word} {count}" for word, count in Counter(counts).most_common() if count]
+    return _shown(common) or "none"
+
+
+def _counted(files: Mapping[str, int]) -> str:
+    """Other files of a folder, as "3 (2 .txt, 1 without suffix)"."""
+    kinds = [f"{count} {suffix or 'without suffix'}" for suffix, count in files.items()]
+    return f"{sum(files.values())} other files ({_shown(kinds)})"

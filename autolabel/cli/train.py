@@ -1,5 +1,6 @@
 """`autolabel train`."""
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,11 +9,12 @@ import typer
 from typer.core import TyperGroup
 
 from autolabel.cli import options as shared
-from autolabel.cli.app import Commands, app, out_console, print_line, progress
+from autolabel.cli.app import Commands, app
 from autolabel.cli.options import MODEL, OUTPUT
 
 if TYPE_CHECKING:
     from autolabel.review.train import Finetuned
+    from integrations.output import Output
     from train.metrics import Accuracy
 
 
@@ -119,6 +121,9 @@ def from_review(
         ),
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes for the frozen towers.")] = CORES,
+    limit: shared.Limit = None,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
 ) -> None:
     """Train the head of a model, or fine-tune it on a review.
 
@@ -129,40 +134,47 @@ def from_review(
     """
     if context.invoked_subcommand is not None:
         return
+    from integrations.output import Output
     from regionspot.errors import InputError
 
-    if source is None:
-        raise InputError("say --from-review DATASET, or what to train: `autolabel train --help`")
-    for name, value in (("--epochs", epochs), ("--keep", keep), ("--workers", workers)):
-        if value < 1:
-            raise InputError(f"{name} must be 1 or more, got {value}")
-    from autolabel.review.train import FinetuneRequest, finetune_on_review
-    from train.config import FinetuneConfig
+    with Output(as_json, quiet) as output:
+        if source is None:
+            raise InputError(
+                "say --from-review DATASET, or what to train: `autolabel train --help`"
+            )
+        for name, value in (("--epochs", epochs), ("--keep", keep), ("--workers", workers)):
+            if value < 1:
+                raise InputError(f"{name} must be 1 or more, got {value}")
+        from autolabel.review.train import FinetuneRequest, finetune_on_review
+        from train.config import FinetuneConfig
 
-    request = FinetuneRequest(
-        source=source,
-        run=run,
-        label_field=label_field,
-        replay=tuple(replay or ()),
-        out=out,
-        checkpoint=checkpoint,
-        model=model,
-        keep=keep,
-        cache=cache,
-        run_folder=run_folder,
-        workers=workers,
-        overwrite=overwrite,
-        config=FinetuneConfig(epochs=epochs, seed=seed),
-    )
-    with progress() as reporter:
-        finetuned = finetune_on_review(request, reporter)
-    show_finetuned(finetuned)
+        request = FinetuneRequest(
+            source=source,
+            run=run,
+            label_field=label_field,
+            replay=tuple(replay or ()),
+            out=out,
+            checkpoint=checkpoint,
+            model=model,
+            keep=keep,
+            cache=cache,
+            run_folder=run_folder,
+            workers=workers,
+            overwrite=overwrite,
+            limit=limit,
+            config=FinetuneConfig(epochs=epochs, seed=seed),
+        )
+        with output.progress() as reporter:
+            finetuned = finetune_on_review(request, reporter)
+        show_finetuned(finetuned, limit, output)
 
 
-def show_finetuned(finetuned: "Finetuned") -> None:
+def show_finetuned(finetuned: "Finetuned", limit: int | None, output: "Output") -> None:
     """Print the accuracy before and after, and where the checkpoint is."""
     from rich.markup import escape
     from rich.table import Table
+
+    from autolabel.cli.tables import reading
 
     result = finetuned.result
     before, after = result.before, result.after
@@ -179,13 +191,26 @@ def show_finetuned(finetuned: "Finetuned") -> None:
     }
     for name, (corrections, *both) in rows.items():
         table.add_row(name, corrections, *map(_percent, both))
-    out_console().print(table)
+    output.show(table)
     if result.held_out:
         note = f"measured on {result.held_out} corrected images, by a head trained without them"
     else:
         note = "measured on the training images: too few corrected images to hold some out"
-    print_line(note)
-    print_line(f"wrote {finetuned.path}")
+    output.line(note)
+    output.line(f"wrote {finetuned.path}")
+    for line in finetuned.tally.lines():
+        output.notice(line)
+    output.summary(
+        {
+            "checkpoint": finetuned.path,
+            "limit": limit,
+            "corrections": finetuned.corrections,
+            "held_out_images": result.held_out,
+            "before": dataclasses.asdict(before),
+            "after": dataclasses.asdict(after),
+            **reading(finetuned.tally),
+        }
+    )
 
 
 def _percent(accuracy: "Accuracy | None") -> str:

@@ -4,6 +4,7 @@ Boxes are those of the paper's three settings (section 4.2): ground truth, a pro
 another detector's with its scores.
 """
 
+import dataclasses
 import hashlib
 import math
 import shutil
@@ -33,7 +34,7 @@ from autolabel.evaluation.predict import (
     vocabulary_of,
 )
 from autolabel.evaluation.report import BenchmarkRow, write_report
-from integrations.annotations import LabelledImage, LabelledSet
+from integrations.annotations import LabelledImage, LabelledSet, Tally
 from integrations.detectors import build_detector
 from integrations.formats.coco import read_coco
 from integrations.images import image_size, read_image
@@ -67,6 +68,7 @@ class BenchmarkRequest:
         device: `auto`, `cpu` or `cuda`.
         overwrite: replace a report that is there.
         checkpoint: of the head; None for the model's own.
+        limit: number of the first images to evaluate on; None: all.
         match_by: how the images of a file of boxes are matched; as of `read_predictions`.
     """
 
@@ -80,17 +82,31 @@ class BenchmarkRequest:
     device: str = "auto"
     overwrite: bool = False
     checkpoint: Path | None = None
+    limit: int | None = None
     match_by: MatchImages | None = None
 
 
-def run_benchmark(request: BenchmarkRequest, reporter: Reporter) -> tuple[list[BenchmarkRow], Path]:
+@dataclass(frozen=True)
+class Benchmark:
+    """What a benchmark measured.
+
+    Attributes:
+        rows: of the table; the last ones are the upper bound, oracle labels on the same boxes.
+        page: of the report.
+        images: number of images.
+        tally: what was changed and left out while the ground truth was read.
+    """
+
+    rows: tuple[BenchmarkRow, ...]
+    page: Path
+    images: int
+    tally: Tally
+
+
+def run_benchmark(request: BenchmarkRequest, reporter: Reporter) -> Benchmark:
     """Evaluate every classifier on every kind of boxes, and write the report.
 
-    The same call again resumes where it was stopped. The last rows are the upper bound: oracle
-    labels on the same boxes.
-
-    Returns:
-        The rows of the table, and the page.
+    The same call again resumes where it was stopped.
 
     Raises:
         InputError: something that was asked for cannot be used.
@@ -98,8 +114,9 @@ def run_benchmark(request: BenchmarkRequest, reporter: Reporter) -> tuple[list[B
     labels = read_coco(request.ground_truth, request.images)
     if not any(image.annotations for image in labels.images):
         raise InputError(f"{request.ground_truth} holds no label to compare with")
-    _check_images(request, labels)
     sources = {name: boxes_of(name, labels, reporter, request.match_by) for name in request.boxes}
+    labels = dataclasses.replace(labels, images=labels.images[: request.limit])
+    _check_images(request, labels)
     results: list[EvaluationResult] = []
     rows: list[BenchmarkRow] = []
     bounds: list[BenchmarkRow] = []
@@ -124,7 +141,7 @@ def run_benchmark(request: BenchmarkRequest, reporter: Reporter) -> tuple[list[B
     title = f"{request.model} on {request.ground_truth.parent.name or request.ground_truth.stem}"
     page = write_report(request.out, title, results, rows + bounds, facts, request.overwrite)
     shutil.rmtree(request.out / CACHE)
-    return rows + bounds, page
+    return Benchmark((*rows, *bounds), page, len(labels.images), labels.tally)
 
 
 def _check_images(request: BenchmarkRequest, labels: LabelledSet) -> None:

@@ -5,7 +5,7 @@ Axes: B bootstrap resamples, K classes.
 
 import dataclasses
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +37,9 @@ from autolabel.evaluation.metrics import (
     evaluate_coco,
     summarize,
 )
-from autolabel.evaluation.pairing import MatchImages
+from autolabel.evaluation.pairing import MatchImages, match_images
 from autolabel.evaluation.predict import read_predictions
-from integrations.annotations import LabelledSet
+from integrations.annotations import LabelledSet, Tally
 from integrations.formats.coco import read_coco
 from integrations.progress import Reporter
 from regionspot.errors import InputError
@@ -98,6 +98,7 @@ class EvaluationResult:
         confusions: number of boxes by ground-truth class and predicted class.
         calibration: None where no bootstrap resamples were drawn, as matches are then not known.
         upper_bound: metrics of the same boxes with oracle labels; empty where not asked for.
+        tally: what was changed and left out while the two were read.
     """
 
     title: str
@@ -107,6 +108,7 @@ class EvaluationResult:
     confusions: Counter[tuple[str, str]]
     calibration: Calibration | None
     upper_bound: tuple[Metric, ...] = ()
+    tally: Tally = field(default_factory=Tally)
 
     @property
     def boxes(self) -> MetricSection:
@@ -120,6 +122,7 @@ def evaluate_files(
     resamples: int,
     reporter: Reporter,
     match_by: MatchImages | None = None,
+    limit: int | None = None,
 ) -> EvaluationResult:
     """Evaluate a file of predictions against a COCO or LVIS file, with the upper bound.
 
@@ -129,6 +132,7 @@ def evaluate_files(
         resamples: as of `evaluate_sets`.
         reporter: receives the progress.
         match_by: how images are matched; as of `read_predictions`.
+        limit: number of the first images of the ground truth to evaluate on; None: all.
 
     Raises:
         InputError: a file does not hold together, or the two have nothing in common.
@@ -137,9 +141,29 @@ def evaluate_files(
     if not any(image.annotations for image in labels.images):
         raise InputError(f"{ground_truth} holds no label to compare with")
     found, by = read_predictions(predictions, labels, match_by)
+    tally = Tally()
+    tally.merge(labels.tally)
+    tally.merge(found.tally)
+    labels, found = first_images(labels, found, by, limit)
     bound = upper_bound(labels, found, resamples, reporter, by)
     result = evaluate_sets(predictions.stem, labels, found, resamples, reporter, by)
-    return dataclasses.replace(result, upper_bound=bound)
+    return dataclasses.replace(result, upper_bound=bound, tally=tally)
+
+
+def first_images(
+    ground_truth: LabelledSet, predictions: LabelledSet, by: MatchImages, limit: int | None
+) -> tuple[LabelledSet, LabelledSet]:
+    """The first images of the ground truth, and the predictions without those of the others."""
+    images = ground_truth.images
+    if limit is None or limit >= len(images):
+        return ground_truth, predictions
+    others = match_images(images, predictions.images, by).predicted[limit:]
+    left_out = {id(each) for each in others}
+    kept = tuple(each for each in predictions.images if id(each) not in left_out)
+    return (
+        dataclasses.replace(ground_truth, images=images[:limit]),
+        dataclasses.replace(predictions, images=kept),
+    )
 
 
 def upper_bound(

@@ -1,6 +1,7 @@
 """The reviewed images of a label field, found by a run folder or the name of a dataset."""
 
 import dataclasses
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from autolabel.run.images import FIFTYONE_PREFIX, open_source
 from autolabel.run.manifest import MANIFEST, Manifest
 from autolabel.run.outputs import as_sample, label_field
 from autolabel.run.shards import read_shards
+from integrations.annotations import Tally
 from integrations.fiftyone.dataset import LabelField, Sample
 from integrations.fiftyone.review import (
     ReviewedImage,
@@ -115,7 +117,19 @@ def _of_run(folder: Path) -> Review:
     return Review(label_field(manifest), folder, manifest)
 
 
-def reviewed_images(review: Review, keep: int, seed: int) -> list[ReviewedImage]:
+def count_left_out(image: FieldImage, tally: Tally) -> None:
+    """Count the labels that are no region of a class."""
+    for label in image.labels:
+        x1, y1, x2, y2 = label.box
+        if not label.word:
+            tally.leave_out("label", "it has no class", str(image.path))
+        elif min(x2, 1) <= max(x1, 0) or min(y2, 1) <= max(y1, 0):
+            tally.leave_out("label", "its box has no area in the image", str(image.path))
+
+
+def reviewed_images(
+    review: Review, keep: int, seed: int, limit: int | None = None, tally: Tally | None = None
+) -> list[ReviewedImage]:
     """All images with a reviewed label, and a random sample of the images that have proposals.
 
     The sample (reservoir sampling) does not depend on the review, so that it stays the same while
@@ -125,13 +139,17 @@ def reviewed_images(review: Review, keep: int, seed: int) -> list[ReviewedImage]
         review: whose label field is read.
         keep: maximum size of the sample.
         seed: of the sample.
+        limit: number of the first images that are read; None: all.
+        tally: counts the labels that cannot be trained on.
     """
     random_source = random.Random(seed)
     sample: list[ReviewedImage] = []
     reviewed: list[ReviewedImage] = []
     count = 0
-    for each in review.images():
+    for each in itertools.islice(review.images(), limit):
         image = reviewed_image(each.id, each.path, each.size, each.labels, each.proposals)
+        if tally is not None:
+            count_left_out(each, tally)
         if image.is_touched:
             reviewed.append(image)
         if not len(image.proposals):

@@ -1,6 +1,7 @@
 """`autolabel export`: labels as they stand after the review, in any format."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ class ExportRequest:
 
     Attributes:
         source: a run folder, or `fiftyone:NAME`.
+        limit: number of the first images to write, of those that are selected; None: all.
     """
 
     source: str
@@ -37,6 +39,7 @@ class ExportRequest:
     images: ImageMode = "leave"
     label_field: str = LABEL_FIELD
     overwrite: bool = False
+    limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,12 @@ def export_labels(request: ExportRequest) -> Exported:
         labels = _of_dataset(request)
     else:
         labels = _of_run(Path(request.source), request.only_reviewed)
-    images = (_confident(image, request.min_confidence) for image in labels.images)
+    images: Iterator[LabelledImage] = (
+        _confident(image, request.min_confidence) for image in labels.images
+    )
     if request.only_reviewed:
         images = (image for image in images if image.annotations)
+    images = itertools.islice(images, request.limit)
     place = image_placer(request.images, labels.root)
     tally = write_folder(
         request.out, format, labels.categories, images, labels.info, place, request.overwrite

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from autolabel.review.corrections import Review, find_review, reviewed_images
+from integrations.annotations import Tally
 from integrations.fiftyone.review import ReviewedImage
 from integrations.progress import Reporter
 from regionspot.checkpoint import TrainedHead, load_head, save_head
@@ -50,6 +51,7 @@ class FinetuneRequest:
         cache: folder of features; None: in the user's cache.
         run_folder: of the training's state; None: no state is kept.
         workers: processes for the frozen towers.
+        limit: number of the first images of the review that are read; None: all.
         overwrite: whether an existing checkpoint is replaced.
         config: settings of the fine-tuning.
     """
@@ -66,6 +68,7 @@ class FinetuneRequest:
     run_folder: Path | None = None
     workers: int = 1
     overwrite: bool = False
+    limit: int | None = None
     config: FinetuneConfig = dataclasses.field(default_factory=FinetuneConfig)
 
 
@@ -77,11 +80,13 @@ class Finetuned:
         path: of the checkpoint; its provenance is beside it as `.json`.
         corrections: number of corrections by word.
         result: the model with its metrics.
+        tally: labels and images that are not trained on.
     """
 
     path: Path
     corrections: dict[str, int]
     result: FinetuneResult
+    tally: Tally
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,8 @@ def finetune_on_review(request: FinetuneRequest, reporter: Reporter) -> Finetune
     review = find_review(request.source, request.run, request.label_field)
     out = where_to_write(request, review)
     initial = _initial(request, review)
-    images = reviewed_images(review, request.keep, request.config.seed)
+    tally = Tally()
+    images = reviewed_images(review, request.keep, request.config.seed, request.limit, tally)
     if not count_corrections(images):
         raise InputError(
             f"{request.source} holds no correction: give labels another word, or draw or move "
@@ -119,6 +125,9 @@ def finetune_on_review(request: FinetuneRequest, reporter: Reporter) -> Finetune
     scorer = RegionScorer.of(extractor.encoder, initial.trained, templates)
     vocabulary = scorer.vocabulary(words_of(review, images))
     features = review_features(initial.config, images, extractor)
+    for image in images:
+        if image.id not in features:
+            tally.leave_out("image", "it cannot be read", str(image.path))
     images = [image for image in images if image.id in features]
     corrections = count_corrections(images)
     if not corrections:
@@ -135,7 +144,7 @@ def finetune_on_review(request: FinetuneRequest, reporter: Reporter) -> Finetune
     adapter = classifier.adapter if classifier else None
     tuned = dataclasses.replace(initial.trained, head=result.scorer.head, adapter=adapter)
     save_head(out, tuned, initial.config)
-    finetuned = Finetuned(out, corrections, result)
+    finetuned = Finetuned(out, corrections, result, tally)
     write_provenance(finetuned, request, review, initial)
     return finetuned
 

@@ -1,16 +1,17 @@
 """The images of a run: a folder, a list of files, a COCO JSON or a FiftyOne dataset."""
 
+import dataclasses
 import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from integrations.fiftyone.session import list_samples
 from integrations.formats.coco import read_coco
-from integrations.images import find_images
+from integrations.images import expect_folder, find_images
 from regionspot.errors import InputError
 
 FIFTYONE_PREFIX = "fiftyone:"
@@ -56,6 +57,8 @@ class ImageSource:
         name: the default name of a run over these images.
         root: absolute folder that file names are relative to.
         skipped: what was left out while the images were listed.
+        other_files: number of files in the folder that are no images, by suffix.
+        listed: number of images, also of those behind a limit.
     """
 
     kind: str
@@ -63,6 +66,17 @@ class ImageSource:
     root: Path
     images: tuple[ImageRef, ...]
     skipped: tuple[SkippedEntry, ...] = ()
+    other_files: Mapping[str, int] = field(default_factory=dict)
+    listed: int = 0
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether only the first of the images are to be labelled."""
+        return len(self.images) < self.listed
+
+    def first(self, limit: int | None) -> "ImageSource":
+        """The source with no more than a number of images."""
+        return dataclasses.replace(self, images=self.images[:limit], listed=len(self.images))
 
     def path(self, image: ImageRef) -> Path:
         """Absolute path of an image."""
@@ -119,7 +133,7 @@ def open_source(source: str | Sequence[Path], folder: Path | None = None) -> Ima
     else:
         found = _open_folder(Path(source))
     if not found.images and not found.skipped:
-        raise InputError(f"{source or 'the list of images'} holds no image")
+        raise InputError(_no_image(found, source))
     return found
 
 
@@ -134,20 +148,24 @@ def _open_files(paths: Sequence[Path]) -> ImageSource:
 
 
 def _open_folder(folder: Path) -> ImageSource:
+    if not folder.exists():
+        raise InputError(
+            f"{folder} is not there: give a folder of images, a COCO JSON, or fiftyone:NAME"
+        )
     if folder.is_file():
         raise InputError(f"{folder} is a file; give its folder, or a COCO JSON")
     listing = find_images(folder)
     images = _counted([path.relative_to(folder).as_posix() for path in listing.images])
     skipped = tuple(SkippedEntry(_printable(e.path, folder), e.reason) for e in listing.skipped)
     root = Path(os.path.realpath(folder))
-    return ImageSource("folder", root.name or "images", root, images, skipped)
+    name = root.name or "images"
+    return ImageSource("folder", name, root, images, skipped, listing.other_files)
 
 
 def _open_coco(path: Path, folder: Path | None) -> ImageSource:
     if folder is None:
         raise InputError(f"{path} needs --images DIR, the folder of the images that it names")
-    if not folder.is_dir():
-        raise InputError(f"--images {folder} is not a folder")
+    expect_folder(folder, "the folder of the images with --images")
     images = tuple(ImageRef(each.id, each.file_name) for each in read_coco(path, folder).images)
     _refuse_twice([image.file_name for image in images], str(path))
     return ImageSource("coco", path.stem, Path(os.path.realpath(folder)), images)
@@ -162,6 +180,12 @@ def _open_fiftyone(name: str) -> ImageSource:
         for number, (path, sample_id) in enumerate(samples, start=1)
     )
     return ImageSource("fiftyone", name, root, images)
+
+
+def _no_image(found: ImageSource, source: str | Sequence[Path]) -> str:
+    kinds = [f"{count} {suffix or 'no suffix'}" for suffix, count in found.other_files.items()]
+    others = f"; it holds {', '.join(kinds)}" if kinds else ""
+    return f"{source or 'the list of images'} holds no image{others}"
 
 
 def _counted(names: Sequence[str]) -> tuple[ImageRef, ...]:

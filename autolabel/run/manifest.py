@@ -10,11 +10,11 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
@@ -40,12 +40,17 @@ class UnusableManifest(InputError):  # noqa: N818  (a state of a folder, which c
 
 
 class DatasetInfo(TypedDict):
-    """The images of a run; see `ImageSource`. `images` counts those that were skipped, too."""
+    """The images of a run; see `ImageSource`. `images` counts those that were skipped, too.
+
+    `limit` and `of` are there where only the first `limit` of `of` images are labelled.
+    """
 
     kind: str
     root: str
     images: int
     sha256: str
+    limit: NotRequired[int]
+    of: NotRequired[int]
 
 
 class VocabularyInfo(TypedDict):
@@ -153,12 +158,18 @@ class Manifest:
             "kind of dataset": (here["kind"], there["kind"]),
             "words": (self.vocabulary["sha256"], other.vocabulary["sha256"]),
             "regions": (self.regions_of, other.regions_of),
+            "--limit": (here.get("limit"), there.get("limit")),
         }
-        if here["root"] == there["root"]:
+        if here["root"] == there["root"] and here.get("limit") == there.get("limit"):
             pairs["images in the dataset"] = here["sha256"], there["sha256"]
         for name, value in vars(self.options).items():
             pairs["--" + name.replace("_", "-")] = value, getattr(other.options, name)
         return [name for name, (mine, its) in pairs.items() if mine != its]
+
+
+def count_images(shards: Iterable[Shard]) -> int:
+    """Number of images in some shards, also those that could not be read."""
+    return sum(shard.images for shard in shards)
 
 
 @dataclass

@@ -114,6 +114,12 @@ class Outputs:
         )
 
 
+def read_skipped(folder: Path) -> list[SkippedEntry]:
+    """What a complete run left out."""
+    lines = (folder / SKIPPED).read_text(encoding="utf-8").splitlines()
+    return [SkippedEntry(**json.loads(line)) for line in lines]
+
+
 def label_field(manifest: Manifest) -> LabelField:
     """Where in FiftyOne a run's labels are."""
     assert manifest.fiftyone is not None

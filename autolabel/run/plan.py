@@ -10,10 +10,12 @@ from autolabel.run.images import FIFTYONE_PREFIX, ImageSource, open_source
 from autolabel.run.manifest import (
     LOCK,
     MANIFEST,
+    DatasetInfo,
     FiftyOneTarget,
     Manifest,
     UnusableManifest,
     VocabularyInfo,
+    count_images,
     read_manifest,
 )
 from integrations.detectors import DETECTORS
@@ -39,6 +41,7 @@ class RunRequest:
         source: a folder, a COCO JSON, `fiftyone:NAME`, or paths of image files.
         words: a vocabulary file, or its content.
         images: folder of the images that a COCO JSON names.
+        limit: number of the first images to label; None: all.
     """
 
     source: str | tuple[Path, ...]
@@ -50,6 +53,7 @@ class RunRequest:
     fiftyone: bool = True
     database: Path | None = None
     overwrite: bool = False
+    limit: int | None = None
 
     @property
     def is_in_fiftyone(self) -> bool:
@@ -93,7 +97,7 @@ class Plan:
             return "new"
         if self.before.is_complete:
             return "holds this very run, complete"
-        done = sum(shard.images for shard in self.before.shards)
+        done = count_images(self.before.shards)
         return f"holds this very run, which is resumed after {done} images"
 
     def check_head(self) -> None:
@@ -133,16 +137,11 @@ def make_plan(request: RunRequest) -> Plan:
     words = read_words(request.words) if isinstance(request.words, Path) else request.words
     if request.is_in_fiftyone:
         connect(request.database)
-    source = open_source(request.source, request.images)
+    source = open_source(request.source, request.images).first(request.limit)
     folder = request.out or Path(RUNS_FOLDER) / source.name
     wanted = Manifest(
         name=folder.resolve().name,
-        dataset={
-            "kind": source.kind,
-            "root": str(source.root),
-            "images": len(source.images) + len(source.skipped),
-            "sha256": source.sha256(),
-        },
+        dataset=describe_source(source),
         vocabulary=describe(words),
         options=options,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -153,6 +152,19 @@ def make_plan(request: RunRequest) -> Plan:
     return Plan(
         request=request, folder=folder, words=words, source=source, wanted=wanted, before=before
     )
+
+
+def describe_source(source: ImageSource) -> DatasetInfo:
+    """Images as a manifest holds them."""
+    found: DatasetInfo = {
+        "kind": source.kind,
+        "root": str(source.root),
+        "images": len(source.images) + len(source.skipped),
+        "sha256": source.sha256(),
+    }
+    if source.is_limited:
+        found |= {"limit": len(source.images), "of": source.listed}
+    return found
 
 
 def describe(words: WordList) -> VocabularyInfo:

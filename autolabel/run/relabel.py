@@ -1,7 +1,7 @@
 """`autolabel relabel`: other words for the images of a run, from its stored regions."""
 
 import dataclasses
-import json
+import itertools
 import os
 import shutil
 from dataclasses import dataclass
@@ -9,21 +9,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from autolabel.options import Options
-from autolabel.run.images import SkippedEntry
 from autolabel.run.inference import StageTimer
 from autolabel.run.manifest import (
     REGIONS,
     RUNNING,
-    SKIPPED,
+    DatasetInfo,
     Manifest,
     RunFolder,
+    Shard,
+    count_images,
     locked,
     read_complete,
 )
-from autolabel.run.outputs import Outputs
+from autolabel.run.outputs import Outputs, read_skipped
 from autolabel.run.pipeline import COMPLETE_ALREADY, finish, is_complete
 from autolabel.run.plan import choose_target, describe, find_run
 from autolabel.run.postprocess import Labeller
+from autolabel.run.shards import read_shards, write_shard
 from integrations.progress import Reporter
 from integrations.vocabulary_file import WordList, read_words
 from regionspot import RegionSpot, load_model
@@ -38,6 +40,7 @@ class RelabelRequest:
 
     Attributes:
         words: a vocabulary file, or its content.
+        limit: number of the first images to label; None: all.
     """
 
     run: Path
@@ -49,6 +52,7 @@ class RelabelRequest:
     iou: float | None = None
     overwrite: bool = False
     checkpoint: Path | None = None
+    limit: int | None = None
 
     @property
     def words_name(self) -> str:
@@ -71,6 +75,7 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
         source,
         name=folder.resolve().name,
         status=RUNNING,
+        dataset=_limited(source, request.limit),
         vocabulary=describe(words),
         options=new_options(request, source.options),
         regions_of=str(request.run.resolve()),
@@ -101,7 +106,8 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
         run.clear()
         _link_regions(request.run, run)
         labeller = Labeller(model, model.vocabulary(words.as_mapping()), options)
-        skipped = _read_skipped(request.run)
+        # Images that failed are in the shards.
+        skipped = [each for each in read_skipped(request.run) if each.image_id is None]
         finish(Outputs(run, labeller), StageTimer(), skipped, new_samples=False, reporter=reporter)
     return run
 
@@ -139,20 +145,38 @@ def _check_same_weights(model: RegionSpot, source: Manifest) -> None:
         )
 
 
+def _limited(source: Manifest, limit: int | None) -> DatasetInfo:
+    """The images of a run, or the first of them."""
+    total, dataset = count_images(source.shards), source.dataset
+    if limit is None or limit >= total:
+        return dataset
+    images = dataset["images"] - total + limit
+    return {**dataset, "images": images, "limit": limit, "of": dataset.get("of", total)}
+
+
 def _link_regions(source: Path, run: RunFolder) -> None:
-    """The shards of the first run: hard links, or copies where the file system has none."""
+    """The shards of the first run: hard links, or copies where the file system has none.
+
+    The last shard of a limited run is written again, without the images behind the limit.
+    """
     (run.folder / REGIONS).mkdir(exist_ok=True)
-    for shard in run.manifest.shards:
-        try:
-            os.link(source / shard.file, run.folder / shard.file)
-        except FileNotFoundError as error:
-            raise InputError(f"{source / shard.file} is gone; make that run again") from error
-        except OSError:
-            shutil.copyfile(source / shard.file, run.folder / shard.file)
+    shards: list[Shard] = []
+    left = run.manifest.dataset.get("limit", count_images(run.manifest.shards))
+    for index, shard in enumerate(run.manifest.shards):
+        if left < shard.images:
+            first = list(itertools.islice(read_shards(source, [shard]), left))
+            shards += [write_shard(run.folder, index, first)] if first else []
+            break
+        _link(source / shard.file, run.folder / shard.file)
+        shards.append(shard)
+        left -= shard.images
+    run.update(shards=tuple(shards))
 
 
-def _read_skipped(folder: Path) -> list[SkippedEntry]:
-    """What a run left out while it listed its images; images that failed are in the shards."""
-    lines = (folder / SKIPPED).read_text(encoding="utf-8").splitlines()
-    entries = [SkippedEntry(**json.loads(line)) for line in lines]
-    return [entry for entry in entries if entry.image_id is None]
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except FileNotFoundError as error:
+        raise InputError(f"{source} is gone; make that run again") from error
+    except OSError:
+        shutil.copyfile(source, target)

@@ -22,6 +22,7 @@ from torchvision.ops import roi_align
 
 from regionspot.boxes import FloatArray
 from regionspot.config import EncoderConfig
+from regionspot.errors import InputError
 from regionspot.types import ImageArray, ImageTokens
 from regionspot.vocabulary import BARE_NAME, cached_features
 from regionspot.weights import WEIGHTS, locate
@@ -261,7 +262,12 @@ def crop_windows(boxes: FloatArray, width: int, height: int) -> FloatArray:
 def _build_image_tower() -> EfficientNet:
     tower = timm.create_model("tf_efficientnet_lite2")
     assert isinstance(tower, EfficientNet)
-    loaded = torch.load(locate("efficientnet-lite2"), map_location="cpu", weights_only=True)
+    path = locate("efficientnet-lite2")
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch reports a foreign file by many exception types
+        raise InputError(f"{path} is not its file; run `autolabel models verify`") from error
     # the file's names are another package's; both list the same layers in the same order
     tower.load_state_dict(dict(zip(tower.state_dict(), loaded.values(), strict=True)))
     return tower.eval().requires_grad_(False)

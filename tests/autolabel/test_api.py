@@ -133,7 +133,7 @@ def test_what_cannot_be_used_is_one_line(photos: Path, tmp_path: Path) -> None:
         (photos, ["cat"], {"iou": "0.5"}, "--iou must be a valid number, got '0.5'"),
         (photos, [], {}, "word 1: there is no word"),
         (photos, tmp_path / "none.txt", {}, "none.txt cannot be read"),
-        (tmp_path / "none", ["cat"], {}, "none is not a folder"),
+        (tmp_path / "none", ["cat"], {}, "none is not there"),
         ([tmp_path / "none.jpg"], ["cat"], {}, "none.jpg is not there; give paths of image files"),
         ([], ["cat"], {}, "holds no image"),
         (two, ["cat"], {}, "lists 'cat.jpg' under more than one id"),

@@ -91,7 +91,8 @@ def request_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BenchmarkRequ
 
 def test_one_table_of_all_classifiers_and_boxes(request_of: BenchmarkRequest) -> None:
     reporter = TaskReporter()
-    rows, page = run_benchmark(request_of, reporter)
+    found = run_benchmark(request_of, reporter)
+    rows, page = found.rows, found.page
     assert [(row.classifier, row.boxes) for row in rows] == [
         (name, boxes)
         for name in ("mini", "box crops", "mask crops")

@@ -199,7 +199,7 @@ def test_a_benchmark(
         baselines=False,
         resamples=2,
     )
-    rows, _ = run_benchmark(request, NullReporter())
+    rows = run_benchmark(request, NullReporter()).rows
     assert [(row.classifier, row.boxes) for row in rows] == [
         ("mini", "ground truth"),
         ("mini", "proposals"),

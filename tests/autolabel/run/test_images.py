@@ -62,12 +62,12 @@ def test_what_is_no_source_is_refused_by_name(tmp_path: Path) -> None:
     twice = write_coco(tmp_path / "twice.json", "x.jpg", "x.jpg")
     outside = write_coco(tmp_path / "outside.json", "../x.jpg")
     for given, images, message in (
-        (tmp_path / "none", None, "none is not a folder"),
+        (tmp_path / "none", None, "none is not there: give a folder of images"),
         (tmp_path / "empty", None, "empty holds no image"),
         (image, None, "is a file; give its folder"),
         (tmp_path / "none.json", tmp_path, "none.json cannot be read"),
         (twice, None, "needs --images DIR"),
-        (twice, tmp_path / "no", "no is not a folder"),
+        (twice, tmp_path / "no", "no is not there: give the folder of the images with --images"),
         (twice, image.parent, "lists 'x.jpg' under more than one id"),
         (outside, image.parent, "leaves the images' folder"),
         (image.parent, image.parent, "--images goes with a COCO JSON"),
