@@ -1,0 +1,198 @@
+"""Runs commands in forked children, and kills a child just before its k-th operation.
+
+An operation is what changes a disk or a database: opening a file below the root for writing, a
+rename, link, removal or new folder there, a sync, an exchange of folders, and each command that
+changes MongoDB. A file that is killed before its sync keeps only the first half of its bytes, as
+after a power failure.
+
+A fork costs nothing next to loading the model, so the parent loads it once. The parent has never
+connected to the database; each child does, and finds the one that the tests keep running.
+
+Reads one job a line from standard input, as JSON: `argv`, `root`, `kill_at` (null: never) and
+`dataset` (null, or the FiftyOne dataset whose content is wanted). Answers one line each: `code`
+(exit code, or minus the signal), `operations` (their number), `output`, `state` (of the dataset).
+"""
+
+import contextlib
+import functools
+import io
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from pymongo import monitoring
+
+# Audit events of Python whose first argument is the path that is changed.
+_CHANGES = frozenset(
+    {"os.rename", "os.link", "os.symlink", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
+)
+_DATABASE = frozenset(
+    {"insert", "update", "delete", "findAndModify", "create", "createIndexes", "drop"}
+    | {"dropIndexes", "dropDatabase", "renameCollection", "bulkWrite"}
+)
+# Fields that FiftyOne or the clock chooses anew each time.
+_CHOSEN = frozenset(
+    {"id", "_id", "_sample_id", "_dataset_id", "created_at", "last_modified_at", "started"}
+    | {"timestamp", "last_loaded_at", "run_folder", "filepath"}
+)
+
+
+class Killer:
+    """Counts operations, and ends the process before the one whose turn it is."""
+
+    def __init__(self, root: Path, kill_at: int | None) -> None:
+        self.root, self.kill_at, self.count = str(root), kill_at, 0
+
+    def install(self) -> None:
+        """Listen to Python, to `os.fsync`, to the exchange of folders and to pymongo."""
+        from regionspot import files
+
+        fsync, exchange = os.fsync, files._exchange
+
+        def counted_sync(descriptor: int) -> None:
+            path = Path(f"/proc/self/fd/{descriptor}").readlink()
+            if str(path).startswith(self.root):
+                self.operation(path)
+            fsync(descriptor)
+
+        def counted_exchange(new: Path, old: Path) -> None:
+            self.operation()
+            exchange(new, old)
+
+        os.fsync, files._exchange = counted_sync, counted_exchange
+        sys.addaudithook(self._audit)
+
+        monitoring.register(DatabaseListener(self))
+
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            path, mode, flags = arguments
+            writes = flags & (os.O_WRONLY | os.O_RDWR) if mode is None else set(mode) & set("wax+")
+            if writes and isinstance(path, str) and path.startswith(self.root):
+                self.operation()
+        elif event in _CHANGES and os.fsdecode(arguments[0]).startswith(self.root):
+            self.operation()
+
+    def operation(self, unsynced: Path | None = None) -> None:
+        """One more; where its turn has come, the process ends here."""
+        self.count += 1
+        if self.count != self.kill_at:
+            return
+        if unsynced is not None and unsynced.is_file():
+            os.truncate(unsynced, unsynced.stat().st_size // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DatabaseListener(monitoring.CommandListener):
+    """Counts the commands that change MongoDB."""
+
+    def __init__(self, killer: Killer) -> None:
+        self._killer = killer
+
+    def started(self, event: Any) -> None:
+        if event.command_name in _DATABASE:
+            self._killer.operation()
+
+    def succeeded(self, event: Any) -> None:
+        """Nothing is counted twice."""
+
+    def failed(self, event: Any) -> None:
+        """Nothing is counted twice."""
+
+
+def run_job(job: dict[str, Any]) -> dict[str, Any]:
+    """Run a command as the shell would, in this process."""
+    from autolabel.cli import app
+
+    killer = Killer(Path(job["root"]), job["kill_at"])
+    killer.install()
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        try:
+            app(job["argv"], standalone_mode=True)
+            code = 0
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+    operations = killer.count
+    state = dataset_state(job["dataset"]) if job["dataset"] else None
+    return {"code": code, "operations": operations, "output": output.getvalue(), "state": state}
+
+
+def dataset_state(name: str) -> dict[str, Any]:
+    """All that a run leaves in FiftyOne, without what FiftyOne or the clock chooses."""
+    import fiftyone as fo
+    from fiftyone.core.odm import get_db_conn
+
+    from integrations.fiftyone.session import connect
+
+    connect()
+    db = get_db_conn()
+    dataset = fo.load_dataset(name)
+    samples = sorted(dataset.iter_samples(), key=lambda sample: sample.filepath)
+    return {
+        "datasets": sorted(fo.list_datasets()),
+        "samples": [
+            [Path(sample.filepath).name, _stable(sample.to_mongo_dict())] for sample in samples
+        ],
+        "views": {view: str(dataset.load_saved_view(view)) for view in dataset.list_saved_views()},
+        "schema": sorted(map(str, dataset.get_field_schema(flat=True))),
+        "info": _stable(dict(dataset.info)),
+        "runs": {
+            key: _stable(dataset.get_run_info(key).config.serialize())
+            for key in dataset.list_runs()
+        },
+        "indexes": sorted(dataset.list_indexes()),
+        "claims": db["autolabel.claims"].count_documents({}),
+    }
+
+
+def _stable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _stable(v) for k, v in sorted(value.items()) if k not in _CHOSEN}
+    if isinstance(value, list | tuple):
+        return [_stable(each) for each in value]
+    return value if isinstance(value, str | int | float | bool | None) else repr(value)
+
+
+def serve() -> None:
+    """Load what takes long, and answer jobs until standard input ends."""
+    import fiftyone  # noqa: F401
+
+    import autolabel.api
+    import autolabel.run.pipeline
+    import autolabel.run.relabel
+    from integrations.fiftyone.session import use_private_folder
+
+    use_private_folder(Path(sys.argv[1]))
+    load = functools.cache(autolabel.run.pipeline.load_model)
+    for module in (autolabel.run.pipeline, autolabel.run.relabel):
+        module.load_model = load
+    load("mini", "auto", None)
+    answers = os.fdopen(os.dup(1), "w")
+    for line in sys.stdin:
+        reader, writer = os.pipe()
+        if (child := os.fork()) == 0:
+            os.close(reader)
+            with os.fdopen(writer, "w") as pipe:
+                json.dump(run_job(json.loads(line)), pipe)
+            os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader) as pipe:
+            answer = pipe.read()
+        _, status = os.waitpid(child, 0)
+        if not answer:
+            code = os.waitstatus_to_exitcode(status)
+            answer = json.dumps({"code": code, "operations": 0, "output": "", "state": None})
+        answers.write(answer + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    serve()
