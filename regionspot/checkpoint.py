@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from regionspot.config import EncoderConfig, ModelConfig, preset
+from regionspot.config import ModelConfig, preset
 from regionspot.errors import InputError
 from regionspot.files import atomic_write_bytes
 from regionspot.head import TOKEN_WIDTH, HeadConfig, RegionHead
@@ -118,11 +119,11 @@ def load_head(path: Path, config: ModelConfig) -> TrainedHead:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        trained_as = _config_of(json.loads(metadata["model"]))
-        calibration = json.loads(metadata["scoring"])
-        calibration = ScoreCalibration(**calibration) if calibration else None
-        seen_classes = tuple(json.loads(metadata.get("trained_words", "[]")))
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        trained_as = _parsed(ModelConfig, path, "model", metadata["model"])
+        calibration = _parsed(ScoreCalibration | None, path, "scoring", metadata["scoring"])
+        words = metadata.get("trained_words", "[]")
+        seen_classes = _parsed(tuple[str, ...], path, "trained_words", words)
+    except (OSError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"{path} is not a checkpoint of ours: {error!r}") from error
     for part in ("localizer", "token", "encoder", "head"):
         if getattr(trained_as, part) != getattr(config, part):
@@ -135,14 +136,22 @@ def load_head(path: Path, config: ModelConfig) -> TrainedHead:
         adapter = FeatureAdapter(**{n: tensors.pop(key) for n, key in ADAPTER_TENSORS.items()})
     head = RegionHead(config.head)
     _load_strictly(head, tensors, path)
+    if adapter and not all(each.isfinite().all() for each in vars(adapter).values()):
+        raise InputError(f"{path} holds weights that are not finite; pull or train it again")
     return TrainedHead(head.eval().requires_grad_(False), calibration, seen_classes, adapter)
 
 
-def _config_of(written: dict[str, Any]) -> ModelConfig:
-    """A configuration out of its JSON; what a file of an older version lacks has its default."""
-    encoder = written["encoder"] | {"input_sizes": tuple(written["encoder"]["input_sizes"])}
-    parts = {"encoder": EncoderConfig(**encoder), "head": HeadConfig(**written["head"])}
-    return ModelConfig(**(written | parts))
+def _parsed(kind: Any, path: Path, name: str, text: str) -> Any:
+    """A value of the metadata out of its JSON; what an older version lacks has its default."""
+    try:
+        return TypeAdapter(kind).validate_json(text, strict=True, extra="forbid")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, (name, *first["loc"])))
+        raise InputError(
+            f"{path} is not a checkpoint of ours: {field}: {first['msg']}, got "
+            f"{first['input']!r:.60}"
+        ) from error
 
 
 def load_official(path: str | Path) -> RegionHead:
@@ -252,4 +261,8 @@ def _load_strictly(head: RegionHead, tensors: Mapping[str, torch.Tensor], path: 
     found = [f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names]
     if found:
         raise InputError(f"{path} does not fit the head; {'; '.join(found)}")
+    if bad := sorted(name for name in expected if not tensors[name].isfinite().all()):
+        raise InputError(
+            f"{path} holds weights that are not finite ({', '.join(bad)}); pull or train it again"
+        )
     head.load_state_dict(dict(tensors))

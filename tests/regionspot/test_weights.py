@@ -170,3 +170,37 @@ def test_missing_package_and_missing_member_are_said(listed: List, cache: Path) 
 def test_preset_lists_its_files() -> None:
     assert set(weights.sha256_by_preset("bb")) == {"sam-vit-b", "clip-vit-b-16"}
     assert weights.sha256_by_preset("none") == {}
+
+
+def test_a_changed_file_is_noticed_when_it_is_loaded(listed: List, server: str) -> None:
+    file = listed(Url(f"{server}/tower"))
+    path = weights.locate(file.name)
+    assert weights.locate(file.name) == path
+    content = bytearray(CONTENT)
+    content[100] ^= 1
+    for damaged in (bytes(content), CONTENT[:3000], b""):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"tower\.bin is not tower: expected .*pull tower"):
+            weights.locate(file.name)
+    path.write_bytes(CONTENT)
+    assert weights.locate(file.name) == path
+
+
+def test_bytes_are_read_once_as_long_as_the_file_does_not_change(
+    listed: List, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = listed(Url(f"{server}/tower"))
+    weights.locate(file.name)
+    weights.locate(file.name)
+    monkeypatch.setattr(weights, "sha256_of", lambda path: pytest.fail(f"{path} was read"))
+    assert weights.locate(file.name).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"tower.bin": 3}', '{"tower.bin": {"size": 7000}}'])
+def test_a_damaged_record_of_verified_files_is_made_anew(
+    listed: List, server: str, cache: Path, content: str
+) -> None:
+    file = listed(Url(f"{server}/tower"))
+    weights.locate(file.name)
+    (cache / "verified.json").write_text(content)
+    assert weights.locate(file.name).read_bytes() == CONTENT

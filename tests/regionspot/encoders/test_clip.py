@@ -19,6 +19,7 @@ from regionspot.vocabulary import build_vocabulary
 from tests.regionspot.factories import (
     CLIP_SIDE,
     CPU,
+    list_cached_file,
     noise_image,
     relative_error,
     small_clip,
@@ -159,6 +160,7 @@ def test_openais_archive_in_the_cache_is_read(
     monkeypatch.setenv("REGIONSPOT_CACHE", str(tmp_path))
     model = small_clip()
     save_as_openai_does(model, weights.cached_path(weights.WEIGHTS["clip-vit-b-16"]))
+    list_cached_file(monkeypatch, "clip-vit-b-16")
     built = build_clip("ViT-B-16-quickgelu", "openai", CLIP_SIDE)
     (tokens,) = built.image_tokens([noise_image()])
     expected = tokens_before_ln_post(model, squares([noise_image()]))
@@ -170,7 +172,7 @@ def test_openais_archive_in_the_cache_is_read(
 def test_another_file_in_the_cache_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGIONSPOT_CACHE", str(tmp_path))
     weights.cached_path(weights.WEIGHTS["clip-vit-b-16"]).write_bytes(b"another")
-    with pytest.raises(InputError, match=r"ViT-B-16\.pt is not .*autolabel models verify"):
+    with pytest.raises(InputError, match=r"ViT-B-16\.pt is not .*sha256 5806.*models pull"):
         build_clip("ViT-B-16-quickgelu", "openai", 224)
 
 

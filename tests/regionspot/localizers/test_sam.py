@@ -16,6 +16,7 @@ from regionspot.types import RegionTokens, decode_mask
 from regionspot.weights import WEIGHTS, cached_path
 from tests.regionspot.factories import (
     CONFIG,
+    list_cached_file,
     noise_image,
     random_boxes,
     random_words,
@@ -76,10 +77,12 @@ def test_sams_checkpoint_in_the_cache_is_read_strictly(
     path = cached_path(WEIGHTS["sam-vit-h"])
     state = small_sam(seed=1).state_dict()
     torch.save(state, path)
+    list_cached_file(monkeypatch, "sam-vit-h")
     for name, tensor in build_sam("vit_h").state_dict().items():
         assert torch.equal(tensor, state[name])
     del state["mask_decoder.iou_token.weight"]
     torch.save(state, path)
+    list_cached_file(monkeypatch, "sam-vit-h")
     with pytest.raises(InputError, match=r"is not SAM's vit_h; run `autolabel models verify`"):
         build_sam("vit_h")
 
