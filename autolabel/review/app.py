@@ -6,7 +6,8 @@ from pathlib import Path
 from autolabel.run.manifest import Manifest, read_complete
 from autolabel.run.outputs import label_field
 from integrations.fiftyone.dataset import NEEDS_REVIEW, registered_views
-from integrations.fiftyone.session import ADDRESS, connect, open_app
+from integrations.fiftyone.server import serve_app
+from integrations.fiftyone.session import connect
 from regionspot.errors import InputError
 
 
@@ -24,12 +25,15 @@ def complete_run(folder: Path) -> Manifest:
     return manifest
 
 
-def serve_review(folder: Path, port: int, browser: bool, announce: Callable[[str], None]) -> None:
-    """Open the App at the view "needs review" of a run; return when it is closed, or at Ctrl-C.
+def serve_review(
+    folder: Path, address: str, port: int, browser: bool, announce: Callable[[str], None]
+) -> None:
+    """Serve the App at the view "needs review" of a run until Ctrl-C.
 
     Args:
         folder: the run folder.
-        port: on 127.0.0.1.
+        address: to listen on.
+        port: to listen on.
         browser: whether a browser window is opened.
         announce: is called with the App's address once it runs.
 
@@ -40,15 +44,8 @@ def serve_review(folder: Path, port: int, browser: bool, announce: Callable[[str
     view = registered_views(target).get(NEEDS_REVIEW)
     if view is None:
         raise InputError(f"{folder} is not registered with FiftyOne's dataset any more")
-    session = open_app(target.dataset, view, port, browser)
-    address = f"http://{ADDRESS}:{port}"
-    try:
-        announce(
-            f"FiftyOne at {address}, dataset {target.dataset!r}, view {view!r}; Ctrl-C ends it"
-        )
-        # A negative number of seconds: the App also waits for its first window.
-        session.wait(-1)
-    except KeyboardInterrupt:
-        return
-    finally:
-        session.close()
+
+    def announce_url(url: str) -> None:
+        announce(f"FiftyOne at {url}, dataset {target.dataset!r}, view {view!r}; Ctrl-C ends it")
+
+    serve_app(target.dataset, view, folder, address, port, browser, announce_url)

@@ -1,17 +1,15 @@
-"""FiftyOne's environment, database and App.
+"""FiftyOne's environment and database.
 
 FiftyOne takes its settings from `FIFTYONE_*` variables when it is first imported and starts its
 MongoDB on first use, so `set_defaults` or `use_private_folder` comes before any `import fiftyone`.
 """
 
-import hashlib
-import logging
 import os
-import socket
 import sys
 from pathlib import Path
 from typing import Any
 
+from integrations.fiftyone.database import start_database
 from regionspot.errors import InputError
 
 ADDRESS = "127.0.0.1"
@@ -37,25 +35,39 @@ def set_defaults() -> None:
 def use_private_folder(folder: Path) -> None:
     """Keep all that FiftyOne writes in `folder`, and read no settings of the user's.
 
-    For tests and the demo. Child processes inherit it and share the one MongoDB. Calling it again
-    for the same folder changes nothing.
+    Its MongoDB is open to this user alone and starts on first use. Child processes inherit it and
+    share the one MongoDB. Calling it again for the same folder changes nothing.
 
     Args:
-        folder: made if it is not there. MongoDB needs a local file system.
+        folder: made, closed to other users, if it is not there. MongoDB needs a local file system.
     """
     folder = folder.resolve()
     database = str(folder / "mongo")
     if os.environ.get("FIFTYONE_DATABASE_DIR") != database:
         assert "fiftyone" not in sys.modules, "FiftyOne has already read its environment"
         _point_at(folder, database)
+    _start_privately(Path(database))
+
+
+def _start_privately(database: Path) -> None:
+    """Let FiftyOne connect to a private MongoDB where it would start its own."""
+    import fiftyone.core.odm.database as odm
     from fiftyone.core.service import DatabaseService
 
-    # A process joins whichever MongoDB runs under this name, that of another folder too.
-    DatabaseService.service_name = "db-" + hashlib.sha256(database.encode()).hexdigest()[:12]
+    connect = odm.establish_db_conn
+    if connect.__module__ == __name__:
+        return
+
+    def start_and_connect(config: Any) -> None:
+        address = start_database(database, DatabaseService.find_mongod())
+        config.database_uri = os.environ["FIFTYONE_DATABASE_URI"] = address
+        connect(config)
+
+    odm.establish_db_conn = start_and_connect
 
 
 def _point_at(folder: Path, database: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name in _CONNECTIONS:
         os.environ.pop(name, None)
     os.environ.update(_QUIET)
@@ -134,48 +146,3 @@ def list_samples(name: str) -> list[tuple[str, str]]:
     if not paths:
         raise InputError(f"FiftyOne's dataset {name!r} holds no image")
     return list(zip(paths, ids, strict=True))
-
-
-def open_app(dataset: str, view: str, port: int, browser: bool) -> Any:
-    """Open the App on this machine alone, at a saved view.
-
-    Args:
-        dataset: name of the dataset.
-        view: name of a saved view.
-        port: on 127.0.0.1.
-        browser: whether a browser window is opened.
-
-    Returns:
-        FiftyOne's session; the App goes with the process.
-
-    Raises:
-        InputError: the dataset or the view is gone, or the port is taken.
-    """
-    import fiftyone as fo
-
-    loaded = load_dataset(dataset)
-    if not loaded.has_saved_view(view):
-        raise InputError(f"FiftyOne's dataset {dataset!r} has no view {view!r} any more")
-    _check_free(port)
-    # It would explain at length how to reach it from elsewhere.
-    logging.getLogger("fiftyone").setLevel(logging.ERROR)
-    config = fo.app_config.copy()
-    config.color_by = "value"  # a colour for each class, not one for all labels
-    config.grid_zoom = 4
-    # The address is given: inside a container FiftyOne would listen to the whole network.
-    return fo.launch_app(
-        view=loaded.load_saved_view(view),
-        address=ADDRESS,
-        port=port,
-        remote=not browser,
-        config=config,
-    )
-
-
-def _check_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((ADDRESS, port))
-        except OSError as error:
-            raise InputError(f"port {port} is taken; choose another with --port") from error

@@ -10,7 +10,8 @@ import pytest
 from integrations.annotations import LabelledImage
 from integrations.fiftyone import dataset as fiftyone_dataset
 from integrations.fiftyone.dataset import CONFIDENT, NEEDS_REVIEW, NOTHING_FOUND, LabelField, Sample
-from integrations.fiftyone.session import connect, list_samples, open_app
+from integrations.fiftyone.server import serve_app
+from integrations.fiftyone.session import connect, list_samples
 from regionspot.errors import InputError
 from tests.integrations.fiftyone.factories import (
     HEIGHT,
@@ -144,7 +145,7 @@ def test_fields_that_fiftyone_would_not_take(field: str) -> None:
         fiftyone_dataset.check_field_name(field)
 
 
-def test_what_is_gone_is_named(target: LabelField) -> None:
+def test_what_is_gone_is_named(target: LabelField, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no dataset 'none'"):
         list_samples("none")
     with pytest.raises(InputError, match="holds no image"):
@@ -152,4 +153,4 @@ def test_what_is_gone_is_named(target: LabelField) -> None:
     with pytest.raises(InputError, match="has no field 'predictions'"):
         fiftyone_dataset.words_in_use(target)
     with pytest.raises(InputError, match="has no view 'needs review' any more"):
-        open_app(target.dataset, NEEDS_REVIEW, 5999, browser=False)
+        serve_app(target.dataset, NEEDS_REVIEW, tmp_path, "127.0.0.1", 0, False, print)
