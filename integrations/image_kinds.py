@@ -112,7 +112,11 @@ def _why_no_heif(path: Path) -> str | None:
 
 @cache
 def reads_heif() -> bool:
-    """Whether HEIC is read: registers Pillow's plug-in where it is installed."""
+    """Whether HEIC is read: registers Pillow's plug-in where it is installed.
+
+    The plug-in turns an image by the file's own rotation, which is what counts in HEIF (ISO/IEC
+    23008-12), and resets EXIF's orientation.
+    """
     try:
         from pillow_heif import register_heif_opener
     except ImportError:

@@ -105,8 +105,10 @@ def test_what_is_no_dict_of_tensors_is_refused(tmp_path: Path, content: object) 
 
 def test_nothing_in_a_file_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in (write(tmp_path / "x.pth", {"model": Dangerous()}), tmp_path / "none.pth"):
-        with pytest.raises(InputError, match="cannot be read as a checkpoint"):
+        with pytest.raises(InputError, match="cannot be read as a checkpoint") as refused:
             load_official(path)
+        assert "weights_only" not in str(refused.value)
+        assert "torch.load" not in str(refused.value)
     assert not capsys.readouterr().out
 
 
