@@ -106,7 +106,7 @@ def evaluate(
         resamples = bootstrap if draws is None else draws
         if resamples < 0:
             raise InputError(f"--bootstrap must be 0 or more, got {resamples}")
-        if (out / "index.html").exists() and not overwrite:
+        if (gt or dataset) and (out / "index.html").exists() and not overwrite:
             raise InputError(f"{out} holds a report; choose another --out, or say --overwrite")
         by: MatchImages | None = match_images.value if match_images else None
         if gt and pred and not dataset:

@@ -208,6 +208,8 @@ def read_manifest(folder: Path) -> Manifest:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text)
     except OSError as error:
+        if not folder.exists():
+            raise InputError(f"{folder} is not there: give a run folder") from error
         raise InputError(f"{folder} is no run folder: {path} cannot be read") from error
     except ValueError as error:
         raise InputError(f"{path} is not a run's manifest: {error}") from error
