@@ -45,6 +45,7 @@ def convert(
     overwrite: bool = False,
     strict: bool = False,
     limit: int | None = None,
+    annotator: str | None = None,
 ) -> Exported:
     """Read a label set and write it in another format.
 
@@ -58,6 +59,7 @@ def convert(
         overwrite: whether an earlier output is replaced.
         strict: whether anything that would be changed or left out is an error.
         limit: number of the first images to write; None: all.
+        annotator: of Label Studio, whose annotations are read, by email or id.
 
     Raises:
         InputError: the set cannot be read or written, an image is missing, or `out` is there.
@@ -65,7 +67,7 @@ def convert(
     reader, writer = format_named(from_format), format_named(to_format)
     beside = (source if source.is_dir() else source.parent) / reader.images
     where = folder or (beside if beside.is_dir() else None)
-    data = read_labels(reader, source, where, ReadOptions(strict=strict))
+    data = read_labels(reader, source, where, ReadOptions(strict=strict, annotator=annotator))
     place = image_placer(images, where)
     found = _with_sizes(data.images[:limit], where)
     if writer.is_file and out.suffix == ".json" and place is None:

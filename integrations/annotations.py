@@ -211,9 +211,12 @@ class ReadOptions:
 
     Attributes:
         strict: whether anything that would be mended or left out is an error.
+        annotator: of Label Studio, whose annotations are read, by email or id; None: the ground
+            truth, else the first.
     """
 
     strict: bool = False
+    annotator: str | None = None
 
 
 @dataclass(frozen=True)

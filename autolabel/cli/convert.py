@@ -35,6 +35,16 @@ def convert(
             rich_help_panel=INPUT,
         ),
     ] = None,
+    annotator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EMAIL|ID",
+            help="Read this person's annotations from Label Studio (default: the ground truth, "
+            "else the first).",
+            show_default=False,
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
     copy_images: shared.CopyImages = False,
     link: shared.LinkImages = False,
     overwrite: shared.Overwrite = False,
@@ -64,5 +74,6 @@ def convert(
             overwrite=overwrite,
             strict=strict,
             limit=limit,
+            annotator=annotator,
         )
         show_exported(exported, to_format, limit, output)

@@ -28,7 +28,17 @@ from integrations.annotations import (
     ReadOptions,
     Tally,
 )
-from integrations.formats import coco, cvat, fiftyone_dataset, label_studio, lvis, voc, yolo
+from integrations.formats import (
+    coco,
+    cvat,
+    cvat_reader,
+    fiftyone_dataset,
+    label_studio,
+    label_studio_reader,
+    lvis,
+    voc,
+    yolo,
+)
 from regionspot.errors import InputError
 from regionspot.files import atomic_folder
 
@@ -123,13 +133,13 @@ FORMATS: dict[str, Format] = {
             yolo.IMAGES,
         ),
         Format("voc", voc.read_voc, voc.write_voc, (voc.ANNOTATIONS, voc.LISTS), voc.IMAGES),
-        Format("cvat", cvat.read_cvat, cvat.write_cvat, (cvat.FILE,), cvat.IMAGES),
+        Format("cvat", cvat_reader.read_cvat, cvat.write_cvat, (cvat_reader.FILE,), cvat.IMAGES),
         Format(
             "label-studio",
-            label_studio.read_label_studio,
+            label_studio_reader.read_label_studio,
             label_studio.write_label_studio,
-            (label_studio.TASKS, label_studio.CONFIG),
-            label_studio.IMAGES,
+            (label_studio_reader.TASKS, label_studio_reader.CONFIG),
+            label_studio_reader.IMAGES,
         ),
         Format(
             "fiftyone",

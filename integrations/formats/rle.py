@@ -15,6 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+# More than any image that can be read has; a mask of more would fill the memory.
+MOST_PIXELS = 1 << 28
 _WORD = 8
 _WIDTHS = (3, 4, 8, 16)
 _CHANNELS = 4
@@ -49,9 +51,10 @@ def from_row_runs(
         size: height and width of the image.
 
     Raises:
-        ValueError: the runs do not fill the rectangle, or it leaves the image.
+        ValueError: the runs do not fill the rectangle, it leaves the image, or that is too large.
     """
     left, top, width, height = place
+    _check_size(*size)
     inside = left >= 0 and top >= 0 and left + width <= size[1] and top + height <= size[0]
     if not inside or width < 1 or height < 1:
         raise ValueError(f"a mask at {place} leaves the image of {size[1]} x {size[0]} pixels")
@@ -89,6 +92,7 @@ def unpack_brush(packed: Sequence[int], height: int, width: int) -> npt.NDArray[
     Raises:
         ValueError: the bytes are not of an image of this size.
     """
+    _check_size(height, width)
     bits = _Bits(packed)
     size = bits.take(32)
     word = bits.take(5) + 1
@@ -97,7 +101,7 @@ def unpack_brush(packed: Sequence[int], height: int, width: int) -> npt.NDArray[
         raise ValueError(
             f"a brush stroke must have {height * width * _CHANNELS} values, not {size}"
         )
-    values = np.zeros(size, np.uint32)
+    values = np.zeros(size, np.bool_)
     at = 0
     while at < size:
         repeats = bits.take(1)
@@ -105,12 +109,17 @@ def unpack_brush(packed: Sequence[int], height: int, width: int) -> npt.NDArray[
         if stop > size:
             raise ValueError("a brush stroke is longer than its image")
         if repeats:
-            values[at:stop] = bits.take(word)
+            values[at:stop] = bits.take(word) != 0
         else:
-            values[at:stop] = [bits.take(word) for _ in range(at, stop)]
+            values[at:stop] = [bits.take(word) != 0 for _ in range(at, stop)]
         at = stop
     # (H * W * 4,) to (H, W, 4)
-    return values.reshape(height, width, _CHANNELS)[:, :, -1] > 0
+    return values.reshape(height, width, _CHANNELS)[:, :, -1]
+
+
+def _check_size(height: int, width: int) -> None:
+    if height * width > MOST_PIXELS:
+        raise ValueError(f"a mask of {width} x {height} pixels is larger than any image read here")
 
 
 class _Bits:
