@@ -45,7 +45,8 @@ from integrations.annotations import (
 from integrations.formats.outlines import Outline, ellipse, enclosing_box, rotated_box
 from integrations.formats.rle import from_row_runs
 from integrations.formats.xml import parse_attribute, read_xml
-from integrations.images import SUFFIXES, UnreadableImage, image_size
+from integrations.image_kinds import HEIF_SUFFIXES, SUFFIXES
+from integrations.images import UnreadableImage, image_size
 from regionspot.boxes import Box
 from regionspot.errors import InputError
 from regionspot.files import check_image_name, path_inside
@@ -168,7 +169,7 @@ def _find_files(frames: Sequence[_Frame], file: Path, folder: Path | None) -> No
         ):
             frame.name = inner
         suffix = PurePosixPath(frame.name).suffix.lower()
-        if folder and (suffix not in SUFFIXES or _VIDEO_FRAME.search(frame.name)):
+        if folder and (suffix not in SUFFIXES | HEIF_SUFFIXES or _VIDEO_FRAME.search(frame.name)):
             frame.name = _with_suffix(frame.name, folder, stems)
 
 
@@ -180,7 +181,9 @@ def _with_suffix(name: str, folder: Path, stems: dict[Path, dict[str, str]]) -> 
     if path.parent not in stems:
         beside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
         stems[path.parent] = {
-            each.stem: each.name for each in beside if each.suffix.lower() in SUFFIXES
+            each.stem: each.name
+            for each in beside
+            if each.suffix.lower() in SUFFIXES | HEIF_SUFFIXES
         }
     found = stems[path.parent].get(path.stem if _VIDEO_FRAME.search(name) else path.name)
     return str(PurePosixPath(name).with_name(found)) if found else name

@@ -36,7 +36,8 @@ from integrations.formats.outlines import Outline, ellipse, enclosing_box, rotat
 from integrations.formats.record import Record
 from integrations.formats.rle import unpack_brush
 from integrations.formats.xml import read_xml
-from integrations.images import SUFFIXES, UnreadableImage, file_name_of_address, image_size
+from integrations.image_kinds import HEIF_SUFFIXES, SUFFIXES
+from integrations.images import UnreadableImage, file_name_of_address, image_size
 from regionspot.boxes import Box, relative_xywh_to_xyxy, rounded, xywh_to_xyxy
 from regionspot.errors import InputError
 from regionspot.files import check_image_name, path_inside
@@ -452,7 +453,7 @@ def _is_address(value: object) -> bool:
         name = file_name_of_address(value)
     except InputError:
         return False
-    return Path(name).suffix.lower() in SUFFIXES
+    return Path(name).suffix.lower() in SUFFIXES | HEIF_SUFFIXES
 
 
 def _is_skipped(annotation: Record) -> bool:
