@@ -1,13 +1,14 @@
 """`python -m train`: extract features, train the head, evaluate it."""
 
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from integrations.output import Output
 from integrations.progress import RichReporter
 from regionspot.config import preset
 from regionspot.errors import InputError
@@ -60,6 +61,11 @@ Start = Annotated[Path, typer.Option("--start-from", help="The head of stage 1."
 Out = Annotated[Path | None, typer.Option(help="The checkpoint; by default in the run folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Do not resume the run folder's state.")]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print the summary as one line of JSON on standard output."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress and no summary.")]
 Curves = Annotated[bool, typer.Option(help="Write TensorBoard's files into the run folder.")]
 
 
@@ -70,18 +76,24 @@ def extract_command(
     model: Annotated[str, typer.Option(help="The preset whose towers are run.")] = "mini",
     cache: Cache = FEATURES,
     workers: Workers = CORES,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compute the frozen towers' features of data sets; resumes where it stopped."""
-    config = preset(model)
-    views = dict.fromkeys([IDENTITY, *map(parse_view, view or ())])
-    images = {spec: open_dataset(spec).images for spec in data}
-    sets = {
-        f"{spec}, {each}": FeatureSet.of(config, images[spec], cache, each)
-        for spec in images
-        for each in views
-    }
-    with RichReporter(console) as reporter:
-        extract_sets(sets, cache, workers, reporter)
+    with Output(as_json, quiet) as output:
+        config = preset(model)
+        views = dict.fromkeys([IDENTITY, *map(parse_view, view or ())])
+        images = {spec: open_dataset(spec).images for spec in data}
+        sets = {
+            f"{spec}, {each}": FeatureSet.of(config, images[spec], cache, each)
+            for spec in images
+            for each in views
+        }
+        with output.progress() as reporter:
+            extract_sets(sets, cache, workers, reporter)
+        output.summary(
+            {"sets": [{"name": name, "images": len(each.images)} for name, each in sets.items()]}
+        )
 
 
 @app.command()
@@ -96,15 +108,26 @@ def stage1(
     device: Device = "auto",
     fresh: Fresh = False,
     curves: Curves = True,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """The paper's first stage: warm up region-word alignment on one data set."""
-    if len(data) != 1:
-        raise InputError(f"stage 1 trains on one data set, got {len(data)}; stage2 takes several")
-    out = out or run / HEAD
-    paths = Paths(
-        cache=cache, run=run, out=out, workers=workers, device=device, fresh=fresh, curves=curves
-    )
-    _train(recipes.stage1(preset(model)), settings, data, paths)
+    with Output(as_json, quiet) as output:
+        if len(data) != 1:
+            raise InputError(
+                f"stage 1 trains on one data set, got {len(data)}; stage2 takes several"
+            )
+        out = out or run / HEAD
+        paths = Paths(
+            cache=cache,
+            run=run,
+            out=out,
+            workers=workers,
+            device=device,
+            fresh=fresh,
+            curves=curves,
+        )
+        _train(recipes.stage1(preset(model)), settings, data, paths, output)
 
 
 @app.command()
@@ -120,17 +143,26 @@ def stage2(
     device: Device = "auto",
     fresh: Fresh = False,
     curves: Curves = True,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """The paper's second stage: train stage 1's head further on several data sets."""
-    if not start.exists():
-        raise InputError(
-            f"{start} is not there: train stage1 first, or name its head with --start-from"
+    with Output(as_json, quiet) as output:
+        if not start.exists():
+            raise InputError(
+                f"{start} is not there: train stage1 first, or name its head with --start-from"
+            )
+        out = out or run / HEAD
+        paths = Paths(
+            cache=cache,
+            run=run,
+            out=out,
+            workers=workers,
+            device=device,
+            fresh=fresh,
+            curves=curves,
         )
-    out = out or run / HEAD
-    paths = Paths(
-        cache=cache, run=run, out=out, workers=workers, device=device, fresh=fresh, curves=curves
-    )
-    _train(recipes.stage2(preset(model), str(start)), settings, data, paths)
+        _train(recipes.stage2(preset(model), str(start)), settings, data, paths, output)
 
 
 @app.command()
@@ -146,21 +178,24 @@ def mini(
     seed: Annotated[int, typer.Option(help="Of the weights and of the order of images.")] = 0,
     fresh: Fresh = False,
     curves: Curves = True,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train the head of the preset `mini`: extract, train, calibrate, save."""
-    recipe = recipes.mini()
-    recipe = replace(recipe, epochs=epochs or recipe.epochs, seed=seed)
-    checkpoint = out or run / HEAD
-    paths = Paths(
-        cache=cache,
-        run=run,
-        out=checkpoint,
-        workers=workers,
-        device=device,
-        fresh=fresh,
-        curves=curves,
-    )
-    _train(recipe, settings, data, paths)
+    with Output(as_json, quiet) as output:
+        recipe = recipes.mini()
+        recipe = replace(recipe, epochs=epochs or recipe.epochs, seed=seed)
+        checkpoint = out or run / HEAD
+        paths = Paths(
+            cache=cache,
+            run=run,
+            out=checkpoint,
+            workers=workers,
+            device=device,
+            fresh=fresh,
+            curves=curves,
+        )
+        _train(recipe, settings, data, paths, output)
 
 
 @app.command()
@@ -183,15 +218,20 @@ def measure(
             "chosen among all classes; may be repeated.",
         ),
     ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Top-1 and top-5 accuracy on the ground-truth boxes of data sets, with 95% intervals.
 
     Beside them the mean presence of the best class, which is top-1 where it is calibrated.
     """
-    with RichReporter(console) as reporter:
-        features = FeatureExtractor.of(preset("mini"), cache, workers, reporter)
-        rows = evaluate_folders(data, checkpoint, features, listed, synonyms, of or ())
-    Console(width=max(console.width, TABLE_WIDTH)).print(evaluation_table(rows))
+    with Output(as_json, quiet) as output:
+        with output.progress() as reporter:
+            features = FeatureExtractor.of(preset("mini"), cache, workers, reporter)
+            rows = evaluate_folders(data, checkpoint, features, listed, synonyms, of or ())
+        if not (as_json or quiet):
+            Console(width=max(console.width, TABLE_WIDTH)).print(evaluation_table(rows))
+        output.summary({"rows": [asdict(row) for row in rows]})
 
 
 @app.command()
@@ -259,11 +299,18 @@ def simulate_review(
 
 
 def _train(
-    recipe: recipes.Recipe, settings: list[str] | None, data: list[str], paths: Paths
+    recipe: recipes.Recipe,
+    settings: list[str] | None,
+    data: list[str],
+    paths: Paths,
+    output: Output,
 ) -> None:
     recipe = recipes.override(recipe, settings or [])
-    with RichReporter(console) as reporter:
+    with output.progress() as reporter:
         train(recipe, data, paths, reporter)
+    # torchrun starts several processes.
+    if os.environ.get("RANK", "0") == "0":
+        output.summary({"checkpoint": paths.out, "run_folder": paths.run})
 
 
 def main() -> None:
