@@ -178,13 +178,16 @@ def export(
     label_field: str = LABEL_FIELD,
     overwrite: bool = False,
     limit: int | None = None,
+    split: str | None = None,
+    seed: int = 0,
 ) -> Exported:
     """Write the labels of a run as they stand after the review, as `autolabel export` does.
 
     Args:
         run: the run, its folder, or `fiftyone:NAME`.
         out: folder of the labels; other files in it stay.
-        format: `coco`, `lvis`, `yolo`, `yolo-scores`, `voc`, `cvat`, `label-studio`, `fiftyone`.
+        format: `coco`, `lvis`, `yolo`, `yolo-seg`, `yolo-scores`, `voc`, `cvat`, `label-studio`,
+            `fiftyone`.
         min_confidence: minimum confidence of a model's label; a person's has none and is kept.
         only_reviewed: only labels that a person drew, renamed or tagged `reviewed`, and only
             images with such a label.
@@ -192,6 +195,8 @@ def export(
         label_field: field of a FiftyOne dataset; a run has its own.
         overwrite: whether an earlier export is replaced.
         limit: number of the first images to write; None: all.
+        split: share of train, or of train and val, for YOLO's formats: "0.8", "0.8,0.1".
+        seed: of the split.
 
     Raises:
         InputError: there is no such run or format, or an export is there already.
@@ -206,6 +211,8 @@ def export(
         label_field=label_field,
         overwrite=overwrite,
         limit=limit,
+        split=split,
+        seed=seed,
     )
     return export_labels(request)
 

@@ -11,6 +11,7 @@ from typing import Literal
 from integrations.annotations import LabelledImage, ReadOptions, Tally
 from integrations.formats.registry import Format, format_named, read_labels, write_folder
 from integrations.images import image_size
+from integrations.split import Split, group_images, parse_shares
 from regionspot.errors import InputError
 from regionspot.files import path_inside
 
@@ -46,6 +47,9 @@ def convert(
     strict: bool = False,
     limit: int | None = None,
     annotator: str | None = None,
+    task: str | None = None,
+    split: str | None = None,
+    seed: int = 0,
 ) -> Exported:
     """Read a label set and write it in another format.
 
@@ -60,6 +64,10 @@ def convert(
         strict: whether anything that would be changed or left out is an error.
         limit: number of the first images to write; None: all.
         annotator: of Label Studio, whose annotations are read, by email or id.
+        task: what YOLO's lines mean: detect, track, segment, pose or obb; None: as `data.yaml` and
+            all lines together say.
+        split: share of train, or of train and val, for YOLO's formats: "0.8", "0.8,0.1".
+        seed: of the split.
 
     Raises:
         InputError: the set cannot be read or written, an image is missing, or `out` is there.
@@ -67,7 +75,12 @@ def convert(
     reader, writer = format_named(from_format), format_named(to_format)
     beside = (source if source.is_dir() else source.parent) / reader.images
     where = folder or (beside if beside.is_dir() else None)
-    data = read_labels(reader, source, where, ReadOptions(strict=strict, annotator=annotator))
+    options = ReadOptions(strict=strict, annotator=annotator, task=task)
+    data = read_labels(reader, source, where, options)
+    where = data.folder or where
+    if split is not None:
+        groups = group_images([image.file_name for image in data.images], where)
+        writer = writer.with_split(Split(parse_shares(split), seed, groups))
     place = image_placer(images, where)
     found = _with_sizes(data.images[:limit], where)
     if writer.is_file and out.suffix == ".json" and place is None:

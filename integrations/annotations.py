@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -213,10 +214,12 @@ class ReadOptions:
         strict: whether anything that would be mended or left out is an error.
         annotator: of Label Studio, whose annotations are read, by email or id; None: the ground
             truth, else the first.
+        task: what YOLO's lines mean; None: as `data.yaml` and all lines together say.
     """
 
     strict: bool = False
     annotator: str | None = None
+    task: str | None = None
 
 
 @dataclass(frozen=True)
@@ -227,11 +230,13 @@ class LabelledSet:
         categories: all classes, also those without an annotation.
         images: all images, also those without an annotation.
         tally: what the reader changed and left out.
+        folder: that file names are relative to, where the reader knows it.
     """
 
     categories: tuple[Category, ...]
     images: tuple[LabelledImage, ...]
     tally: Tally = field(default_factory=Tally, compare=False)
+    folder: Path | None = field(default=None, compare=False)
 
 
 def class_labels(categories: Sequence[Category]) -> dict[int, str]:

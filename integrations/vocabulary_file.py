@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regionspot.errors import InputError
+from regionspot.files import read_text
 from regionspot.names import clean_name
 
 
@@ -100,29 +101,12 @@ def _checked(groups: Iterable[tuple[int, tuple[str, ...]]], prefix: str, unit: s
 
 def _groups(path: Path, known: Collection[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Line number, and the name with its synonyms, of each line that is not empty."""
-    for number, line in enumerate(_lines(path), start=1):
+    # Lines end with \n or \r\n only: str.splitlines would also split a word at exotic separators.
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if (whole := clean_name(line)) in known:
             yield number, (whole,)
         elif text := line.split("#", 1)[0].strip():
             yield number, _parse(text, f"{path}: line {number}")
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    lines = []
-    # Lines end with \n or \r\n only: str.splitlines would also split a word at exotic separators.
-    for number, line in enumerate(raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        try:
-            lines.append(line.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{path}: line {number}: byte {error.start + 1} of the line is not UTF-8; "
-                "save the file as UTF-8"
-            ) from error
-    return lines
 
 
 def _parse(text: str, where: str) -> tuple[str, ...]:

@@ -3,8 +3,8 @@
 Until then the content lies beside the target under a hidden temporary name that nobody can guess
 and that says which process writes it, `.autolabel-MACHINE-PID-TOKEN.part`. Where the block raises,
 that is removed and an older target stays. What a killed process left is removed by the first write
-of another process into the same folder; what belongs to a living process is not. The last functions
-check file names that come from outside: they stay inside their folder.
+of another process into the same folder; what belongs to a living process is not. `read_text` reads
+a text file. The last functions check file names that come from outside: they stay in their folder.
 """
 
 import ctypes
@@ -119,6 +119,26 @@ def remove_leftovers(folder: Path) -> None:
                 path.unlink()
         except FileNotFoundError:  # another process removes it, too
             continue
+
+
+def read_text(path: Path) -> str:
+    """The content of a text file in UTF-8, without a byte order mark.
+
+    Raises:
+        InputError: it cannot be read, or is not UTF-8; the message names the line.
+    """
+    try:
+        raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = raw[: error.start]
+        line, byte = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
+        raise InputError(
+            f"{path}: line {line}: byte {byte} of the line is not UTF-8; save the file as UTF-8"
+        ) from error
 
 
 def _temporary(path: Path) -> Path:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 DESIGN = (ROOT / "docs/design.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 PACKAGES = ("regionspot", "integrations", "train", "autolabel")
-MOST_FILES = {"regionspot": 16, "integrations/formats": 16}
+MOST_FILES = {"regionspot": 16, "integrations/formats": 20}
 MOST_FILES_ELSEWHERE = 13
 
 

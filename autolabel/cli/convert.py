@@ -49,6 +49,9 @@ def convert(
     link: shared.LinkImages = False,
     overwrite: shared.Overwrite = False,
     strict: shared.Strict = False,
+    task: shared.YoloTask = None,
+    split: shared.SplitShares = None,
+    seed: shared.SplitSeed = 0,
     limit: shared.Limit = None,
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
@@ -75,5 +78,8 @@ def convert(
             strict=strict,
             limit=limit,
             annotator=annotator,
+            task=task,
+            split=split,
+            seed=seed,
         )
         show_exported(exported, to_format, limit, output)

@@ -46,6 +46,8 @@ def export(
     copy_images: shared.CopyImages = False,
     link: shared.LinkImages = False,
     label_field: shared.LabelField[str] = LABEL_FIELD,
+    split: shared.SplitShares = None,
+    seed: shared.SplitSeed = 0,
     overwrite: shared.Overwrite = False,
     limit: shared.Limit = None,
     as_json: shared.Json = False,
@@ -67,6 +69,8 @@ def export(
             only_reviewed=only_reviewed,
             images=image_mode(copy_images, link),
             label_field=label_field,
+            split=split,
+            seed=seed,
             overwrite=overwrite,
             limit=limit,
         )

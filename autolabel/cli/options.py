@@ -13,7 +13,7 @@ T = TypeVar("T")
 INPUT, OUTPUT = "Input", "Output"
 SELECTION, MODEL = "Labels that are kept", "Model"
 PRINTED = "What is printed"
-FORMATS = "coco, lvis, yolo, yolo-scores, voc, cvat, label-studio or fiftyone."
+FORMATS = "coco, lvis, yolo, yolo-seg, yolo-scores, voc, cvat, label-studio or fiftyone."
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
 Vocab = Annotated[
@@ -77,6 +77,27 @@ Limit = Annotated[
         metavar="N",
         rich_help_panel=INPUT,
     ),
+]
+YoloTask = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        help="What the lines of YOLO files mean: detect, track, segment, pose or obb.",
+        show_default="as data.yaml and all lines say",
+        rich_help_panel=INPUT,
+    ),
+]
+SplitShares = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        help="Share of train, or of train and val, for yolo formats: 0.8 or 0.8,0.1.",
+        show_default="lists of 0.8 and 0.2",
+        rich_help_panel=OUTPUT,
+    ),
+]
+SplitSeed = Annotated[
+    int, typer.Option("--seed", help="Seed of the split.", rich_help_panel=OUTPUT)
 ]
 Launch = Annotated[
     bool, typer.Option("--launch", help="Open the review when done.", rich_help_panel=OUTPUT)

@@ -11,14 +11,16 @@ from autolabel.options import LABEL_FIELD
 from autolabel.review.app import complete_run
 from autolabel.run.images import FIFTYONE_PREFIX, open_source
 from autolabel.run.manifest import LVIS, Manifest, read_manifest
+from autolabel.run.near_duplicates import near_duplicates
 from autolabel.run.outputs import as_sample, categories_of, file_info, label_field
 from autolabel.run.shards import read_shards
 from integrations.annotations import Category, LabelledImage
 from integrations.fiftyone.dataset import LabelField, Sample, read_labels, words_in_use
 from integrations.fiftyone.session import connect
 from integrations.formats.lvis import read_lvis
-from integrations.formats.registry import format_named, write_folder
+from integrations.formats.registry import Format, format_named, write_folder
 from integrations.images import image_size
+from integrations.split import Split, group_images, parse_shares
 from regionspot.errors import InputError
 
 
@@ -40,6 +42,8 @@ class ExportRequest:
     label_field: str = LABEL_FIELD
     overwrite: bool = False
     limit: int | None = None
+    split: str | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,22 @@ class _Labels:
     images: Iterable[LabelledImage]
     info: Mapping[str, object]
     root: Path
+
+
+def _with_split(
+    format: Format, shares: tuple[float, float, float], request: ExportRequest
+) -> Format:
+    """The format, which writes parts; images of a run that show the same are in one part."""
+    if request.source.startswith(FIFTYONE_PREFIX):
+        connect()
+        source = open_source(request.source)
+        groups = group_images([ref.file_name for ref in source.images], source.root)
+    else:
+        folder = Path(request.source)
+        manifest = read_manifest(folder)
+        names, alike = near_duplicates(read_shards(folder, manifest.shards))
+        groups = group_images(names, Path(manifest.dataset["root"]), alike)
+    return format.with_split(Split(shares, request.seed, groups))
 
 
 def export_labels(request: ExportRequest) -> Exported:
@@ -68,6 +88,8 @@ def export_labels(request: ExportRequest) -> Exported:
         labels = _of_dataset(request)
     else:
         labels = _of_run(Path(request.source), request.only_reviewed)
+    if request.split is not None:
+        format = _with_split(format, parse_shares(request.split), request)
     images: Iterator[LabelledImage] = (
         _confident(image, request.min_confidence) for image in labels.images
     )

@@ -8,13 +8,15 @@ all or nothing, refuse what cannot be written, and keep what those of FiftyOne 1
 |---|---|
 | coco | FiftyOne holds all annotations in memory; supervision drops scores |
 | lvis | neither writes it |
-| yolo, yolo-scores | FiftyOne writes crowds as single objects; supervision mixes up equal stems |
+| yolo, yolo-seg, | FiftyOne writes crowds as single objects; supervision mixes up equal stems; |
+| yolo-scores | neither makes a split of groups |
 | voc | both drop scores; FiftyOne cuts off fractions of pixels, so that a thin box vanishes |
 | cvat | FiftyOne drops scores and masks; supervision does not write it |
 | label-studio | FiftyOne needs a running server; supervision does not write it |
 | fiftyone | FiftyOne's own exporter is used; ids and what LVIS verifies lie in fields of ours |
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +41,8 @@ from integrations.formats import (
     voc,
     yolo,
 )
+from integrations.formats.yolo import YoloWriter
+from integrations.split import Split
 from regionspot.errors import InputError
 from regionspot.files import atomic_folder
 
@@ -118,19 +122,37 @@ class Format:
     images: str = "images"
     is_file: bool = False
 
+    def image_name(self, image: LabelledImage) -> str:
+        """Where an image belongs, below the folder of the images."""
+        return (
+            self.write.image_name(image) if isinstance(self.write, YoloWriter) else image.file_name
+        )
+
+    def with_split(self, split: Split) -> "Format":
+        """The format, which writes each part of a split into a folder of its own.
+
+        Raises:
+            InputError: the format has no parts.
+        """
+        if not isinstance(self.write, YoloWriter):
+            raise InputError(f"--split is for yolo, yolo-seg and yolo-scores, not for {self.name}")
+        return dataclasses.replace(self, write=dataclasses.replace(self.write, split=split))
+
+
+_YOLO = (*yolo.DATA_FILES, "train.txt", "val.txt", "labels")
 
 FORMATS: dict[str, Format] = {
     each.name: each
     for each in (
         Format("coco", coco.read_coco, coco.write_coco, ("labels.coco.json",), is_file=True),
         Format("lvis", lvis.read_lvis, lvis.write_lvis, ("labels.lvis.json",), is_file=True),
-        Format("yolo", yolo.read_yolo, yolo.write_yolo, (yolo.DATA, yolo.LABELS), yolo.IMAGES),
+        Format("yolo", yolo.read_yolo, yolo.YoloWriter(), _YOLO),
+        Format("yolo-seg", yolo.read_yolo, yolo.YoloWriter(polygons=True), _YOLO),
         Format(
             "yolo-scores",
-            yolo.read_yolo,
-            functools.partial(yolo.write_yolo, scores=True),
-            (yolo.DATA, yolo.LABELS),
-            yolo.IMAGES,
+            functools.partial(yolo.read_yolo, scores=True),
+            yolo.YoloWriter(scores=True),
+            _YOLO,
         ),
         Format("voc", voc.read_voc, voc.write_voc, (voc.ANNOTATIONS, voc.LISTS), voc.IMAGES),
         Format("cvat", cvat_reader.read_cvat, cvat.write_cvat, (cvat_reader.FILE,), cvat.IMAGES),
@@ -225,7 +247,7 @@ def write_folder(
                 yield image
                 # After the writer has taken it, and found its name sound.
                 if place is not None:
-                    target = folder / format.images / image.file_name
+                    target = folder / format.images / format.image_name(image)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     place(image, target)
 

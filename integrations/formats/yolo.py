@@ -1,17 +1,24 @@
 """YOLO: `data.yaml`, and one text file for each image (docs.ultralytics.com, "Detect").
 
-    data.yaml        train: images, val: images, names: {0: cat, 1: dog}
-    images/          as in the set, with its sub-folders
-    labels/          the same names with .txt; a line is `class x y width height`, where x and y
-                     are the box's centre, in fractions of the sides; predictions add a score
+    data.yaml            train: train.txt, val: val.txt, names: {0: cat, 1: dog}
+    dataset.yaml         the same, for FiftyOne, which looks for this name
+    train.txt, val.txt   the images of each part, one a line
+    images/              as in the set, with its sub-folders
+    labels/              the same names with .txt; a line is `class x y width height`, where x and y
+                         are the box's centre, in fractions of the sides; predictions add a score
 
-A file does not say how large its image is, so that reading needs the images. It holds no ids and
-no masks. Crowd regions are left out: a trainer would take one for a single object.
+`yolo_layout` knows where other data sets have their images and labels, `yolo_lines` what a line of
+other tasks means. A file does not say how large its image is, so that reading needs the images. It
+holds no ids. Crowd regions are left out: a trainer would take one for a single object.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import dataclasses
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import yaml
 
@@ -23,169 +30,258 @@ from integrations.annotations import (
     ReadOptions,
     Tally,
 )
+from integrations.contours import outline
 from integrations.formats.validation import (
     LabelFileNames,
     Part,
     checked_images,
     names_by_id,
 )
-from integrations.images import find_images, image_size
-from regionspot.boxes import relative_cxcywh_to_xyxy, rounded, xyxy_to_relative_cxcywh
+from integrations.formats.yolo_layout import (
+    DATA,
+    IMAGES,
+    LABELS,
+    DataFile,
+    images_below,
+    label_files,
+    listed_images,
+    read_data_file,
+    unread_label_files,
+)
+from integrations.formats.yolo_lines import as_annotation, find_meaning, parse_lines
+from integrations.images import UnreadableImage, image_size
+from integrations.split import Split
+from regionspot.boxes import xyxy_to_relative_cxcywh
 from regionspot.errors import InputError
-from regionspot.files import atomic_write, path_inside
+from regionspot.files import atomic_write, read_text
 
-DATA, IMAGES, LABELS = "data.yaml", "images", "labels"
-_BOX_NUMBERS, _SCORED_NUMBERS = 5, 6
+DATA_FILES = (DATA, "dataset.yaml")
+# A side, in parts of the image's, that eight decimals cannot write; pixels that do not count.
+_SMALLEST, _ROUNDING = 1e-8, 1e-3
 
 
-def write_yolo(
-    folder: Path,
-    categories: Sequence[Category],
-    images: Iterable[LabelledImage],
-    info: Mapping[str, object] | None = None,  # noqa: ARG001  (of the protocol)
-    tally: Tally | None = None,
-    scores: bool = False,
-) -> Tally:
-    """Write `data.yaml` and `labels/`; the images belong into `images/`. See `registry.Writer`.
+@dataclass(frozen=True)
+class YoloWriter:
+    """Writes data files and `labels/`; the images belong into `images/`. See `registry.Writer`.
 
-    With `scores` lines have a sixth number. Trainers refuse it; tools that compare predictions read
-    it. The format has no place for `info`.
+    The format has no place for `info`.
+
+    Attributes:
+        scores: whether lines have a sixth number. Trainers refuse it; tools that compare
+            predictions read it.
+        polygons: whether a line is `class x y x y ...`, for training on masks.
+        split: the parts, each in a folder of its own; None: lists of two parts, of the images as
+            they lie.
     """
-    tally, files = Tally() if tally is None else tally, LabelFileNames(folder, ".txt")
-    classes = {category.id: index for index, category in enumerate(categories)}
-    names_by_id(folder, categories)
-    holds: frozenset[Part] = frozenset({"score"} if scores else ())
-    for image in checked_images(folder, categories, images, tally, holds):
-        with atomic_write(folder / label_name(files.name(image.file_name))) as out:
-            for annotation in image.annotations:
-                out.write(_line(annotation, image, classes, scores))
-    with atomic_write(folder / DATA) as out:
-        # Trainers want both keys. Without "path" they look beside this file.
-        top = {"train": IMAGES, "val": IMAGES}
+
+    scores: bool = False
+    polygons: bool = False
+    split: Split | None = None
+
+    def image_name(self, image: LabelledImage) -> str:
+        """Where an image belongs below `images/`.
+
+        Trainers replace the last folder `images` of a path, so that no other may be in it.
+        """
+        parts = PurePosixPath(image.file_name).parts
+        name = "/".join([part for part in parts[:-1] if part != IMAGES] + [parts[-1]])
+        return f"{self.split.part(image.file_name)}/{name}" if self.split else name
+
+    def __call__(
+        self,
+        path: Path,
+        categories: Sequence[Category],
+        images: Iterable[LabelledImage],
+        info: Mapping[str, object] | None = None,  # noqa: ARG002  (of the protocol)
+        tally: Tally | None = None,
+    ) -> Tally:
+        """Write a set into a folder."""
+        tally, files = Tally() if tally is None else tally, LabelFileNames(path, ".txt")
+        classes = {category.id: index for index, category in enumerate(categories)}
+        names_by_id(path, categories)
+        holds: set[Part] = set()
+        holds |= {"score"} if self.scores else set()
+        holds |= {"mask"} if self.polygons else set()
+        split = self.split or Split()
+        inside = (_clipped(image, tally) for image in images)
+        with ExitStack() as stack:
+            lists = {
+                part: stack.enter_context(atomic_write(path / f"{part}.txt"))
+                for part in split.parts
+                if self.split is None
+            }
+            for image in checked_images(path, categories, inside, tally, holds):
+                name = self.image_name(image)
+                if PurePosixPath(image.file_name).parent.parts.count(IMAGES):
+                    reason = f"a folder {IMAGES!r} of its path is left out of the name"
+                    tally.change("image", reason, f"image {image.file_name!r}")
+                with atomic_write(path / LABELS / files.name(name)) as out:
+                    for annotation in image.annotations:
+                        out.write(self._line(annotation, image, classes, tally))
+                if lists:
+                    lists[split.part(image.file_name)].write(f"./{IMAGES}/{name}\n")
+        entries = {
+            part: f"{IMAGES}/{part}" if self.split else f"{part}.txt" for part in split.parts
+        }
+        self._write_data_files(path, categories, entries)
+        return tally
+
+    def _line(
+        self,
+        annotation: Annotation,
+        image: LabelledImage,
+        classes: Mapping[int, int],
+        tally: Tally,
+    ) -> str:
+        size = (image.width, image.height)
+        if self.polygons:
+            place = f"image {image.file_name!r}"
+            points = outline(annotation.mask, annotation.box, size, place, tally)
+            numbers: Sequence[float] = [each / size[at % 2] for at, each in enumerate(points)]
+        else:
+            numbers = xyxy_to_relative_cxcywh(annotation.box, *size)
+        line = " ".join(
+            [str(classes[annotation.category_id]), *(f"{each:.8f}" for each in numbers)]
+        )
+        if self.scores and annotation.score is not None:
+            line += f" {annotation.score:.6f}"
+        return line + "\n"
+
+    def _write_data_files(
+        self, path: Path, categories: Sequence[Category], entries: Mapping[str, str]
+    ) -> None:
         names = {index: category.name for index, category in enumerate(categories)}
-        yaml.safe_dump({**top, "names": names}, out, allow_unicode=True, sort_keys=False)
-    return tally
+        task = "segment" if self.polygons else "detect"
+        for name in DATA_FILES:
+            with atomic_write(path / name) as out:
+                # Without "path" trainers look beside this file.
+                top = {**entries, "names": names, "task": task}
+                yaml.safe_dump(top, out, allow_unicode=True, sort_keys=False)
 
 
-def label_name(file_name: str) -> str:
-    """Where the labels of `images/<file_name>` lie, but for the suffix.
-
-    Raises:
-        InputError: the image is in a sub-folder named "images": trainers replace the last one.
-    """
-    if IMAGES in PurePosixPath(file_name).parts[:-1]:
-        raise InputError(f"{file_name!r} is in a sub-folder named {IMAGES!r}; rename that")
-    return f"{LABELS}/{file_name}"
-
-
-def _line(
-    annotation: Annotation, image: LabelledImage, classes: Mapping[int, int], scores: bool
-) -> str:
-    numbers = xyxy_to_relative_cxcywh(annotation.box, image.width, image.height)
-    line = " ".join([str(classes[annotation.category_id]), *(f"{each:.8f}" for each in numbers)])
-    if scores and annotation.score is not None:
-        line += f" {annotation.score:.6f}"
-    return line + "\n"
+def _clipped(image: LabelledImage, tally: Tally) -> LabelledImage:
+    """The image with its boxes clipped; those that are empty then are left out."""
+    kept, place = [], f"image {image.file_name!r}"
+    for annotation in image.annotations:
+        x1, y1, x2, y2 = annotation.box
+        is_box = all(map(math.isfinite, annotation.box)) and x1 <= x2 and y1 <= y2
+        if annotation.is_crowd or not is_box or image.width < 1 or image.height < 1:
+            kept.append(annotation)  # `checked_images` decides
+            continue
+        box = (
+            min(max(x1, 0.0), float(image.width)),
+            min(max(y1, 0.0), float(image.height)),
+            min(max(x2, 0.0), float(image.width)),
+            min(max(y2, 0.0), float(image.height)),
+        )
+        smallest = _SMALLEST * max(image.width, image.height)
+        if box[2] - box[0] < smallest or box[3] - box[1] < smallest:
+            reason = "it has no area inside the image, and trainers refuse it"
+            tally.leave_out("box", reason, place)
+            continue
+        if max(abs(a - b) for a, b in zip(box, annotation.box, strict=True)) > _ROUNDING:
+            tally.change("box", "it reaches out of the image and is clipped", place)
+        kept.append(dataclasses.replace(annotation, box=box))
+    return dataclasses.replace(image, annotations=tuple(kept))
 
 
 def read_yolo(
-    path: Path, folder: Path | None = None, options: ReadOptions = ReadOptions()
+    path: Path,
+    folder: Path | None = None,
+    options: ReadOptions = ReadOptions(),
+    scores: bool = False,
 ) -> LabelledSet:
-    """Read a `data.yaml`, or the one in a folder, with the labels of all its parts.
+    """Read a data set as `yolo_layout` describes it, with the labels of all its parts.
 
     See `registry.Reader`; an image has to be there. Ids are counted from 1: a category's is its
-    class and 1. Polygons become masks. The labels stay beside `data.yaml` wherever the images are.
+    class and 1. Polygons and oriented boxes become masks, keypoints `extra`, ids of tracks an
+    attribute. With `scores` a sixth number is a score, and one above 1 an error.
     """
-    file = path / DATA if path.is_dir() else path
-    top = _load(file)
-    categories = _categories(file, top.get("names"))
-    root = file.parent
-    images = []
-    for number, (image, labels) in enumerate(_listed(root, top, folder), start=1):
-        width, height = image_size(image)
-        lines = labels.read_text(encoding="utf-8").split("\n") if labels.exists() else []
-        annotations = tuple(
-            _annotation(f"{labels}: line {n}", line.split(), width, height, len(categories))
-            for n, line in enumerate(lines, start=1)
-            if line.strip()
-        )
-        name = image.relative_to(folder or root / IMAGES).as_posix()
-        images.append(LabelledImage(number, name, width, height, annotations))
-    return LabelledSet(categories, tuple(images), Tally(strict=options.strict))
-
-
-def _load(file: Path) -> dict[str, Any]:
-    try:
-        top = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(top, dict) or "names" not in top:
-        raise InputError(f'{file} is no data.yaml: expected "names"')
-    return top
-
-
-def _categories(file: Path, names: object) -> tuple[Category, ...]:
-    listed = dict(enumerate(names)) if isinstance(names, list) else names
-    if not isinstance(listed, dict) or sorted(listed) != list(range(len(listed))):
-        raise InputError(f'{file}: "names" must be a list, or count its classes 0, 1, 2, ...')
-    return tuple(Category(index + 1, str(listed[index])) for index in sorted(listed))
-
-
-def _listed(root: Path, top: dict[str, Any], folder: Path | None) -> Iterator[tuple[Path, Path]]:
-    """Each image of all parts once, with its file of labels."""
-    base = "" if top.get("path") in (None, ".") else str(top["path"])
-    parts: dict[str, None] = {}
-    for key in ("train", "val", "test"):
-        entry = top.get(key) or []
-        for each in entry if isinstance(entry, list) else [entry]:
-            parts[str(PurePosixPath(base, str(each)))] = None
-    if not parts:
-        raise InputError(f'{root / DATA}: expected "train" or "val" with a folder of images')
-    if folder is not None or parts.keys() == {IMAGES}:
-        where = folder or root / IMAGES
-        for image in find_images(where, linked=True).images:
-            yield image, root / _beside(image.relative_to(where).as_posix())
-        return
-    for part in parts:
+    tally = Tally(strict=options.strict)
+    data = read_data_file(path, tally)
+    images, top = _images(data, folder, tally)
+    files = _label_files(images, top, data, tally)
+    if folder is None or _same(folder, data.root / IMAGES):
+        for file in unread_label_files([each for each in files if each], data.root):
+            tally.leave_out("label file", "no image that is read has its name", str(file))
+    lines = [
+        parse_lines(read_text(file), str(file), number) if file else []
+        for number, file in enumerate(files)
+    ]
+    every = [line for each in lines for line in each]
+    meaning = find_meaning(every, options.task, data.task, data.keypoints, scores, str(data.path))
+    found: list[LabelledImage] = []
+    for image, own in zip(images, lines, strict=True):
         try:
-            inside = path_inside(root, part)
-        except InputError as error:
-            raise InputError(f"{root / DATA}: {error}") from error
-        for image in find_images(inside, linked=True).images:
-            name = image.relative_to(root).as_posix()
-            if not name.startswith(f"{IMAGES}/"):
-                raise InputError(
-                    f"{root / DATA}: {part!r} is not below {IMAGES}/; "
-                    f"give the images' folder with --images"
-                )
-            yield image, root / _beside(name.removeprefix(f"{IMAGES}/"))
+            size = image_size(image)
+        except UnreadableImage as error:
+            tally.leave_out("image", "it cannot be read", str(error))
+            continue
+        annotations = tuple(
+            as_annotation(line, meaning, size, len(data.names), tally) for line in own
+        )
+        name = image.relative_to(top).as_posix()
+        found.append(LabelledImage(len(found) + 1, name, *size, annotations))
+    return LabelledSet(data.categories(), tuple(found), tally, folder=top)
 
 
-def _beside(file_name: str) -> str:
-    return str(PurePosixPath(label_name(file_name)).with_suffix(".txt"))
+def _images(data: DataFile, folder: Path | None, tally: Tally) -> tuple[list[Path], Path]:
+    """The images of a data set, and the folder that their names are relative to.
 
-
-def _annotation(
-    where: str, fields: Sequence[str], width: int, height: int, classes: int
-) -> Annotation:
+    A folder that is given and does not hold all that the data file lists is read in its place.
+    """
+    chosen = None if folder is None or _same(folder, data.root / IMAGES) else folder
+    listing = Tally()
     try:
-        numbers = [float(each) for each in fields]
-        category = int(fields[0])
-    except ValueError as error:
-        raise InputError(f"{where} must be numbers, the first one whole") from error
-    if not 0 <= category < classes:
-        raise InputError(f"{where}: class {category} is not among the names")
-    if len(numbers) > _SCORED_NUMBERS and len(numbers) % 2:
-        xs = [fraction * width for fraction in numbers[1::2]]
-        ys = [fraction * height for fraction in numbers[2::2]]
-        points = tuple(value for pair in zip(xs, ys, strict=True) for value in pair)
-        return Annotation(category + 1, (min(xs), min(ys), max(xs), max(ys)), mask=(points,))
-    if len(numbers) not in (_BOX_NUMBERS, _SCORED_NUMBERS):
-        raise InputError(f"{where} must be `class x y width height`, got {len(numbers)} numbers")
-    _, x, y, box_width, box_height = numbers[:_BOX_NUMBERS]
-    box = relative_cxcywh_to_xyxy((x, y, box_width, box_height), width, height)
-    score = numbers[_BOX_NUMBERS] if len(numbers) == _SCORED_NUMBERS else None
-    # Six decimals drop what dividing and multiplying adds.
-    return Annotation(category + 1, rounded(box, 6), score)
+        images = listed_images(data, listing)
+    except InputError:
+        if folder is None:
+            raise
+        reason = "its images are not there; those of the images' folder are read"
+        tally.change("data file", reason, str(data.path))
+        return list(images_below(folder, tally)), folder
+    if chosen is not None:
+        paths = [_absolute(image) for image in images]
+        if not paths or not all(path.is_relative_to(_absolute(chosen)) for path in paths):
+            return list(images_below(chosen, tally)), chosen
+        images = [chosen / path.relative_to(_absolute(chosen)) for path in paths]
+    if not images and (data.root / IMAGES).is_dir():
+        images = list(images_below(data.root / IMAGES, listing))
+    for (kind, reason), entry in listing.changed.items():
+        tally.change(kind, reason, entry.first, entry.count)
+    for (kind, reason), entry in listing.left_out.items():
+        tally.leave_out(kind, reason, entry.first, entry.count)
+    if chosen is not None:
+        return images, chosen
+    below = data.root / IMAGES
+    return images, below if all(image.is_relative_to(below) for image in images) else data.root
+
+
+def _absolute(path: Path) -> Path:
+    """An absolute path whose links stay as they are."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _label_files(
+    images: Sequence[Path], folder: Path, data: DataFile, tally: Tally
+) -> list[Path | None]:
+    """The label file of each image; None where there is none.
+
+    Raises:
+        InputError: no image has one.
+    """
+    places = [label_files(image, folder, data.root) for image in images]
+    found = [next((each for each in some if each.is_file()), None) for some in places]
+    if images and not any(found):
+        where = " and ".join(map(str, places[0]))
+        raise InputError(
+            f"{data.path}: none of {len(images)} images has a label file; looked for {where}"
+        )
+    for image, file in zip(images, found, strict=True):
+        if file is None:
+            tally.change("image", "it has no label file and counts as without objects", str(image))
+    return found

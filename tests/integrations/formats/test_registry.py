@@ -20,6 +20,7 @@ NEW = [name for name in FORMATS if name not in ("coco", "lvis")]
     ("name", "importer"),
     [
         ("yolo", "YOLOv5Dataset"),
+        ("yolo-scores", "YOLOv5Dataset"),
         ("voc", "VOCDetectionDataset"),
         ("cvat", "CVATImageDataset"),
         ("fiftyone", "FiftyOneDataset"),
@@ -34,9 +35,13 @@ def test_fiftyone_reads_the_same_boxes(tmp_path: Path, name: str, importer: str)
     options = {"data_path": "JPEGImages", "labels_path": "Annotations"} if name == "voc" else {}
     if name == "cvat":
         options = {"data_path": "images", "labels_path": "annotations.xml"}
-    if name == "yolo":
+    if name.startswith("yolo"):
         options = {"yaml_path": "data.yaml", "split": "val", "include_all_data": True}
     dataset = fo.Dataset.from_dir(str(out), getattr(fo.types, importer), progress=False, **options)
+    if name.startswith("yolo"):  # its images are in two parts
+        options["split"] = "train"
+        kind = getattr(fo.types, importer)
+        dataset.add_dir(dataset_dir=str(out), dataset_type=kind, progress=False, **options)
     try:
         found = []
         for sample in dataset:
