@@ -151,11 +151,12 @@ class YoloWriter:
         self, path: Path, categories: Sequence[Category], entries: Mapping[str, str]
     ) -> None:
         names = {index: category.name for index, category in enumerate(categories)}
-        task = "segment" if self.polygons else "detect"
+        # Four corners alone could be an oriented box, too.
+        task = {"task": "segment"} if self.polygons else {}
         for name in DATA_FILES:
             with atomic_write(path / name) as out:
                 # Without "path" trainers look beside this file.
-                top = {**entries, "names": names, "task": task}
+                top = {**entries, "names": names, **task}
                 yaml.safe_dump(top, out, allow_unicode=True, sort_keys=False)
 
 

@@ -138,7 +138,9 @@ def find_meaning(
     """
     if task is not None and task not in TASKS:
         raise InputError(f"unknown task {task!r}; known are {', '.join(TASKS)}")
-    known = task or (stated if stated in TASKS else "") or ("pose" if keypoints else "")
+    # A detector is trained on polygons too, as boxes.
+    is_known = stated in TASKS and stated != "detect"
+    known = task or (stated if is_known else "") or ("pose" if keypoints else "")
     if not lines:
         return Meaning("detect")
     if known == "pose":

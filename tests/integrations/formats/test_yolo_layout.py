@@ -303,7 +303,7 @@ def test_mutations_are_read_or_refused_in_one_line(
     shutil.rmtree(root)
     if isinstance(found, str):
         assert "\n" not in found
-    elif path.suffix != ".txt" or path.stem != "a":
+    elif path.suffix != ".txt" or path.stem not in ("a", "b"):
         # Of a label file itself, whole lines may be gone.
         labels = sum(len(image.annotations) for image in found.images)
         assert labels >= len(expected) or found.tally.lines()
