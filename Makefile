@@ -8,7 +8,7 @@ WORKERS ?= 2
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-browser lint format bench clean
+.PHONY: help install demo test test-browser torture lint format bench clean
 
 help:
 	@echo "make demo    label real photos and draw a contact sheet"
@@ -17,6 +17,7 @@ help:
 	@echo "make lint    ruff and mypy alone"
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make bench   print what is measured of speed and memory"
+	@echo "make torture kill every command at each of its operations and give it again"
 	@echo "make clean   remove .venv and what tools left behind"
 
 install: $(STAMP)
@@ -54,6 +55,10 @@ format: $(STAMP)
 # Benchmarks are named bench_*.py, which keeps them out of `make test`.
 bench: $(STAMP)
 	$(BIN)/python -m pytest -s -o python_files='bench_*.py' tests/benchmarks
+
+# Kills every command at each of its operations; 'make test' does so at a few of them.
+torture: $(STAMP)
+	AUTOLABEL_KILL_POINTS=all OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/autolabel/torture
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis browser-screenshots

@@ -82,7 +82,8 @@ class Killer:
         self.count += 1
         if self.count != self.kill_at:
             return
-        if unsynced is not None and unsynced.is_file():
+        # A file with a second name was on the disk before.
+        if unsynced is not None and unsynced.is_file() and unsynced.stat().st_nlink == 1:
             os.truncate(unsynced, unsynced.stat().st_size // 2)
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -23,7 +23,8 @@ from tests.autolabel.helpers import FinishedRun
 POINTS = os.environ.get("AUTOLABEL_KILL_POINTS", "3")
 SEED = 15
 VARIES = ("seconds", "started", "sha256")
-THERE_ALREADY = "is there already"
+# What a command says that was killed after its output was in place.
+THERE_ALREADY = "or say --overwrite"
 
 
 class Server:
