@@ -117,7 +117,7 @@ def remove_leftovers(folder: Path) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        except FileNotFoundError:  # another process removes it, too
+        except OSError:  # another process removes it, too, or the disk is read-only
             continue
 
 

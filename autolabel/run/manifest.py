@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NotRequired
@@ -288,13 +288,22 @@ def locked(folder: Path) -> Iterator[None]:
             "wait for it"
         ) from error
     try:
+        sweep(folder)
         held_by.write_text(json.dumps(dataclasses.asdict(Holder.current())) + "\n")
-        for each in (folder, folder / REGIONS):
-            remove_leftovers(each)
         yield
     finally:
         held_by.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left in a run folder: temporary files, and a lock's file."""
+    for each in (folder, folder / REGIONS):
+        remove_leftovers(each)
+    holder = _holder(folder / LOCK)
+    if holder is not None and not holder.is_running:
+        with suppress(OSError):
+            (folder / LOCK).unlink()
 
 
 def _holder(path: Path) -> Holder | None:

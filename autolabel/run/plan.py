@@ -17,6 +17,7 @@ from autolabel.run.manifest import (
     VocabularyInfo,
     count_images,
     read_manifest,
+    sweep,
 )
 from integrations.detectors import DETECTORS
 from integrations.fiftyone import dataset as fiftyone_dataset
@@ -25,7 +26,6 @@ from integrations.vocabulary_file import WordList, read_words
 from regionspot.checkpoint import load_head
 from regionspot.config import preset
 from regionspot.errors import InputError
-from regionspot.files import remove_leftovers
 from regionspot.model import find_checkpoint
 from regionspot.weights import WEIGHTS, WeightFile, cached_path
 
@@ -188,8 +188,8 @@ def find_run(folder: Path, wanted: Manifest, overwrite: bool) -> Manifest | None
         return None
     if not folder.is_dir():
         raise InputError(f"{folder} is a file; choose another --out")
+    sweep(folder)
     if not (folder / MANIFEST).exists():
-        remove_leftovers(folder)
         if {path.name for path in folder.iterdir()} - {LOCK}:
             raise InputError(f"{folder} is no run folder and not empty; choose another --out")
         return None
