@@ -10,7 +10,7 @@ from typing import Literal
 
 from integrations.annotations import LabelledImage, ReadOptions, Tally
 from integrations.formats.registry import Format, format_named, read_labels, write_folder
-from integrations.images import image_size
+from integrations.images import UnreadableImage, image_size
 from integrations.split import Split, group_images, parse_shares
 from regionspot.errors import InputError
 from regionspot.files import path_inside
@@ -86,10 +86,10 @@ def convert(
     if writer.is_file and out.suffix == ".json" and place is None:
         if out.exists() and not overwrite:
             raise InputError(f"{out} is there already; choose another OUT, or say --overwrite")
-        tally = writer.write(out, data.categories, found, None, data.tally)
+        tally = writer.write(out, data.categories, found, data.info, data.tally)
     else:
         tally = write_folder(
-            out, writer, data.categories, found, None, place, overwrite, data.tally
+            out, writer, data.categories, found, data.info, place, overwrite, data.tally
         )
     return exported(out, writer, tally)
 
@@ -126,9 +126,36 @@ def image_placer(
 
 
 def _with_sizes(images: Iterable[LabelledImage], folder: Path | None) -> Iterator[LabelledImage]:
-    """Fill in sizes that the labels lack, from the image files."""
+    """Fill in sizes that the labels lack from the image files, and compare the others with them.
+
+    Raises:
+        InputError: an image is of another size than its labels say, so that they are those of
+            another version of it.
+    """
     for image in images:
-        if (image.width < 1 or image.height < 1) and folder is not None:
-            width, height = image_size(path_inside(folder, image.file_name))
+        path = None if folder is None else path_inside(folder, image.file_name)
+        if path is not None and (image.width < 1 or image.height < 1):
+            width, height = image_size(path)
             image = dataclasses.replace(image, width=width, height=height)
+        elif path is not None and path.is_file():
+            _check_size(image, path)
         yield image
+
+
+def _check_size(image: LabelledImage, path: Path) -> None:
+    try:
+        width, height = image_size(path)
+    except UnreadableImage:  # labels of an image that cannot be opened stay what they are
+        return
+    if (width, height) == (image.width, image.height):
+        return
+    why = "they are labels of another version of it; label it again or give its --images"
+    if (height, width) == (image.width, image.height):
+        why = (
+            "the sides are swapped: they are labels of the image as it is stored, before it is "
+            "turned by its EXIF orientation; save the image without it"
+        )
+    raise InputError(
+        f"{path} has {width} x {height} pixels, and its labels say "
+        f"{image.width} x {image.height}: {why}"
+    )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from integrations.masks import MOST_PIXELS, clip_polygons
 from regionspot.boxes import Box, FloatArray
 from regionspot.errors import InputError
 from regionspot.types import Labels, Rle
@@ -172,6 +173,7 @@ class Tally:
     ) -> None:
         if count < 1:
             return
+        kind, place = _printable(kind), _printable(place)
         if self.strict:
             raise InputError(f"{place}: {kind}: {reason} (--strict)")
         entries.setdefault((kind, reason), TallyEntry(0, place)).count += count
@@ -206,6 +208,11 @@ class Tally:
         }
 
 
+def _printable(text: str) -> str:
+    """A text that comes from a file, on one line."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
     """How a label set is read.
@@ -231,12 +238,15 @@ class LabelledSet:
         images: all images, also those without an annotation.
         tally: what the reader changed and left out.
         folder: that file names are relative to, where the reader knows it.
+        info: what the file says of itself, as writers take it; of COCO, its "info", and where there
+            are any its "licenses".
     """
 
     categories: tuple[Category, ...]
     images: tuple[LabelledImage, ...]
     tally: Tally = field(default_factory=Tally, compare=False)
     folder: Path | None = field(default=None, compare=False)
+    info: Extra = field(default_factory=dict, compare=False)
 
 
 def class_labels(categories: Sequence[Category]) -> dict[int, str]:
@@ -336,13 +346,17 @@ def as_rle(mask: Rle | Polygons, width: int, height: int) -> Rle:
     """Run lengths of a mask; polygons are filled as pycocotools fills them.
 
     Raises:
-        InputError: the run lengths are those of an image of another size.
+        InputError: the run lengths are those of an image of another size, or the image or a polygon
+            is too large for any.
     """
     if isinstance(mask, dict):
         if mask["size"] != [height, width]:
             raise InputError(f"expected a mask of size [{height}, {width}], got {mask['size']}")
         return mask
-    parts = coco_mask.frPyObjects([list(polygon) for polygon in mask], height, width)
+    if not 0 < width * height <= MOST_PIXELS:
+        raise InputError(f"expected an image that can be opened, got {width} x {height} pixels")
+    polygons = clip_polygons(mask, width, height) or ((0.0,) * 6,)  # nothing of it: no pixel
+    parts = coco_mask.frPyObjects([list(polygon) for polygon in polygons], height, width)
     merged = coco_mask.merge(parts)
     return Rle(size=[height, width], counts=merged["counts"].decode("ascii"))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from integrations.fiftyone.session import list_samples
-from integrations.formats.coco import read_coco
+from integrations.formats.coco import read_coco_images
 from integrations.images import expect_folder, find_images
 from regionspot.errors import InputError
 
@@ -166,7 +166,7 @@ def _open_coco(path: Path, folder: Path | None) -> ImageSource:
     if folder is None:
         raise InputError(f"{path} needs --images DIR, the folder of the images that it names")
     expect_folder(folder, "the folder of the images with --images")
-    images = tuple(ImageRef(each.id, each.file_name) for each in read_coco(path, folder).images)
+    images = tuple(ImageRef(each.id, each.file_name) for each in read_coco_images(path, folder))
     _refuse_twice([image.file_name for image in images], str(path))
     return ImageSource("coco", path.stem, Path(os.path.realpath(folder)), images)
 

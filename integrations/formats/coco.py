@@ -7,22 +7,29 @@ of one image.
 """
 
 import dataclasses
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
+from pycocotools import mask as coco_mask
+
 from integrations.annotations import (
     Annotation,
+    Attribute,
     Category,
     LabelledImage,
     LabelledSet,
+    Polygons,
     ReadOptions,
     Tally,
     area,
+    as_rle,
 )
 from integrations.formats.json_stream import is_list, stream_list, stream_records
+from integrations.formats.outlines import enclosing_box, rotated_box
 from integrations.formats.record import Record
 from integrations.formats.validation import (
     ALL_PARTS,
@@ -33,18 +40,28 @@ from integrations.formats.validation import (
     naming_image,
     to_json,
 )
-from regionspot.boxes import xyxy_to_xywh
+from integrations.images import file_name_of_address
+from integrations.masks import box_outline
+from regionspot.boxes import Box, xywh_to_xyxy, xyxy_to_xywh
 from regionspot.errors import InputError
 from regionspot.files import atomic_write, check_image_name
+from regionspot.types import Rle
 
 GROUPS = ("images", "annotations", "categories")
+_LICENSES = "licenses"
 # What LVIS verifies of an image: categories without an instance, and those labelled in part.
 VERIFIED_KEYS = ("neg_category_ids", "not_exhaustive_category_ids")
-# What the two formats give a meaning to; every other key is an attribute.
+# What the two formats give a meaning to; every other key is kept as it is.
 _IMAGE_KEYS = frozenset({"id", "file_name", "width", "height", *VERIFIED_KEYS})
 _ANNOTATION_KEYS = frozenset(
     {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "score", "segmentation"}
 )
+# An LVIS file counts images and instances, which are counted again when it is written.
+_CATEGORY_KEYS = frozenset(
+    {"id", "name", "synonyms", "supercategory", "synset", "def", "frequency"}
+    | {"image_count", "instance_count"}
+)
+_ROTATION = "rotation"
 Json = dict[str, Any]
 Item = TypeVar("Item", Category, LabelledImage)
 
@@ -55,9 +72,23 @@ def read_coco(
     """Read a COCO JSON; see `registry.Reader`.
 
     Annotations and categories may be missing. Of what COCO has beside boxes and masks, single
-    values are kept as attributes.
+    values are kept as attributes, and lists and objects as `extra`.
     """
     return read_instances(path, folder, options, federated=False)
+
+
+def read_coco_images(path: Path, folder: Path) -> tuple[LabelledImage, ...]:
+    """The images that a JSON of COCO or LVIS lists. Nothing is asked of its annotations.
+
+    Args:
+        path: of the JSON file.
+        folder: of the images.
+
+    Raises:
+        InputError: the file cannot be read, or an image has no id or name of its own.
+    """
+    records = stream_records(path, ("images",), required="images")
+    return tuple(_by_id(records, lambda record: _named_image(record, folder)).values())
 
 
 def read_coco_results(path: Path, truth: LabelledSet) -> LabelledSet:
@@ -74,6 +105,7 @@ def read_coco_results(path: Path, truth: LabelledSet) -> LabelledSet:
     """
     if not is_list(path):
         return read_coco(path)
+    tally = Tally()
     images = {image.id: image for image in truth.images}
     found: dict[int, list[Annotation]] = {image.id: [] for image in truth.images}
     known = {category.id for category in truth.categories}
@@ -82,11 +114,13 @@ def read_coco_results(path: Path, truth: LabelledSet) -> LabelledSet:
         category_id = record.whole("category_id")
         if image is None or category_id not in known:
             record.refuse("image_id or category_id is not in the ground truth")
-        mask = record.mask("segmentation", image.width, image.height)
-        annotation = Annotation(category_id, record.box("bbox"), record.number("score"), mask)
-        found[image.id].append(annotation)
+        mask = _mask(record, image, tally)
+        box = _box(record, mask, tally)
+        if box is not None:
+            annotation = Annotation(category_id, box, record.number("score"), mask)
+            found[image.id].append(annotation)
     unverified = [dataclasses.replace(each, absent=(), unverified=()) for each in truth.images]
-    return LabelledSet(truth.categories, _with_annotations(unverified, found))
+    return LabelledSet(truth.categories, _with_annotations(unverified, found), tally)
 
 
 def read_instances(
@@ -105,20 +139,32 @@ def read_instances(
             and the record.
     """
     tally = Tally(strict=options.strict)
-    records: dict[str, list[Record]] = {group: [] for group in GROUPS}
-    for record in stream_records(path, GROUPS, required="images"):
+    info: dict[str, Any] = {}
+
+    def on_other(key: str, value: object) -> None:
+        if key == "info" and isinstance(value, dict):
+            info.update(Record(path, "info", 0, {"info": value}).extra(frozenset())["info"])
+        elif value:
+            tally.leave_out(f"{key[:40]} of the file", "it is not COCO's", str(path))
+
+    records: dict[str, list[Record]] = {group: [] for group in (*GROUPS, _LICENSES)}
+    for record in stream_records(path, tuple(records), "images", on_other):
         records[record.group].append(record)
+    if licenses := [record.checked() for record in records[_LICENSES]]:
+        info[_LICENSES] = licenses
     categories = _by_id(records["categories"], _read_category)
     images = _by_id(records["images"], lambda record: _read_image(record, folder, federated))
     found: dict[int, list[Annotation]] = {image_id: [] for image_id in images}
-    seen: set[int] = set()
+    ids = _NewIds(records["annotations"])
     for record in records["annotations"]:
-        image = images.get(record.whole("image_id"))
-        if image is None:
-            record.refuse(f"image_id {record.whole('image_id')} is not among the images")
-        found[image.id].append(_read_annotation(record, image, categories))
-        check_new_id(record.whole("id"), seen, record.where)
-    return LabelledSet(tuple(categories.values()), _with_annotations(images.values(), found), tally)
+        if (image := _image_of(record, images, tally)) is None:
+            continue
+        annotation = _read_annotation(record, image, categories, tally)
+        if annotation is not None:
+            id = ids.take(record, tally)
+            found[image.id].append(dataclasses.replace(annotation, id=id))
+    with_labels = _with_annotations(images.values(), found)
+    return LabelledSet(tuple(categories.values()), with_labels, tally, info)
 
 
 def _with_annotations(
@@ -144,6 +190,29 @@ def check_federated(record: Record) -> None:
             record.refuse(f'"{key}" is missing, so this is not LVIS; read it as COCO')
 
 
+class _NewIds:
+    """Gives each annotation an id of its own: that of the file, else one above all of them."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        ids = (record.values.get("id") for record in records)
+        self._next = max((id for id in ids if isinstance(id, int)), default=0) + 1
+        self._seen: set[int] = set()
+
+    def take(self, record: Record, tally: Tally) -> int:
+        """The id of an annotation; one that is missing or there twice is replaced and counted."""
+        if record.values.get("id") is None:
+            tally.change("id of an annotation", "it was missing; a new one is given", record.where)
+        elif (id := record.whole("id")) not in self._seen:
+            self._seen.add(id)
+            return id
+        else:
+            tally.change(
+                "id of an annotation", "it is there twice; a new one is given", record.where
+            )
+        self._next += 1
+        return self._next - 1
+
+
 def _read_category(record: Record) -> Category:
     return Category(
         id=record.whole("id"),
@@ -155,44 +224,160 @@ def _read_category(record: Record) -> Category:
         synset=record.text("synset", ""),
         definition=record.text("def", ""),
         frequency=record.text("frequency", "") or None,
+        extra=record.extra(_CATEGORY_KEYS) | record.attributes(_CATEGORY_KEYS),
     )
 
 
-def _read_image(record: Record, folder: Path | None, federated: bool) -> LabelledImage:
-    # LVIS v1 names an image by its address alone.
-    address = record.text("coco_url", "")
-    name = record.text("file_name", address.rsplit("/", 1)[-1] or None)
+def image_name(record: Record) -> str:
+    """The file name of an image of COCO or LVIS, as the file gives it.
+
+    LVIS v1 names an image by its address alone, of which the name keeps the folder of the split.
+    """
+    values = record.values
+    if isinstance(values.get("file_name"), str):
+        return str(values["file_name"])  # `check_image_name` says what is wrong with it
+    if values.get("file_name") is not None or values.get("coco_url") is None:
+        return record.text("file_name")
+    try:
+        return file_name_of_address(record.text("coco_url"), parts=2)
+    except InputError as error:
+        raise InputError(f"{record.where}: coco_url: {error}") from error
+
+
+def _named_image(record: Record, folder: Path | None) -> LabelledImage:
+    name = image_name(record)
     check_image_name(name, folder, f"{record.where}: file_name")
+    is_address = record.values.get("file_name") is None
+    # The images of a single split lie in a folder of any name.
+    if is_address and (folder is None or not (folder / name).is_file()):
+        name = name.rpartition("/")[2]
+    return LabelledImage(record.whole("id"), name, 0, 0)
+
+
+def _read_image(record: Record, folder: Path | None, federated: bool) -> LabelledImage:
+    image = _named_image(record, folder)
     if federated:
         check_federated(record)
-    return LabelledImage(
-        id=record.whole("id"),
-        file_name=name,
+    return dataclasses.replace(
+        image,
         width=record.size("width"),
         height=record.size("height"),
         absent=record.wholes("neg_category_ids"),
         unverified=record.wholes("not_exhaustive_category_ids"),
         attributes=record.attributes(_IMAGE_KEYS),
+        extra=record.extra(_IMAGE_KEYS),
     )
+
+
+def _image_of(
+    record: Record, images: Mapping[int, LabelledImage], tally: Tally
+) -> LabelledImage | None:
+    """The image of an annotation; None where the file has none of that id."""
+    given = record.values.get("image_id")
+    image = None if given is None else images.get(record.whole("image_id"))
+    if image is None:
+        tally.leave_out("label", "its image_id is not among the images", record.where)
+    return image
 
 
 def _read_annotation(
-    record: Record, image: LabelledImage, categories: Mapping[int, Category]
-) -> Annotation:
-    category_id = record.whole("category_id")
-    if category_id not in categories:
-        record.refuse(f"category_id {category_id} is not among the categories")
+    record: Record, image: LabelledImage, categories: Mapping[int, Category], tally: Tally
+) -> Annotation | None:
+    """An annotation without its id; None where it is left out."""
     values = record.values
+    category_id = None if values.get("category_id") is None else record.whole("category_id")
+    if category_id is None or category_id not in categories:
+        tally.leave_out("label", "its category_id is not among the categories", record.where)
+        return None
+    mask = _mask(record, image, tally)
+    box = _box(record, mask, tally)
+    if box is None:
+        return None
+    attributes, extra = record.attributes(_ANNOTATION_KEYS), record.extra(_ANNOTATION_KEYS)
+    area = None if values.get("area") is None else record.number("area")
+    if area is not None and area < 0:
+        tally.change("area", "it is negative; it is worked out again", record.where)
+        area = None
+    is_crowd = record.flag("iscrowd")
+    if mask is None and (degrees := _take_rotation(record, attributes, extra)):
+        mask = (rotated_box(box, degrees),)
+        box = enclosing_box(mask)
+        reason = "its outline and the box around it stand for its angle"
+        tally.change("rotated box", reason, record.where)
+    elif mask is not None and _says_no_more(mask, box, image, is_crowd):
+        mask = None
     return Annotation(
         category_id=category_id,
-        box=record.box("bbox"),
+        box=box,
         score=None if values.get("score") is None else record.number("score"),
-        mask=record.mask("segmentation", image.width, image.height),
-        area=None if values.get("area") is None else record.number("area"),
-        is_crowd=bool(values.get("iscrowd", 0)),
-        id=record.whole("id"),
-        attributes=record.attributes(_ANNOTATION_KEYS),
+        mask=mask,
+        area=area,
+        is_crowd=is_crowd,
+        attributes=attributes,
+        extra=extra,
     )
+
+
+def _mask(record: Record, image: LabelledImage, tally: Tally) -> Rle | Polygons | None:
+    return record.mask("segmentation", image.width, image.height, tally)
+
+
+def _box(record: Record, mask: Rle | Polygons | None, tally: Tally) -> Box | None:
+    """The box of an annotation, which is that of its mask where it has none; None: left out."""
+    box = record.box("bbox") if record.values.get("bbox") else None
+    reversed_ = box is not None and (box[2] < box[0] or box[3] < box[1])
+    if box is not None and not reversed_:
+        return box
+    box = None if mask is None else mask_box(mask)
+    if box is not None:
+        tally.change("box", "it is missing or reversed; that of the mask is taken", record.where)
+    elif reversed_:
+        tally.leave_out("label", "its box has a negative width or height", record.where)
+    else:
+        tally.leave_out("label", "it has neither a box nor a mask", record.where)
+    return box
+
+
+def mask_box(mask: Rle | Polygons) -> Box | None:
+    """The smallest xyxy box around a mask; None where it has no pixel."""
+    if not isinstance(mask, dict):
+        return enclosing_box(mask)
+    left, top, width, height = coco_mask.toBbox(
+        {"size": mask["size"], "counts": mask["counts"].encode("ascii")}
+    ).tolist()
+    return xywh_to_xyxy((left, top, width, height)) if width and height else None
+
+
+def _take_rotation(
+    record: Record, attributes: dict[str, Attribute], extra: dict[str, Any]
+) -> float:
+    """Take the angle of a box out of its attributes, in degrees; 0 where it is upright.
+
+    CVAT exports a rotated box as the box before its rotation, without an outline.
+    """
+    nested = extra.get("attributes")
+    if isinstance(nested, dict) and _ROTATION in nested:
+        extra["attributes"] = {key: nested[key] for key in nested if key != _ROTATION}
+        value: object = nested[_ROTATION]
+    else:
+        value = attributes.pop(_ROTATION, None)
+    if not value:
+        return 0
+    try:
+        degrees = math.fmod(float(str(value)), 360)
+    except ValueError as error:
+        problem = f"rotation must be a number of degrees, got {value!r:.40}"
+        raise InputError(f"{record.where}: {problem}") from error
+    return degrees
+
+
+def _says_no_more(mask: Rle | Polygons, box: Box, image: LabelledImage, is_crowd: bool) -> bool:
+    """Whether a mask is only the box again, as a writer gives it to what has no mask."""
+    if not isinstance(mask, dict):
+        return mask == (box_outline(box),)
+    if not is_crowd or not image.width or not image.height:
+        return False
+    return mask == as_rle((box_outline(box),), image.width, image.height)
 
 
 def write_coco(
@@ -216,8 +401,14 @@ def _category(category: Category, _: Tally) -> Json:
         "name": category.name,
         "supercategory": category.supercategory,
     }
-    # COCO knows none; evaluations that do can then match classes by them.
-    return record | ({"synonyms": list(category.synonyms)} if category.synonyms else {})
+    # COCO knows none of these; evaluations that do can then match classes by them.
+    known = {
+        "synonyms": list(category.synonyms),
+        "synset": category.synset,
+        "def": category.definition,
+        "frequency": category.frequency,
+    }
+    return record | {key: value for key, value in known.items() if value} | dict(category.extra)
 
 
 def write_instances(
@@ -236,7 +427,7 @@ def write_instances(
         path: of the JSON file.
         categories: all that annotations may name.
         images: taken once, in order.
-        info: goes into the file's `info` as it is.
+        info: goes into the file's `info` as it is, but for "licenses", which stands beside it.
         tally: counts what is written.
         holds: what the format can hold.
         image_record: keys of an image beyond those that both formats have.
@@ -250,7 +441,9 @@ def write_instances(
         tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", dir=path.parent) as waiting,
     ):
         annotations = _AnnotationWriter(waiting)
-        out.write(f'{{"info":{to_json(info)},"licenses":[],"images":[')
+        about = {key: value for key, value in info.items() if key != _LICENSES}
+        licenses = to_json({_LICENSES: info.get(_LICENSES, [])})[1:-1]
+        out.write(f'{{"info":{to_json(about)},{licenses},"images":[')
         for index, image in enumerate(checked_images(path, categories, images, tally, holds)):
             with naming_image(path, image):
                 _separate(out, index)
@@ -273,7 +466,8 @@ def _separate(out: TextIO, before: int) -> None:
 
 def _image(image: LabelledImage) -> Json:
     size = {"file_name": image.file_name, "width": image.width, "height": image.height}
-    return {"id": image.id, **size, **free_attributes(image.attributes, _IMAGE_KEYS)}
+    attributes = free_attributes(image.attributes, _IMAGE_KEYS)
+    return {"id": image.id, **size, **attributes, **image.extra}
 
 
 class _AnnotationWriter:
@@ -304,6 +498,15 @@ class _AnnotationWriter:
         }
         if annotation.score is not None:
             record["score"] = annotation.score
-        if annotation.mask is not None:
-            record["segmentation"] = annotation.mask
-        return record | free_attributes(annotation.attributes, _ANNOTATION_KEYS)
+        record["segmentation"] = _segmentation(annotation, image)
+        attributes = free_attributes(annotation.attributes, _ANNOTATION_KEYS)
+        return record | attributes | dict(annotation.extra)
+
+
+def _segmentation(annotation: Annotation, image: LabelledImage) -> Rle | Polygons:
+    """The mask, or else the box's outline, as pycocotools makes it of boxes; of crowds run lengths.
+
+    Evaluations of masks end with an error where an annotation has none.
+    """
+    mask = annotation.mask or (box_outline(annotation.box),)
+    return as_rle(mask, image.width, image.height) if annotation.is_crowd else mask

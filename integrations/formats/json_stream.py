@@ -7,7 +7,7 @@ takes 17 s; ijson 3.6 with yajl2_c takes 20 to 25 s, since it builds one list's 
 
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -19,20 +19,26 @@ LONGEST = 1 << 26  # characters of one record; what is longer is no annotation
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
-def stream_records(path: Path, groups: Collection[str], required: str = "") -> Iterator[Record]:
+def stream_records(
+    path: Path,
+    groups: Collection[str],
+    required: str = "",
+    on_other: Callable[[str, object], None] = lambda *_: None,
+) -> Iterator[Record]:
     """The objects of some lists of the file's top-level object, in the order of the file.
 
     Args:
         path: of the JSON file.
-        groups: keys of the lists; what stands under other keys is passed over.
+        groups: keys of the lists.
         required: a key that the file must have.
+        on_other: is shown every other key with its value; of a list, with its length.
 
     Raises:
         InputError: the file cannot be read, is not JSON, or a list is none or holds something
             else than objects.
     """
     with _Reader(path) as reader:
-        yield from reader.groups(groups, required)
+        yield from reader.groups(groups, required, on_other)
 
 
 def stream_list(path: Path, group: str) -> Iterator[Record]:
@@ -96,7 +102,9 @@ class _Reader:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def groups(self, wanted: Collection[str], required: str) -> Iterator[Record]:
+    def groups(
+        self, wanted: Collection[str], required: str, on_other: Callable[[str, object], None]
+    ) -> Iterator[Record]:
         """See `stream_records`."""
         if self.next_mark() != "{":
             self.value()  # says what is wrong where it is not JSON
@@ -112,13 +120,16 @@ class _Reader:
             keys.add(key)
             self._expect(":")
             if self.next_mark() == "[":
-                yield from self._items(key, key in wanted)
+                length = yield from self._items(key, key in wanted)
+                if key not in wanted:
+                    on_other(key, length)
             else:
                 value = self.value()
                 if key in wanted:
                     raise InputError(
                         f'{self._path}: "{key}" must be a list, got {type(value).__name__}'
                     )
+                on_other(key, value)
             is_last = self._separator("}")
         self._end()
         if required and required not in keys:
@@ -143,11 +154,11 @@ class _Reader:
                 return self._buffer[self._position : self._position + 1]
             self._read()
 
-    def _items(self, group: str, wanted: bool) -> Iterator[Record]:
+    def _items(self, group: str, wanted: bool) -> Generator[Record, None, int]:
         self._expect("[")
         if self.next_mark() == "]":
             self._position += 1
-            return
+            return 0
         index = 0
         while True:
             value = self.value()
@@ -159,7 +170,7 @@ class _Reader:
                 yield Record(self._path, group, index, value)
             index += 1
             if self._separator("]"):
-                return
+                return index
 
     def value(self) -> object:
         """The next value, whole."""

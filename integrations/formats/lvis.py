@@ -72,6 +72,8 @@ def _category(category: Category, tally: Tally) -> Json:
         "frequency": category.frequency or _frequency(count),
         "image_count": count,
         "instance_count": tally.instances_of[category.id],
+        **({"supercategory": category.supercategory} if category.supercategory else {}),
+        **category.extra,
     }
 
 

@@ -10,11 +10,14 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 from integrations.annotations import Annotation, Attribute, Category, LabelledImage, Tally
+from integrations.masks import clip_polygons
 from regionspot.errors import InputError
-from regionspot.files import check_relative
+from regionspot.files import check_relative, is_utf8
 
 # What a format can hold of an annotation beside its class and box, and of an image.
-Part = Literal["mask", "score", "crowd", "attributes", "extra", "verified", "image attributes"]
+Part = Literal[
+    "mask", "score", "crowd", "attributes", "extra", "verified", "image attributes", "category keys"
+]
 ALL_PARTS: frozenset[Part] = frozenset(get_args(Part))
 _LOST = "the format that is written cannot hold it"
 
@@ -60,8 +63,11 @@ def checked_images(
     images: Iterable[LabelledImage],
     tally: Tally,
     holds: Set[Part] = ALL_PARTS,
+    attributes: Set[str] = frozenset(),
 ) -> Iterator[LabelledImage]:
     """The images one by one, each checked to be writable, and counted in `tally`.
+
+    Polygons that reach far out of their image are clipped to it.
 
     Args:
         path: that is written, for messages.
@@ -70,12 +76,15 @@ def checked_images(
         tally: counts the images, and the parts of annotations that the format does not hold. Crowd
             regions are left out whole where it cannot mark them.
         holds: what the format can hold.
+        attributes: names of attributes that it can hold where it does not hold them all.
 
     Raises:
         InputError: a name that leaves the folder, no size, an unknown category, or a box or score
             that is not finite or reversed.
     """
     known = {category.id for category in categories}
+    if "category keys" not in holds:
+        _count_category_keys(path, categories, tally)
     for image in images:
         with naming_image(path, image):
             check_relative(image.file_name)
@@ -87,7 +96,9 @@ def checked_images(
                 _check(annotation, known)
         if "crowd" not in holds:
             image = _without_crowds(image, tally)
-        _count_parts(image, tally, holds)
+        with naming_image(path, image):
+            image = _with_near_polygons(image, tally)
+        _count_parts(image, tally, holds, attributes)
         tally.add(image)
         yield image
 
@@ -99,7 +110,33 @@ def _without_crowds(image: LabelledImage, tally: Tally) -> LabelledImage:
     return dataclasses.replace(image, annotations=kept) if lost else image
 
 
-def _count_parts(image: LabelledImage, tally: Tally, holds: Set[Part]) -> None:
+def _with_near_polygons(image: LabelledImage, tally: Tally) -> LabelledImage:
+    """The image, the polygons of whose masks end near it."""
+    kept = []
+    for each in image.annotations:
+        if each.mask is not None and not isinstance(each.mask, dict):
+            near = clip_polygons(each.mask, image.width, image.height)
+            if near != each.mask:
+                reason = "it reaches far out of its image; it is clipped to it"
+                tally.change("polygon", reason, f"image {image.file_name!r}")
+                each = dataclasses.replace(each, mask=near or None, area=None)
+        kept.append(each)
+    return dataclasses.replace(image, annotations=tuple(kept))
+
+
+def _count_category_keys(path: Path, categories: Sequence[Category], tally: Tally) -> None:
+    for category in categories:
+        for name in ("supercategory", "synset", "definition", "frequency"):
+            if getattr(category, name):
+                tally.leave_out(f"{name} of a class", _LOST, f"{path}: {category.name!r}")
+        for name, value in category.extra.items():
+            if value:
+                tally.leave_out(f"{name[:40]} of a class", _LOST, f"{path}: {category.name!r}")
+
+
+def _count_parts(
+    image: LabelledImage, tally: Tally, holds: Set[Part], attributes: Set[str]
+) -> None:
     """Count what annotations and image have and the format does not hold."""
     place = f"image {image.file_name!r}"
     for annotation in image.annotations:
@@ -108,19 +145,19 @@ def _count_parts(image: LabelledImage, tally: Tally, holds: Set[Part]) -> None:
         if "score" not in holds and annotation.score is not None:
             tally.leave_out("score", _LOST, place)
         if "attributes" not in holds:
-            for name in annotation.attributes:
+            for name in sorted(annotation.attributes.keys() - attributes):
                 tally.leave_out(f"attribute {name!r}", _LOST, place)
         if "extra" not in holds:
-            for name in annotation.extra:
-                tally.leave_out(name, _LOST, place)
+            for name in (name for name, value in annotation.extra.items() if value):
+                tally.leave_out(name[:40], _LOST, place)
     if "verified" not in holds and image.absent:
         tally.leave_out("class verified as absent", _LOST, place, len(image.absent))
     if "image attributes" not in holds:
         for name in image.attributes:
             tally.leave_out(f"attribute {name!r} of an image", _LOST, place)
     if "extra" not in holds:
-        for name in image.extra:
-            tally.leave_out(f"{name} of an image", _LOST, place)
+        for name in (name for name, value in image.extra.items() if value):
+            tally.leave_out(f"{name[:40]} of an image", _LOST, place)
 
 
 def free_attributes(attributes: Mapping[str, Attribute], taken: Set[str]) -> dict[str, Attribute]:
@@ -141,9 +178,12 @@ def to_json(record: Mapping[str, object]) -> str:
         InputError: a number is not finite.
     """
     try:
-        return json.dumps(dict(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except ValueError as error:
-        raise InputError(f"every number must be finite, got {record}") from error
+        text = json.dumps(dict(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"every number must be finite, got {record!s:.300}") from error
+    if not is_utf8(text):
+        raise InputError(f"a text holds half of a character, got {text[:300]!a}")
+    return text
 
 
 def _check(annotation: Annotation, known: set[int]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from integrations.annotations import Category, class_labels, without_unused_twins
-from integrations.formats.coco import GROUPS, VERIFIED_KEYS, check_federated
+from integrations.formats.coco import GROUPS, VERIFIED_KEYS, check_federated, image_name
 from integrations.formats.json_stream import load_json, stream_records
 from integrations.formats.record import Record
 from integrations.formats.validation import check_new_id
@@ -248,9 +248,7 @@ def _category(record: Record) -> Category:
 
 
 def _add_image(builder: BoxTableBuilder, record: Record) -> None:
-    # LVIS v1 names an image by its address alone, of which the last folder tells the split.
-    address = "/".join(record.text("coco_url", "").split("/")[-2:])
-    name = record.text("file_name", address or None)
+    name = image_name(record)
     # LVIS v0.5 has names of COCO 2014, whose images it asks for under their names of 2017.
     if name.startswith("COCO_") and record.values.get("neg_category_ids") is not None:
         name = name.rsplit("_", 1)[-1]

@@ -12,9 +12,18 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from integrations.annotations import Annotation, LabelledImage, LabelledSet, area, as_rle
+from integrations.annotations import (
+    Annotation,
+    LabelledImage,
+    LabelledSet,
+    Polygons,
+    area,
+    as_rle,
+)
 from integrations.formats.registry import format_named, write_folder
+from integrations.masks import box_outline
 from regionspot.errors import InputError
+from regionspot.types import Rle
 
 Write = Callable[..., object]
 BAD_XML = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><annotation>&b;</annotation>'
@@ -131,15 +140,30 @@ def through_file(
 def as_read(
     image: LabelledImage, first_id: int, keep: Callable[[Annotation], bool] = lambda _: True
 ) -> LabelledImage:
-    """The image as a reader gives it: ids counted, areas worked out."""
+    """The image as a reader gives it: ids counted, areas worked out, crowds as run lengths."""
     kept = [each for each in image.annotations if keep(each)]
     return dataclasses.replace(
         image,
         annotations=tuple(
-            dataclasses.replace(each, id=number, area=area(each, image.width, image.height))
+            dataclasses.replace(
+                each,
+                id=number,
+                area=area(each, image.width, image.height),
+                mask=_mask_as_read(each, image),
+            )
             for number, each in enumerate(kept, start=first_id)
         ),
     )
+
+
+def _mask_as_read(each: Annotation, image: LabelledImage) -> Rle | Polygons | None:
+    if not each.is_crowd or each.mask is None:
+        return each.mask
+    outline, mask = (
+        as_rle(polygons, image.width, image.height)
+        for polygons in ((box_outline(each.box),), each.mask)
+    )
+    return None if mask == outline else mask
 
 
 def assert_same_image(found: LabelledImage, expected: LabelledImage) -> None:

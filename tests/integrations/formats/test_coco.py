@@ -63,7 +63,7 @@ def test_coco_through_pycocotools(tmp_path: Path) -> None:
     assert (first["id"], first["bbox"], first["score"]) == (1, [10, 5, 20, 10], 0.75)
     assert first["area"] == coco.annToMask(first).sum() == 190
     assert second["area"] == 1200
-    assert "segmentation" not in second
+    assert second["segmentation"] == [[0, 0, 0, 30, 40, 30, 40, 0]]
     assert third["bbox"] == [39, 29, 1, 1]
     assert coco.dataset["info"] == {"run": "r1"}
 
