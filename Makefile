@@ -8,12 +8,13 @@ WORKERS ?= 2
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-browser torture lint format bench clean
+.PHONY: help install demo test test-browser fuzz torture lint format bench clean
 
 help:
 	@echo "make demo    label real photos and draw a contact sheet"
 	@echo "make test    lint, type check and run all tests"
 	@echo "make test-browser  run the tests of the App in Chromium (CHROMIUM=/path/to/it)"
+	@echo "make fuzz    read 10,000 generated label sets with every reader"
 	@echo "make lint    ruff and mypy alone"
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make bench   print what is measured of speed and memory"
@@ -38,6 +39,10 @@ demo: $(STAMP)
 # A file's tests stay in one process, which loads the model once; each process has a FiftyOne of its own.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+# Ten times the inputs of `make test`.
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -X faulthandler -m tests.integrations.formats.fuzz 10000
 
 # Needs a Chromium (Debian: apt-get install chromium), which `make test` does not.
 test-browser: $(STAMP)

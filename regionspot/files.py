@@ -27,6 +27,9 @@ _AT_FDCWD = -100
 # Folders of which this process has removed what killed ones left.
 _swept: set[str] = set()
 
+# Bytes, on the file systems of Linux, macOS and Windows.
+_LONGEST_NAME, _LONGEST_PATH = 255, 4000
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -231,6 +234,10 @@ def check_relative(name: str) -> None:
     windows = PureWindowsPath(name)
     if not name or "\0" in name or not is_utf8(name):
         raise InputError(f"{name!r} is not the name of a file")
+    if len(name.encode()) > _LONGEST_PATH or any(
+        len(part.encode()) > _LONGEST_NAME for part in windows.parts
+    ):
+        raise InputError(f"{name[:40]!r}... is longer than the name of a file can be")
     if windows.drive or windows.root or PurePosixPath(name).root:
         raise InputError(f"{name!r} is absolute; expected a name relative to the images' folder")
     if ".." in windows.parts:

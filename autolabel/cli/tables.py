@@ -100,6 +100,8 @@ def show_plan(plan: "Plan", output: "Output") -> None:
         )
     )
     _note_skipped(skipped, output)
+    if not_there := plan.source.missing():
+        output.notice(f"not there: {len(not_there)} of the images, the first is {not_there[0]}")
     if plan.source.other_files:
         output.line(f"no images:   {_counted(plan.source.other_files)}")
     output.line("nothing was written")
@@ -113,6 +115,7 @@ def show_plan(plan: "Plan", output: "Output") -> None:
             "limit": request.limit,
             "skipped": len(skipped),
             "skipped_images": [_described(each) for each in skipped],
+            "missing": len(not_there),
             "other_files": plan.source.other_files,
             "words": plan.words.names,
             "model": request.options.model,

@@ -82,6 +82,10 @@ class ImageSource:
         """Absolute path of an image."""
         return self.root / image.file_name
 
+    def missing(self) -> tuple[Path, ...]:
+        """Paths of the images that are not where a run would look for them."""
+        return tuple(path for path in map(self.path, self.images) if not path.is_file())
+
     def sha256(self) -> str:
         """Hash of all names, ids, file sizes and samples of the content.
 

@@ -7,18 +7,14 @@ of one image.
 """
 
 import dataclasses
-import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
-from pycocotools import mask as coco_mask
-
 from integrations.annotations import (
     Annotation,
-    Attribute,
     Category,
     LabelledImage,
     LabelledSet,
@@ -28,8 +24,14 @@ from integrations.annotations import (
     area,
     as_rle,
 )
+from integrations.formats.coco_annotations import (
+    ANNOTATION_KEYS,
+    NewIds,
+    read_annotation,
+    read_box,
+    read_mask,
+)
 from integrations.formats.json_stream import is_list, stream_list, stream_records
-from integrations.formats.outlines import enclosing_box, rotated_box
 from integrations.formats.record import Record
 from integrations.formats.validation import (
     ALL_PARTS,
@@ -41,27 +43,24 @@ from integrations.formats.validation import (
     to_json,
 )
 from integrations.images import file_name_of_address
-from integrations.masks import box_outline
-from regionspot.boxes import Box, xywh_to_xyxy, xyxy_to_xywh
+from integrations.masks import box_outline, clip_polygons
+from regionspot.boxes import Box, rounded, xywh_to_xyxy, xyxy_to_xywh
 from regionspot.errors import InputError
 from regionspot.files import atomic_write, check_image_name
 from regionspot.types import Rle
 
 GROUPS = ("images", "annotations", "categories")
 _LICENSES = "licenses"
+_NO_PIXEL = (0.0,) * 6  # the outline of a box outside of its image
 # What LVIS verifies of an image: categories without an instance, and those labelled in part.
 VERIFIED_KEYS = ("neg_category_ids", "not_exhaustive_category_ids")
 # What the two formats give a meaning to; every other key is kept as it is.
 _IMAGE_KEYS = frozenset({"id", "file_name", "width", "height", *VERIFIED_KEYS})
-_ANNOTATION_KEYS = frozenset(
-    {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "score", "segmentation"}
-)
 # An LVIS file counts images and instances, which are counted again when it is written.
 _CATEGORY_KEYS = frozenset(
     {"id", "name", "synonyms", "supercategory", "synset", "def", "frequency"}
     | {"image_count", "instance_count"}
 )
-_ROTATION = "rotation"
 Json = dict[str, Any]
 Item = TypeVar("Item", Category, LabelledImage)
 
@@ -114,8 +113,8 @@ def read_coco_results(path: Path, truth: LabelledSet) -> LabelledSet:
         category_id = record.whole("category_id")
         if image is None or category_id not in known:
             record.refuse("image_id or category_id is not in the ground truth")
-        mask = _mask(record, image, tally)
-        box = _box(record, mask, tally)
+        mask = read_mask(record, image, tally)
+        box = read_box(record, mask, tally)
         if box is not None:
             annotation = Annotation(category_id, box, record.number("score"), mask)
             found[image.id].append(annotation)
@@ -155,11 +154,11 @@ def read_instances(
     categories = _by_id(records["categories"], _read_category)
     images = _by_id(records["images"], lambda record: _read_image(record, folder, federated))
     found: dict[int, list[Annotation]] = {image_id: [] for image_id in images}
-    ids = _NewIds(records["annotations"])
+    ids = NewIds(records["annotations"])
     for record in records["annotations"]:
         if (image := _image_of(record, images, tally)) is None:
             continue
-        annotation = _read_annotation(record, image, categories, tally)
+        annotation = read_annotation(record, image, categories, tally)
         if annotation is not None:
             id = ids.take(record, tally)
             found[image.id].append(dataclasses.replace(annotation, id=id))
@@ -188,29 +187,6 @@ def check_federated(record: Record) -> None:
     for key in VERIFIED_KEYS:
         if key not in record.values:
             record.refuse(f'"{key}" is missing, so this is not LVIS; read it as COCO')
-
-
-class _NewIds:
-    """Gives each annotation an id of its own: that of the file, else one above all of them."""
-
-    def __init__(self, records: Iterable[Record]) -> None:
-        ids = (record.values.get("id") for record in records)
-        self._next = max((id for id in ids if isinstance(id, int)), default=0) + 1
-        self._seen: set[int] = set()
-
-    def take(self, record: Record, tally: Tally) -> int:
-        """The id of an annotation; one that is missing or there twice is replaced and counted."""
-        if record.values.get("id") is None:
-            tally.change("id of an annotation", "it was missing; a new one is given", record.where)
-        elif (id := record.whole("id")) not in self._seen:
-            self._seen.add(id)
-            return id
-        else:
-            tally.change(
-                "id of an annotation", "it is there twice; a new one is given", record.where
-            )
-        self._next += 1
-        return self._next - 1
 
 
 def _read_category(record: Record) -> Category:
@@ -278,106 +254,6 @@ def _image_of(
     if image is None:
         tally.leave_out("label", "its image_id is not among the images", record.where)
     return image
-
-
-def _read_annotation(
-    record: Record, image: LabelledImage, categories: Mapping[int, Category], tally: Tally
-) -> Annotation | None:
-    """An annotation without its id; None where it is left out."""
-    values = record.values
-    category_id = None if values.get("category_id") is None else record.whole("category_id")
-    if category_id is None or category_id not in categories:
-        tally.leave_out("label", "its category_id is not among the categories", record.where)
-        return None
-    mask = _mask(record, image, tally)
-    box = _box(record, mask, tally)
-    if box is None:
-        return None
-    attributes, extra = record.attributes(_ANNOTATION_KEYS), record.extra(_ANNOTATION_KEYS)
-    area = None if values.get("area") is None else record.number("area")
-    if area is not None and area < 0:
-        tally.change("area", "it is negative; it is worked out again", record.where)
-        area = None
-    is_crowd = record.flag("iscrowd")
-    if mask is None and (degrees := _take_rotation(record, attributes, extra)):
-        mask = (rotated_box(box, degrees),)
-        box = enclosing_box(mask)
-        reason = "its outline and the box around it stand for its angle"
-        tally.change("rotated box", reason, record.where)
-    elif mask is not None and _says_no_more(mask, box, image, is_crowd):
-        mask = None
-    return Annotation(
-        category_id=category_id,
-        box=box,
-        score=None if values.get("score") is None else record.number("score"),
-        mask=mask,
-        area=area,
-        is_crowd=is_crowd,
-        attributes=attributes,
-        extra=extra,
-    )
-
-
-def _mask(record: Record, image: LabelledImage, tally: Tally) -> Rle | Polygons | None:
-    return record.mask("segmentation", image.width, image.height, tally)
-
-
-def _box(record: Record, mask: Rle | Polygons | None, tally: Tally) -> Box | None:
-    """The box of an annotation, which is that of its mask where it has none; None: left out."""
-    box = record.box("bbox") if record.values.get("bbox") else None
-    reversed_ = box is not None and (box[2] < box[0] or box[3] < box[1])
-    if box is not None and not reversed_:
-        return box
-    box = None if mask is None else mask_box(mask)
-    if box is not None:
-        tally.change("box", "it is missing or reversed; that of the mask is taken", record.where)
-    elif reversed_:
-        tally.leave_out("label", "its box has a negative width or height", record.where)
-    else:
-        tally.leave_out("label", "it has neither a box nor a mask", record.where)
-    return box
-
-
-def mask_box(mask: Rle | Polygons) -> Box | None:
-    """The smallest xyxy box around a mask; None where it has no pixel."""
-    if not isinstance(mask, dict):
-        return enclosing_box(mask)
-    left, top, width, height = coco_mask.toBbox(
-        {"size": mask["size"], "counts": mask["counts"].encode("ascii")}
-    ).tolist()
-    return xywh_to_xyxy((left, top, width, height)) if width and height else None
-
-
-def _take_rotation(
-    record: Record, attributes: dict[str, Attribute], extra: dict[str, Any]
-) -> float:
-    """Take the angle of a box out of its attributes, in degrees; 0 where it is upright.
-
-    CVAT exports a rotated box as the box before its rotation, without an outline.
-    """
-    nested = extra.get("attributes")
-    if isinstance(nested, dict) and _ROTATION in nested:
-        extra["attributes"] = {key: nested[key] for key in nested if key != _ROTATION}
-        value: object = nested[_ROTATION]
-    else:
-        value = attributes.pop(_ROTATION, None)
-    if not value:
-        return 0
-    try:
-        degrees = math.fmod(float(str(value)), 360)
-    except ValueError as error:
-        problem = f"rotation must be a number of degrees, got {value!r:.40}"
-        raise InputError(f"{record.where}: {problem}") from error
-    return degrees
-
-
-def _says_no_more(mask: Rle | Polygons, box: Box, image: LabelledImage, is_crowd: bool) -> bool:
-    """Whether a mask is only the box again, as a writer gives it to what has no mask."""
-    if not isinstance(mask, dict):
-        return mask == (box_outline(box),)
-    if not is_crowd or not image.width or not image.height:
-        return False
-    return mask == as_rle((box_outline(box),), image.width, image.height)
 
 
 def write_coco(
@@ -491,15 +367,14 @@ class _AnnotationWriter:
             "id": self._written if annotation.id is None else annotation.id,
             "image_id": image.id,
             "category_id": annotation.category_id,
-            # Four decimals drop what the subtraction adds to a file's own decimals.
-            "bbox": [round(side, 4) for side in xyxy_to_xywh(annotation.box)],
+            "bbox": list(_xywh(annotation)),
             "area": area(annotation, image.width, image.height),
             "iscrowd": int(annotation.is_crowd),
         }
         if annotation.score is not None:
             record["score"] = annotation.score
         record["segmentation"] = _segmentation(annotation, image)
-        attributes = free_attributes(annotation.attributes, _ANNOTATION_KEYS)
+        attributes = free_attributes(annotation.attributes, ANNOTATION_KEYS)
         return record | attributes | dict(annotation.extra)
 
 
@@ -508,5 +383,15 @@ def _segmentation(annotation: Annotation, image: LabelledImage) -> Rle | Polygon
 
     Evaluations of masks end with an error where an annotation has none.
     """
-    mask = annotation.mask or (box_outline(annotation.box),)
-    return as_rle(mask, image.width, image.height) if annotation.is_crowd else mask
+    if not annotation.is_crowd:
+        outline = (box_outline(annotation.box),)
+        near = clip_polygons(outline, image.width, image.height)
+        return annotation.mask or near or (_NO_PIXEL,)
+    # Of the box that a reader finds, so that its pixels are the same.
+    mask = annotation.mask or (box_outline(xywh_to_xyxy(_xywh(annotation))),)
+    return as_rle(mask, image.width, image.height)
+
+
+def _xywh(annotation: Annotation) -> Box:
+    # Four decimals drop what the subtraction adds to a file's own decimals.
+    return rounded(xyxy_to_xywh(annotation.box), 4)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable
 
 from regionspot.boxes import Box
+from regionspot.errors import InputError
 
 Outline = tuple[float, ...]
 # Of an ellipse; the polygon lacks 0.1 % of its area.
@@ -19,6 +20,18 @@ def enclosing_box(polygons: Iterable[Outline]) -> Box:
     """The upright box x1, y1, x2, y2 around one or more polygons."""
     x, y = zip(*((each[::2], each[1::2]) for each in polygons), strict=True)
     return min(map(min, x)), min(map(min, y)), max(map(max, x)), max(map(max, y))
+
+
+def parse_degrees(value: object, where: str) -> float:
+    """An angle as an attribute holds it; 0 where there is none, and for whole turns.
+
+    Raises:
+        InputError: it is no finite number; the message begins with `where`.
+    """
+    try:
+        return math.fmod(float(str(value or 0)), 360)
+    except ValueError as error:  # `fmod` raises it for infinity
+        raise InputError(f"{where}: rotation must be in degrees, got {value!r:.40}") from error
 
 
 def rotated_box(box: Box, degrees: float, pivot: tuple[float, float] | None = None) -> Outline:

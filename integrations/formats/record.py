@@ -174,14 +174,13 @@ class Record:
 
     def _runs(self, key: str, size: list[int], counts: object) -> Rle:
         if isinstance(counts, str):
+            problem = f'"{key}" has run lengths that do not fill {size[0]} x {size[1]} pixels'
             try:
                 found = column_runs(counts)
             except ValueError as error:
-                self.refuse(f'"{key}" has counts that cannot be read: {error}: {counts!r:.40}')
+                self.refuse(f"{problem}: {error}: {counts!r:.40}")
             if found.min() < 0 or found.sum() != math.prod(size):
-                self.refuse(
-                    f'"{key}" has run lengths that do not fill {size[0]} x {size[1]} pixels'
-                )
+                self.refuse(problem)
             return Rle(size=size, counts=counts)
         if not isinstance(counts, list):
             self.refuse(f'"{key}" must have counts')

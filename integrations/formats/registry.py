@@ -154,7 +154,13 @@ FORMATS: dict[str, Format] = {
             yolo.YoloWriter(scores=True),
             _YOLO,
         ),
-        Format("voc", voc.read_voc, voc.write_voc, (voc.ANNOTATIONS, voc.LISTS), voc.IMAGES),
+        Format(
+            "voc",
+            voc.read_voc,
+            voc.write_voc,
+            (voc.ANNOTATIONS, voc.LISTS, voc.LABELMAP),
+            voc.IMAGES,
+        ),
         Format("cvat", cvat_reader.read_cvat, cvat.write_cvat, (cvat_reader.FILE,), cvat.IMAGES),
         Format(
             "label-studio",

@@ -16,7 +16,15 @@ from regionspot.files import check_relative, is_utf8
 
 # What a format can hold of an annotation beside its class and box, and of an image.
 Part = Literal[
-    "mask", "score", "crowd", "attributes", "extra", "verified", "image attributes", "category keys"
+    "mask",
+    "score",
+    "crowd",
+    "attributes",
+    "extra",
+    "verified",
+    "image attributes",
+    "category keys",
+    "equal names",  # several images of one file name, told apart by their ids
 ]
 ALL_PARTS: frozenset[Part] = frozenset(get_args(Part))
 _LOST = "the format that is written cannot hold it"
@@ -85,9 +93,14 @@ def checked_images(
     known = {category.id for category in categories}
     if "category keys" not in holds:
         _count_category_keys(path, categories, tally)
+    seen: set[str] = set()
     for image in images:
         with naming_image(path, image):
             check_relative(image.file_name)
+            if image.file_name in seen:
+                raise InputError("two images have this name; give each its own, or join them")
+            if "equal names" not in holds:
+                seen.add(image.file_name)
             if image.width < 1 or image.height < 1:
                 raise InputError(
                     f"expected a width and a height, got {image.width} x {image.height}"

@@ -1,5 +1,6 @@
 """Labels in every format, from a run and from other files, and a detector that trains on them."""
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,37 @@ def test_convert_says_what_is_missing(tmp_path: Path) -> None:
     path.rename(tmp_path / "out.json")
     with pytest.raises(InputError, match="is there already"):
         convert(tmp_path / "out.json", tmp_path / "out.json", from_format="coco", to_format="lvis")
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "message"),
+    [(50, 80, "labels of another version"), (30, 40, "sides are swapped.*EXIF orientation")],
+)
+def test_labels_of_another_size_than_the_image_are_refused(
+    tmp_path: Path, width: int, height: int, message: str
+) -> None:
+    image = LabelledImage(1, "a.jpg", width, height)
+    FORMATS["coco"].write(tmp_path / "in.json", [], [image], None)
+    blank(dataclasses.replace(image, width=40, height=30), tmp_path / "a.jpg")
+    with pytest.raises(InputError, match=f"40 x 30 pixels.*{width} x {height}: .*{message}"):
+        convert(
+            tmp_path / "in.json",
+            tmp_path / "out.json",
+            from_format="coco",
+            to_format="coco",
+            folder=tmp_path,
+        )
+
+
+@pytest.mark.parametrize("name", ["yolo", "voc", "cvat", "label-studio"])
+def test_two_images_of_one_name_are_kept_apart_or_refused(tmp_path: Path, name: str) -> None:
+    images = [LabelledImage(number, "a.jpg", 4, 4) for number in (1, 2)]
+    FORMATS["coco"].write(tmp_path / "in.json", [], images, None)
+    options: dict[str, Any] = {"from_format": "coco"}
+    with pytest.raises(InputError, match=r"a\.jpg.*two images have this name"):
+        convert(tmp_path / "in.json", tmp_path / "out", to_format=name, **options)
+    done = convert(tmp_path / "in.json", tmp_path / "out.json", to_format="coco", **options)
+    assert done.images == 2
 
 
 def test_a_detector_trains_on_an_export_alone(

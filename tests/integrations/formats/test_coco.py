@@ -1,22 +1,28 @@
 """COCO: what is written is read back, and by pycocotools; results; old files stay on errors."""
 
+import copy
 import dataclasses
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from lvis import LVIS, LVISEval, LVISResults
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
+from autolabel.convert import convert
 from integrations.annotations import (
     Annotation,
     Category,
     LabelledImage,
     LabelledSet,
+    as_rle,
 )
-from integrations.formats.coco import read_coco, read_coco_results, write_coco
+from integrations.formats.coco import read_coco, read_coco_images, read_coco_results, write_coco
 from integrations.formats.lvis import read_lvis, write_lvis
 from regionspot.errors import InputError
 from regionspot.types import encode_mask
@@ -163,3 +169,108 @@ def test_a_broken_list_of_results_is_named(tmp_path: Path, content: str, message
     with pytest.raises(InputError, match=message) as caught:
         read_coco_results(path, small_set())
     assert str(caught.value).startswith(str(path))
+
+
+KEYPOINTS = {"keypoints": [10, 20, 2, 30, 40, 2], "num_keypoints": 2}
+CVAT: dict[str, Any] = {
+    "info": {"year": 2026},
+    "licenses": [{"id": 1, "name": "CC BY"}],
+    "type": "instances",
+    "images": [{"id": 1, "file_name": "a.jpg", "width": 100, "height": 80, "license": 1}],
+    "annotations": [
+        {
+            "id": 1,
+            "image_id": 1,
+            "category_id": 1,
+            "bbox": [20, 30, 60, 20],
+            "area": 1200,
+            "iscrowd": 0,
+            "attributes": {"occluded": False, "rotation": 0.0, "track_id": 3},
+            **KEYPOINTS,
+        }
+    ],
+    "categories": [{"id": 1, "name": "cat", "keypoints": ["l", "r"], "skeleton": [[1, 2]]}],
+}
+
+
+def cvat_export(tmp_path: Path, **attributes: object) -> Path:
+    top = copy.deepcopy(CVAT)
+    top["annotations"][0]["attributes"].update(attributes)
+    path = tmp_path / "in.json"
+    path.write_text(json.dumps(top))
+    return path
+
+
+def test_what_is_not_understood_is_kept_or_counted(tmp_path: Path) -> None:
+    path = cvat_export(tmp_path)
+    done = convert(path, tmp_path / "out.json", from_format="coco", to_format="coco")
+    assert done.tally.lines() == [
+        f"left out: 1 x type of the file: it is not COCO's; first: {path}"
+    ]
+    found = json.loads((tmp_path / "out.json").read_text())
+    for group in ("images", "annotations", "categories"):
+        assert found[group][0] == found[group][0] | CVAT[group][0]
+    assert (found["info"], found["licenses"]) == (CVAT["info"], CVAT["licenses"])
+    other = convert(path, tmp_path / "voc", from_format="coco", to_format="voc")
+    kinds = {kind for kind, _ in other.tally.left_out}
+    assert {"keypoints", "attributes", "attribute 'num_keypoints'"} < kinds
+    assert {"keypoints of a class", "skeleton of a class"} < kinds
+
+
+def test_cvats_rotation_is_honoured(tmp_path: Path) -> None:
+    data = read_coco(cvat_export(tmp_path, rotation=90.0))
+    (label,) = data.images[0].annotations
+    assert label.box == (40, 10, 60, 70)
+    assert label.mask == ((60, 10, 60, 70, 40, 70, 40, 10),)
+    assert label.extra["attributes"] == {"occluded": False, "track_id": 3}
+    assert "changed: 1 x rotated box" in " ".join(data.tally.lines())
+    upright = read_coco(cvat_export(tmp_path, rotation=360.0)).images[0].annotations[0]
+    assert (upright.box, upright.mask) == ((20, 30, 80, 50), None)
+
+
+def test_a_polygon_far_out_of_its_image_is_clipped(tmp_path: Path) -> None:
+    far = (10.0, 10.0, 1e9, 10.0, 1e9, 20.0, 10.0, 20.0)
+    image = LabelledImage(1, "a.jpg", 40, 30, (Annotation(1, (10, 10, 40, 20), mask=(far,)),))
+    tally = write_coco(tmp_path / "out.json", [Category(1, "cat")], [image])
+    (label,) = read_coco(tmp_path / "out.json").images[0].annotations
+    assert label.mask == ((10, 10, 40, 10, 40, 20, 10, 20),)
+    assert as_rle((far,), 40, 30) == as_rle(label.mask, 40, 30)
+    assert [kind for kind, _ in tally.changed] == ["polygon"]
+
+
+def test_pycocotools_and_lvis_evaluate_our_masks(tmp_path: Path) -> None:
+    data = small_set()
+    first, second = data.images
+    crowd = Annotation(3, (0, 0, 9, 9), 0.5, is_crowd=True)
+    first = dataclasses.replace(first, annotations=(*first.annotations, crowd))
+    truth = tmp_path / "truth.json"
+    write_coco(truth, data.categories, (first, second))
+    for record in json.loads(truth.read_text())["annotations"]:
+        assert record["segmentation"]
+        assert record["area"] >= 1
+        assert isinstance(record["segmentation"], dict) or not record["iscrowd"]
+    coco = COCO(str(truth))
+    results = [
+        {key: each[key] for key in ("image_id", "category_id", "bbox", "segmentation", "score")}
+        for each in coco.dataset["annotations"]
+        if not each["iscrowd"]
+    ]
+    for kind in ("bbox", "segm"):
+        scored = COCOeval(coco, coco.loadRes(copy.deepcopy(results)), kind)
+        scored.evaluate()
+        scored.accumulate()
+        scored.summarize()
+        assert scored.stats[0] == pytest.approx(1)
+    write_lvis(tmp_path / "lvis.json", data.categories, data.images)
+    lvis = LVIS(str(tmp_path / "lvis.json"))
+    federated = LVISEval(lvis, LVISResults(lvis, copy.deepcopy(results)), "segm")
+    federated.run()
+    assert federated.results["AP"] == pytest.approx(1)
+
+
+def test_images_are_listed_whatever_the_annotations_are(tmp_path: Path) -> None:
+    path = tmp_path / "in.json"
+    path.write_text(
+        '{"images": [{"id": 4, "file_name": "a.jpg"}], "annotations": [5, {"id": "x"}]}'
+    )
+    assert read_coco_images(path, tmp_path) == (LabelledImage(4, "a.jpg", 0, 0),)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from lvis import LVIS
 
 from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
+from integrations.formats.coco import read_coco_images
 from integrations.formats.lvis import read_lvis, write_lvis
 from regionspot.errors import InputError
 from tests.integrations.formats.factories import labelled_sets, small_set
@@ -87,3 +88,22 @@ def test_lvis_v1_names_images_by_address(tmp_path: Path) -> None:
     (image,) = read_lvis(written(tmp_path, as_v1)).images
     assert image.file_name == "000000397133.jpg"
     assert image.absent == (1,)
+
+
+def test_images_of_two_splits_are_found_by_the_folder_of_their_address(tmp_path: Path) -> None:
+    def as_v1(top: Any) -> None:
+        first = top["images"][0]
+        del first["file_name"]
+        first.update(neg_category_ids=[], not_exhaustive_category_ids=[])
+        address = "http://images.cocodataset.org"
+        first["coco_url"] = f"{address}/val2017/000000000139.jpg"
+        top["images"].append(first | {"id": 4, "coco_url": f"{address}/train2017/000000000139.jpg"})
+
+    path = written(tmp_path, as_v1)
+    for split in ("val2017", "train2017"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "000000000139.jpg").touch()
+    names = ["val2017/000000000139.jpg", "train2017/000000000139.jpg"]
+    assert [each.file_name for each in read_lvis(path, tmp_path).images] == names
+    assert [each.file_name for each in read_coco_images(path, tmp_path)] == names
+    assert read_lvis(path, tmp_path / "val2017").images[0].file_name == "000000000139.jpg"

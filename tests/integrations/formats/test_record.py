@@ -84,7 +84,11 @@ def setting(group: str, **values: object) -> Callable[[Any], None]:
         (setting("annotations", iscrowd="0"), "annotations[0]", '"iscrowd" must be 0 or 1'),
         (setting("annotations", area="9"), "annotations[0]", '"area" must be a number'),
         (setting("annotations", area=float("nan")), "", "NaN is not JSON"),
-        (setting("annotations", attributes={"rotation": "x"}), "annotations[0]", "of degrees"),
+        (
+            setting("annotations", attributes={"rotation": "x"}),
+            "annotations[0]",
+            "must be in degrees",
+        ),
         (setting("annotations", note="\ud800"), "annotations[0]", "half of a character"),
         (setting("annotations", notes=["\ud800"]), "annotations[0]", "whole characters"),
         (setting("categories", name="\ud800"), "categories[0]", "half of a character"),

@@ -1,0 +1,152 @@
+"""One annotation of COCO and LVIS: what is mended and left out of it, and what is refused.
+
+Blemishes that pycocotools and FiftyOne read past are counted; what cannot be decided is an
+InputError that names the record.
+"""
+
+import operator
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from pycocotools import mask as coco_mask
+
+from integrations.annotations import (
+    Annotation,
+    Attribute,
+    LabelledImage,
+    Polygons,
+    Tally,
+    as_rle,
+)
+from integrations.formats.outlines import enclosing_box, parse_degrees, rotated_box
+from integrations.formats.record import Record
+from integrations.masks import box_outline
+from regionspot.boxes import Box, xywh_to_xyxy
+from regionspot.types import Rle
+
+# What the two formats give a meaning to; every other key is kept as it is.
+ANNOTATION_KEYS = frozenset(
+    {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "score", "segmentation"}
+)
+_ROTATION = "rotation"
+_DECIMALS = 1e-3  # of a pixel; more than what a file's decimals of left + width lose
+
+
+class NewIds:
+    """Gives each annotation an id of its own: that of the file, else one above all of them."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        ids = (record.values.get("id") for record in records)
+        self._next = max((id for id in ids if isinstance(id, int)), default=0) + 1
+        self._seen: set[int] = set()
+
+    def take(self, record: Record, tally: Tally) -> int:
+        """The id of an annotation; one that is missing or there twice is replaced and counted."""
+        if record.values.get("id") is None:
+            tally.change("id of an annotation", "it was missing; a new one is given", record.where)
+        elif (id := record.whole("id")) not in self._seen:
+            self._seen.add(id)
+            return id
+        else:
+            tally.change(
+                "id of an annotation", "it is there twice; a new one is given", record.where
+            )
+        self._next += 1
+        return self._next - 1
+
+
+def read_annotation(
+    record: Record, image: LabelledImage, categories: Collection[int], tally: Tally
+) -> Annotation | None:
+    """An annotation without its id; None where it is left out."""
+    values = record.values
+    category_id = None if values.get("category_id") is None else record.whole("category_id")
+    if category_id is None or category_id not in categories:
+        tally.leave_out("label", "its category_id is not among the categories", record.where)
+        return None
+    mask = read_mask(record, image, tally)
+    box = read_box(record, mask, tally)
+    if box is None:
+        return None
+    attributes, extra = record.attributes(ANNOTATION_KEYS), record.extra(ANNOTATION_KEYS)
+    area = None if values.get("area") is None else record.number("area")
+    if area is not None and area < 0:
+        tally.change("area", "it is negative; it is worked out again", record.where)
+        area = None
+    is_crowd = record.flag("iscrowd")
+    if mask is None and (degrees := _take_rotation(record, attributes, extra)):
+        mask = (rotated_box(box, degrees),)
+        box = enclosing_box(mask)
+        reason = "its outline and the box around it stand for its angle"
+        tally.change("rotated box", reason, record.where)
+    elif mask is not None and _says_no_more(mask, box, image, is_crowd):
+        mask = None
+    return Annotation(
+        category_id=category_id,
+        box=box,
+        score=None if values.get("score") is None else record.number("score"),
+        mask=mask,
+        area=area,
+        is_crowd=is_crowd,
+        attributes=attributes,
+        extra=extra,
+    )
+
+
+def read_mask(record: Record, image: LabelledImage, tally: Tally) -> Rle | Polygons | None:
+    """The mask of an annotation, of the image's size; None where it has none."""
+    return record.mask("segmentation", image.width, image.height, tally)
+
+
+def read_box(record: Record, mask: Rle | Polygons | None, tally: Tally) -> Box | None:
+    """The box of an annotation, which is that of its mask where it has none; None: left out."""
+    box = record.box("bbox") if record.values.get("bbox") else None
+    reversed_ = box is not None and (box[2] < box[0] or box[3] < box[1])
+    if box is not None and not reversed_:
+        return box
+    box = None if mask is None else mask_box(mask)
+    if box is not None:
+        tally.change("box", "it is missing or reversed; that of the mask is taken", record.where)
+    elif reversed_:
+        tally.leave_out("label", "its box has a negative width or height", record.where)
+    else:
+        tally.leave_out("label", "it has neither a box nor a mask", record.where)
+    return box
+
+
+def mask_box(mask: Rle | Polygons) -> Box | None:
+    """The smallest xyxy box around a mask; None where it has no pixel."""
+    if not isinstance(mask, dict):
+        return enclosing_box(mask)
+    left, top, width, height = coco_mask.toBbox(
+        {"size": mask["size"], "counts": mask["counts"].encode("ascii")}
+    ).tolist()
+    return xywh_to_xyxy((left, top, width, height)) if width and height else None
+
+
+def _take_rotation(
+    record: Record, attributes: dict[str, Attribute], extra: dict[str, Any]
+) -> float:
+    """Take the angle of a box out of its attributes, in degrees; 0 where it is upright.
+
+    CVAT exports a rotated box as the box before its rotation, without an outline.
+    """
+    nested = extra.get("attributes")
+    if isinstance(nested, dict) and _ROTATION in nested:
+        extra["attributes"] = {key: nested[key] for key in nested if key != _ROTATION}
+        value: object = nested[_ROTATION]
+    else:
+        value = attributes.pop(_ROTATION, None)
+    return parse_degrees(value, record.where)
+
+
+def _says_no_more(mask: Rle | Polygons, box: Box, image: LabelledImage, is_crowd: bool) -> bool:
+    """Whether a mask is only the box again, as a writer gives it to what has no mask."""
+    outline = box_outline(box)
+    if not isinstance(mask, dict):
+        differences = map(operator.sub, mask[0], outline)
+        is_outline = len(mask) == 1 and len(mask[0]) == len(outline)
+        return is_outline and all(abs(each) < _DECIMALS for each in differences)
+    if not is_crowd or not image.width or not image.height:
+        return False
+    return mask == as_rle((outline,), image.width, image.height)
