@@ -36,6 +36,7 @@ from integrations.formats.record import Record
 from integrations.formats.validation import (
     ALL_PARTS,
     Part,
+    Rarely,
     check_new_id,
     checked_images,
     free_attributes,
@@ -51,6 +52,7 @@ from regionspot.types import Rle
 
 GROUPS = ("images", "annotations", "categories")
 _LICENSES = "licenses"
+_HELD: frozenset[Rarely] = frozenset({"category keys", "equal names"})
 _NO_PIXEL = (0.0,) * 6  # the outline of a box outside of its image
 # What LVIS verifies of an image: categories without an instance, and those labelled in part.
 VERIFIED_KEYS = ("neg_category_ids", "not_exhaustive_category_ids")
@@ -320,7 +322,9 @@ def write_instances(
         about = {key: value for key, value in info.items() if key != _LICENSES}
         licenses = to_json({_LICENSES: info.get(_LICENSES, [])})[1:-1]
         out.write(f'{{"info":{to_json(about)},{licenses},"images":[')
-        for index, image in enumerate(checked_images(path, categories, images, tally, holds)):
+        for index, image in enumerate(
+            checked_images(path, categories, images, tally, holds | _HELD)
+        ):
             with naming_image(path, image):
                 _separate(out, index)
                 out.write(to_json(_image(image) | image_record(image)))
@@ -384,7 +388,7 @@ def _segmentation(annotation: Annotation, image: LabelledImage) -> Rle | Polygon
     Evaluations of masks end with an error where an annotation has none.
     """
     if not annotation.is_crowd:
-        outline = (box_outline(annotation.box),)
+        outline = (box_outline(rounded(annotation.box, 4)),)
         near = clip_polygons(outline, image.width, image.height)
         return annotation.mask or near or (_NO_PIXEL,)
     # Of the box that a reader finds, so that its pixels are the same.

@@ -132,12 +132,15 @@ def _take_rotation(
     CVAT exports a rotated box as the box before its rotation, without an outline.
     """
     nested = extra.get("attributes")
-    if isinstance(nested, dict) and _ROTATION in nested:
-        extra["attributes"] = {key: nested[key] for key in nested if key != _ROTATION}
-        value: object = nested[_ROTATION]
-    else:
-        value = attributes.pop(_ROTATION, None)
-    return parse_degrees(value, record.where)
+    holder = nested if isinstance(nested, dict) and _ROTATION in nested else attributes
+    degrees = parse_degrees(holder.get(_ROTATION), record.where)
+    if degrees:
+        rest = {key: value for key, value in holder.items() if key != _ROTATION}
+        if holder is nested:
+            extra["attributes"] = rest
+        else:
+            attributes.pop(_ROTATION)
+    return degrees
 
 
 def _says_no_more(mask: Rle | Polygons, box: Box, image: LabelledImage, is_crowd: bool) -> bool:

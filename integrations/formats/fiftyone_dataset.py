@@ -31,6 +31,8 @@ from integrations.fiftyone.session import connect
 from integrations.formats.outlines import enclosing_box, parse_degrees, rotated_box
 from integrations.formats.validation import (
     ALL_PARTS,
+    Part,
+    Rarely,
     checked_images,
     free_attributes,
     names_by_id,
@@ -53,7 +55,7 @@ _OF_LABEL = frozenset(
 _OF_SAMPLE = frozenset(
     {"id", "filepath", "tags", "metadata", "created_at", "last_modified_at", *_OF_IMAGE}
 )
-_HOLDS = ALL_PARTS - {"extra", "equal names"}
+_HOLDS: frozenset[Part | Rarely] = (ALL_PARTS - {"extra"}) | {"category keys"}
 
 
 def write_fiftyone(

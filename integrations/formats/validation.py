@@ -14,18 +14,10 @@ from integrations.masks import clip_polygons
 from regionspot.errors import InputError
 from regionspot.files import check_relative, is_utf8
 
-# What a format can hold of an annotation beside its class and box, and of an image.
-Part = Literal[
-    "mask",
-    "score",
-    "crowd",
-    "attributes",
-    "extra",
-    "verified",
-    "image attributes",
-    "category keys",
-    "equal names",  # several images of one file name, told apart by their ids
-]
+# What a format can hold of an annotation beside its class and box, and of an image; of a category
+# more than its name; and several images of one file name, told apart by their ids.
+Part = Literal["mask", "score", "crowd", "attributes", "extra", "verified", "image attributes"]
+Rarely = Literal["category keys", "equal names"]
 ALL_PARTS: frozenset[Part] = frozenset(get_args(Part))
 _LOST = "the format that is written cannot hold it"
 
@@ -70,7 +62,7 @@ def checked_images(
     categories: Sequence[Category],
     images: Iterable[LabelledImage],
     tally: Tally,
-    holds: Set[Part] = ALL_PARTS,
+    holds: Set[Part | Rarely] = ALL_PARTS,
     attributes: Set[str] = frozenset(),
 ) -> Iterator[LabelledImage]:
     """The images one by one, each checked to be writable, and counted in `tally`.
@@ -148,7 +140,7 @@ def _count_category_keys(path: Path, categories: Sequence[Category], tally: Tall
 
 
 def _count_parts(
-    image: LabelledImage, tally: Tally, holds: Set[Part], attributes: Set[str]
+    image: LabelledImage, tally: Tally, holds: Set[Part | Rarely], attributes: Set[str]
 ) -> None:
     """Count what annotations and image have and the format does not hold."""
     place = f"image {image.file_name!r}"
