@@ -225,6 +225,14 @@ def path_inside(folder: Path, name: str) -> Path:
     return path
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a file or folder; a name that none can have, such as a long one, is none."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def check_relative(name: str) -> None:
     """Refuse a file's name that could lead out of its folder, on any system.
 

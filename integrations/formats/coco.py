@@ -165,7 +165,7 @@ def read_instances(
             id = ids.take(record, tally)
             found[image.id].append(dataclasses.replace(annotation, id=id))
     with_labels = _with_annotations(images.values(), found)
-    return LabelledSet(tuple(categories.values()), with_labels, tally, info)
+    return LabelledSet(tuple(categories.values()), with_labels, tally, info=info)
 
 
 def _with_annotations(

@@ -164,7 +164,7 @@ def _read(path: Path, folder: Path | None, tally: Tally) -> LabelledSet:
             for number, found in enumerate(samples_with_detections(dataset, field), start=1)
         )
         info = {key: value for key, value in dataset.info.items() if key != _CATEGORIES}
-    return LabelledSet(categories, images, tally, info)
+    return LabelledSet(categories, images, tally, info=info)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,7 +40,7 @@ from integrations.images import find_images, image_size
 from integrations.masks import LARGEST_COORDINATE
 from regionspot.boxes import Box
 from regionspot.errors import InputError
-from regionspot.files import atomic_write, check_image_name
+from regionspot.files import atomic_write, check_image_name, is_there
 
 ANNOTATIONS, LISTS, IMAGES = "Annotations", "ImageSets", "JPEGImages"
 LABELMAP = "labelmap.txt"
@@ -241,20 +241,13 @@ def _file_name(file: Path, root: Element, found: _Set) -> str:
     if given:
         names += [PurePosixPath(given), own.parent / PurePosixPath(given).name]
     fallback = own if given else own.with_name(f"{own.name}.jpg")
-    name = next((each for each in names if _is_file(found.folder / each)), fallback)
+    name = next((each for each in names if is_there(found.folder / each)), fallback)
     if given and given not in (name.as_posix(), name.name):
         reason = "the image of the XML file's own place and name is meant"
         found.tally.change("<filename>", reason, str(file))
     elif not given:
         found.tally.change("<filename>", "it is missing; the XML file's name counts", str(file))
     return name.as_posix()
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # such as a name that is too long
-        return False
 
 
 def _annotation(file: Path, element: Element, found: _Set) -> Annotation | None:
