@@ -225,7 +225,7 @@ def path_inside(folder: Path, name: str) -> Path:
     return path
 
 
-def is_there(path: Path) -> bool:
+def path_exists(path: Path) -> bool:
     """Whether there is a file or folder; a name that none can have, such as a long one, is none."""
     try:
         return path.exists()

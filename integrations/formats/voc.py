@@ -40,7 +40,7 @@ from integrations.images import find_images, image_size
 from integrations.masks import LARGEST_COORDINATE
 from regionspot.boxes import Box
 from regionspot.errors import InputError
-from regionspot.files import atomic_write, check_image_name, is_there
+from regionspot.files import atomic_write, check_image_name, path_exists
 
 ANNOTATIONS, LISTS, IMAGES = "Annotations", "ImageSets", "JPEGImages"
 LABELMAP = "labelmap.txt"
@@ -241,7 +241,7 @@ def _file_name(file: Path, root: Element, found: _Set) -> str:
     if given:
         names += [PurePosixPath(given), own.parent / PurePosixPath(given).name]
     fallback = own if given else own.with_name(f"{own.name}.jpg")
-    name = next((each for each in names if is_there(found.folder / each)), fallback)
+    name = next((each for each in names if path_exists(found.folder / each)), fallback)
     if given and given not in (name.as_posix(), name.name):
         reason = "the image of the XML file's own place and name is meant"
         found.tally.change("<filename>", reason, str(file))

@@ -22,7 +22,7 @@ from integrations.annotations import Category, Tally
 from integrations.image_kinds import SUFFIXES
 from integrations.images import find_images
 from regionspot.errors import InputError
-from regionspot.files import is_there, is_utf8, path_inside, read_text
+from regionspot.files import is_utf8, path_exists, path_inside, read_text
 
 DATA, IMAGES, LABELS = "data.yaml", "images", "labels"
 # FiftyOne looks for the second name.
@@ -256,7 +256,7 @@ def find_below(
     if "\0" in text or not is_utf8(text):
         raise InputError(f"{where}: {entry!r} is not the name of a file")
     joined = PurePosixPath(base, text)
-    if "\\" in str(joined) and not is_there(root / joined):
+    if "\\" in str(joined) and not path_exists(root / joined):
         joined = PurePosixPath(str(joined).replace("\\", "/"))
     is_absolute = joined.is_absolute() or PureWindowsPath(joined).drive != ""
     top = os.path.abspath(root)  # noqa: PTH100  (links stay as they are)
@@ -276,7 +276,7 @@ def find_below(
     in_base = len([part for part in PurePosixPath(base).parts if part not in ("..", ".")])
     ends = range(len(names) if is_absolute or any_end else in_base + 1)
     for start in ends if not is_there else ():
-        if is_there(root.joinpath(*names[start:])) and names[start:]:
+        if path_exists(root.joinpath(*names[start:])) and names[start:]:
             if tally is not None and (is_absolute or (start and not any_end)):
                 reason = "it is not there; its end is, below the folder of the file"
                 tally.change("path", reason, where)
@@ -353,10 +353,10 @@ def _list_of_images(file: Path, data: DataFile, tally: Tally) -> Iterator[Path]:
         image = None
         for base in dict.fromkeys((beside, data.base)):
             is_last = base == data.base
-            if not is_last and not is_there(data.root / base / text):
+            if not is_last and not path_exists(data.root / base / text):
                 continue
             image = image or find_below(data.root, base, text, where, tally, any_end=True)
-        if image is None or not is_there(image) or not image.is_file():
+        if image is None or not path_exists(image) or not image.is_file():
             tally.leave_out("image", "it is listed but not there", f"{where}: {text}")
         else:
             yield image
