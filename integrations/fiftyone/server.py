@@ -12,6 +12,7 @@ import html
 import logging
 import os
 import secrets
+import signal
 import socket
 import tempfile
 import webbrowser
@@ -38,6 +39,7 @@ from integrations.fiftyone.session import ADDRESS, load_dataset
 from regionspot.errors import InputError
 
 EVERY_ADDRESS = "0.0.0.0"
+GRACE_S = 1.0
 _OWN_PAGES = ("same-origin", "none")  # values of Sec-Fetch-Site; none: typed, or a bookmark
 _HEADERS = {
     "content-security-policy": "frame-ancestors 'self'",
@@ -159,15 +161,20 @@ def media_folders(dataset: Any, run: Path) -> MediaFolders:
     A link among the images counts as where it leads to now.
     """
     schema = dataset.get_field_schema(flat=True)
-    images = {
-        str((Path(os.path.realpath(path)) if path.is_symlink() else path).parent)
-        for path in _paths(dataset, dataset.app_config.media_fields)
-    }
+    images = {_folder(path) for path in _paths(dataset, dataset.app_config.media_fields)}
     masks = [field for field in schema if field.endswith((".mask_path", ".map_path"))]
     trees = {str(path.parent) for path in _paths(dataset, masks)} | {str(run)}
     return MediaFolders(
         frozenset(map(os.path.realpath, images)), tuple(map(os.path.realpath, sorted(trees)))
     )
+
+
+def _folder(image: Path) -> str:
+    try:
+        link = image.is_symlink()
+    except OSError:  # in a folder that cannot be read
+        link = False
+    return str((Path(os.path.realpath(image)) if link else image).parent)
 
 
 def _paths(dataset: Any, fields: Iterable[str]) -> Iterator[Path]:
@@ -305,12 +312,23 @@ def _private_page(url: str, run: Path) -> Iterator[Path]:
 
 def _serve(app: ASGIApp, listener: socket.socket) -> None:
     """Run the server until SIGINT or SIGTERM."""
+    logging.disable(logging.ERROR)  # the App shows its errors itself
+    asyncio.run(_serve_until_signal(app, f"fd://{os.dup(listener.fileno())}"))
+    gc.freeze()  # or Python would search all that FiftyOne loaded for garbage before it exits
+
+
+async def _serve_until_signal(app: ASGIApp, bind: str) -> None:
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
 
-    config = Config()
-    config.bind = [f"fd://{os.dup(listener.fileno())}"]
-    config.graceful_timeout = 1.0  # an open page waits for events without end
-    logging.disable(logging.ERROR)  # the App shows its errors itself
-    asyncio.run(serve(app, config))  # type: ignore[arg-type]
-    gc.freeze()  # or Python would search all that FiftyOne loaded for garbage before it exits
+    config, stop = Config(), asyncio.Event()
+    config.bind, config.graceful_timeout = [bind], GRACE_S
+    for each in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(each, stop.set)
+    server = asyncio.create_task(serve(app, config, shutdown_trigger=stop.wait))  # type: ignore[arg-type]
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({server, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    # An open page waits for events without end, and from Python 3.12 on hypercorn for the page.
+    await asyncio.wait({server}, timeout=3 * GRACE_S)
+    if server.done():
+        server.result()
