@@ -141,6 +141,7 @@ class FinetuneConfig(LoopConfig):
         anchor_weight: weight of the cosine distance to the initial head's embeddings.
         kl_weight: weight of the KL divergence from the initial head's class probabilities, in
             fine-tuning the head.
+        background_weight: weight of the loss of regions in images verified to be empty.
         kl_weight_unseen: weight of the KL divergence from the previous class probabilities, in
             extending the adapter for unseen classes.
         min_corrected_images: with fewer corrected images, none is held out and accuracy is that
@@ -158,6 +159,7 @@ class FinetuneConfig(LoopConfig):
     balance: float = 0.5
     anchor_weight: float = 10.0
     kl_weight: float = 10.0
+    background_weight: float = 1.0
     kl_weight_unseen: float = 1.0
     held_out: float = 0.25
     min_corrected_images: int = 8

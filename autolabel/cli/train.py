@@ -128,7 +128,8 @@ def from_review(
     """Train the head of a model, or fine-tune it on a review.
 
     With --from-review it is trained on the labels that you gave another word, drew, moved or tagged
-    `reviewed` (or all of an image that you tagged so), and keeps its predictions on all others.
+    `reviewed` (or all of an image that you tagged so), and keeps its predictions on all others. An
+    image that you tagged so and that has no label is an example that shows none of the words.
     `autolabel run --checkpoint FILE` labels with the fine-tuned head. The model is the run's, or
     else mini.
     """

@@ -38,6 +38,7 @@ class FieldImage:
         size: width and height of the upright image, in pixels.
         proposals: (P, 4) xyxy pixels of the run's proposals; None where the run is gone.
         labels: as FiftyOne has them.
+        is_empty: whether a person verified that it has none.
     """
 
     id: int
@@ -45,6 +46,7 @@ class FieldImage:
     size: tuple[int, int]
     proposals: FloatArray | None
     labels: tuple[SeenLabel, ...] = ()
+    is_empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ class Review:
 
     def images(self) -> Iterator[FieldImage]:
         """Every image that was not skipped, one after another."""
-        for image, labels in read_seen(self.target, self._without_labels()):
-            yield dataclasses.replace(image, labels=labels)
+        for image, labels, is_empty in read_seen(self.target, self._without_labels()):
+            yield dataclasses.replace(image, labels=labels, is_empty=is_empty)
 
     def _without_labels(self) -> Iterator[tuple[Sample, FieldImage]]:
         if self.run is None or self.manifest is None:
@@ -148,6 +150,7 @@ def reviewed_images(
     count = 0
     for each in itertools.islice(review.images(), limit):
         image = reviewed_image(each.id, each.path, each.size, each.labels, each.proposals)
+        image = dataclasses.replace(image, is_empty=each.is_empty and len(image.proposals) > 0)
         if tally is not None:
             count_left_out(each, tally)
         if image.is_touched:

@@ -114,7 +114,7 @@ def finetune_on_review(request: FinetuneRequest, reporter: Reporter) -> Finetune
     initial = _initial(request, review)
     tally = Tally()
     images = reviewed_images(review, request.keep, request.config.seed, request.limit, tally)
-    if not count_corrections(images):
+    if not count_corrections(images) and not any(image.is_empty for image in images):
         raise InputError(
             f"{request.source} holds no correction: give labels another word, or draw or move "
             "boxes (`autolabel review`), and train then"
@@ -130,9 +130,13 @@ def finetune_on_review(request: FinetuneRequest, reporter: Reporter) -> Finetune
             tally.leave_out("image", "it cannot be read", str(image.path))
     images = [image for image in images if image.id in features]
     corrections = count_corrections(images)
-    if not corrections:
+    empty = sum(image.is_empty for image in images)
+    if not corrections and not empty:
         raise InputError(f"no corrected image of {request.source} can be read; mend them")
-    reporter.message(f"{sum(corrections.values())} corrections of {len(corrections)} words")
+    reporter.message(
+        f"{sum(corrections.values())} corrections of {len(corrections)} words, "
+        f"{empty} images verified to be empty"
+    )
     examples = reviewed_examples(images, [features[i.id] for i in images], scorer, vocabulary)
     replays = [
         _replayed(folder, request, initial.config, scorer, extractor) for folder in request.replay

@@ -1,4 +1,4 @@
-"""Fine-tuning targets per region: a class from the annotator, or distillation to the initial head.
+"""Fine-tuning targets per region: a class from the annotator, none, or the initial head's output.
 
 Axes: N regions of one image, K classes, D text width.
 """
@@ -30,6 +30,7 @@ class FinetuneExample:
         target: (N,) column of a region's class, `IGNORE` where nobody gave one.
         corrected: (N,) bool, where the annotator's class differs from the model's.
         unreviewed: (N,) bool, where the model's label was neither changed nor confirmed.
+        background: (N,) bool, where the annotator verified that none of the classes is.
         initial: output of the initial head, embeddings L2-normalised.
         prediction: (N,) column of the class with the initial head's best score.
         distill: (N,) weight in [0, 1] of a region's distillation to the initial head.
@@ -39,6 +40,7 @@ class FinetuneExample:
     target: torch.Tensor
     corrected: torch.Tensor
     unreviewed: torch.Tensor
+    background: torch.Tensor
     initial: Regions
     prediction: torch.Tensor
     distill: torch.Tensor
@@ -50,8 +52,8 @@ class FinetuneExample:
 
     @property
     def is_reviewed(self) -> bool:
-        """Whether a region has a class from the annotator."""
-        return bool((self.target != IGNORE).any())
+        """Whether a region has a class from the annotator, or is background."""
+        return bool(((self.target != IGNORE) | self.background).any())
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,10 @@ def reviewed_examples(
         is_labelled = torch.tensor([bool(word) for word in image.predicted])
         unreviewed = is_labelled & (example.target == IGNORE)
         corrected = torch.from_numpy(image.corrected)
-        examples.append(replace(example, corrected=corrected, unreviewed=unreviewed))
+        background = torch.full_like(unreviewed, image.is_empty)
+        examples.append(
+            replace(example, corrected=corrected, unreviewed=unreviewed, background=background)
+        )
     return ExampleSet(tuple(examples), vocabulary)
 
 
@@ -116,6 +121,7 @@ def _example(
         torch.tensor([index.get(name, IGNORE) for name in names], dtype=torch.int64),
         none,
         none,
+        none,
         initial,
         class_scores(initial, vocabulary).argmax(1),
         torch.zeros(len(names)),
@@ -123,7 +129,7 @@ def _example(
 
 
 def distilled(review: ExampleSet) -> ExampleSet:
-    """Examples in which regions without a target are distilled to the initial head.
+    """Examples in which regions with neither target nor background are distilled.
 
     The weight follows from how often the annotator left the same predicted class unchanged in the
     images that they reviewed: 1 where they always did, 0 where they changed it as often as not. So
@@ -131,7 +137,12 @@ def distilled(review: ExampleSet) -> ExampleSet:
     """
     weight = _kept_rate(review)
     examples = [
-        replace(each, distill=torch.where(each.target == IGNORE, weight[each.prediction], 0.0))
+        replace(
+            each,
+            distill=torch.where(
+                (each.target == IGNORE) & ~each.background, weight[each.prediction], 0.0
+            ),
+        )
         for each in review.examples
     ]
     return replace(review, examples=tuple(examples))

@@ -128,7 +128,7 @@ def finetune_head(
     Raises:
         InputError: as of `run_loop`.
     """
-    objective = FinetuneObjective(sets, scorer.calibration.logit_scale, config)
+    objective = FinetuneObjective(sets, scorer.calibration, config)
     a_pass = -(-len(objective.sets[0].examples) // config.images_per_step)
     steps = max(config.iterations or config.epochs * a_pass, config.min_iterations)
     config = replace(config, iterations=steps, epochs=0, evaluate_every=steps)

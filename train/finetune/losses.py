@@ -4,6 +4,8 @@ A step sees reviewed images, as many that nobody reviewed, and as many of each r
 Regions with a target are trained by cross-entropy over the classes of their own set. Regions with a
 distillation weight are kept near the initial head's embedding (`anchor_weight`) and class
 probabilities (`kl_weight`), as in learning without forgetting (Li & Hoiem 2016, arXiv 1606.09282).
+Of background regions, in images that the annotator verified to be empty, the presence of the most
+present class is lowered.
 
 The zero-shot classifier's adapter is extended after the head, with a loss of the same form. Only
 unseen classes can move with it.
@@ -15,14 +17,14 @@ K classes, D text width, P pooled channels, T token channels.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from regionspot.scoring import RegionScorer, class_scores
-from regionspot.types import Regions
+from regionspot.scoring import RegionScorer, class_scores, presence
+from regionspot.types import Regions, ScoreCalibration
 from regionspot.zero_shot import ZeroShotClassifier
 from train.batch import collate
 from train.config import FinetuneConfig
@@ -39,16 +41,16 @@ class FinetuneObjective:
 
     Args:
         sets: empty ones are left out.
-        logit_scale: factor from scores to logits.
+        calibration: from scores to probabilities and presence.
     """
 
     dropout = False  # its noise is larger than the distance that distillation allows
 
     def __init__(
-        self, sets: Sequence[ExampleSet], logit_scale: float, config: FinetuneConfig
+        self, sets: Sequence[ExampleSet], calibration: ScoreCalibration, config: FinetuneConfig
     ) -> None:
         self.sets = [each for each in sets if each.examples]
-        self.logit_scale, self.config = logit_scale, config
+        self.calibration, self.config = calibration, config
         self._weights = [
             class_weights(target_frequency(each), config.balance) for each in self.sets
         ]
@@ -56,11 +58,16 @@ class FinetuneObjective:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of classes, targets, weights and the initial head's embeddings."""
-        digest = hashlib.sha256(json.dumps(self.logit_scale).encode())
+        digest = hashlib.sha256(json.dumps(asdict(self.calibration)).encode())
         for each in self.sets:
             digest.update(json.dumps(each.vocabulary.names).encode())
             for example in each.examples:
-                for tensor in (example.target, example.distill, example.initial.embedding):
+                for tensor in (
+                    example.target,
+                    example.background,
+                    example.distill,
+                    example.initial.embedding,
+                ):
                     digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
@@ -84,7 +91,7 @@ class FinetuneObjective:
     def loss(self, head: nn.Module, batch: Rows) -> tuple[torch.Tensor, torch.Tensor]:
         """The sum of the sets' losses, and 1: each is a mean over regions already."""
         losses = [
-            set_loss(head, each.only(rows), weights, self.logit_scale, self.config)
+            set_loss(head, each.only(rows), weights, self.calibration, self.config)
             for each, rows, weights in zip(self.sets, batch, self._weights, strict=True)
         ]
         return torch.stack(losses).sum(), torch.ones(())
@@ -94,16 +101,16 @@ def set_loss(
     head: nn.Module,
     data: ExampleSet,
     weights: torch.Tensor,
-    logit_scale: float,
+    calibration: ScoreCalibration,
     config: FinetuneConfig,
 ) -> torch.Tensor:
-    """Cross-entropy of the regions with a target, plus the distillation of the others; a scalar.
+    """Cross-entropy of the targets, background loss, and distillation of the others; a scalar.
 
     Args:
         head: as a module, which may be distributed.
         data: the examples of the batch.
         weights: (K,) class weights.
-        logit_scale: factor from scores to logits.
+        calibration: from scores to probabilities and presence.
         config: of the fine-tuning.
     """
     images = [example.features for example in data.examples]
@@ -113,14 +120,20 @@ def set_loss(
     target = torch.cat([example.target for example in data.examples])  # (R,)
     distill = torch.cat([example.distill for example in data.examples])  # (R,)
     distance = 1 - (F.normalize(embedding, dim=-1) * initial.embedding).sum(-1)
-    logits, initial_logits = (
-        logit_scale * class_scores(each, data.vocabulary)  # (R, K)
+    scores, initial_scores = (
+        class_scores(each, data.vocabulary)  # (R, K)
         for each in (Regions(embedding, class_logits=initial.class_logits), initial)
     )
+    logits = calibration.logit_scale * scores
+    initial_logits = calibration.logit_scale * initial_scores
     each = config.anchor_weight * distance + config.kl_weight * kl_divergence(
         logits, initial_logits
     )
     loss = (distill * each).sum() / distill.sum().clamp(min=1)
+    background = torch.cat([example.background for example in data.examples])  # (R,)
+    if background.any():
+        present = presence(scores[background], data.vocabulary, calibration)
+        loss = loss + config.background_weight * background_loss(present)
     return loss + cross_entropy(logits, target, weights, config.label_smoothing)
 
 
@@ -138,6 +151,12 @@ def cross_entropy(
     if not (target != IGNORE).any():
         return logits.new_zeros(())
     return F.cross_entropy(logits, target, weights, ignore_index=IGNORE, label_smoothing=smoothing)
+
+
+def background_loss(present: torch.Tensor) -> torch.Tensor:
+    """Mean binary cross-entropy of the most present class (R, K) being absent; a scalar."""
+    highest = present.amax(1)  # (R,)
+    return F.binary_cross_entropy(highest, torch.zeros_like(highest))
 
 
 def kl_divergence(logits: torch.Tensor, initial_logits: torch.Tensor) -> torch.Tensor:

@@ -5,21 +5,25 @@ from dataclasses import replace
 import torch
 from torch.nn import functional as F
 
+from regionspot.scoring import RegionScorer, class_scores, presence
 from tests.train.finetune.factories import (
     CLASSES,
     accuracy,
     boat_review,
+    features,
     head_mistaking_boats,
     photos,
     renaming_review,
+    reviewed_image,
     scorer,
     tower,
     trained_head,
     vocabulary,
 )
 from train.config import FinetuneConfig
-from train.finetune.examples import IGNORE, distilled
-from train.finetune.finetune import split_by_reviewed
+from train.features.cache import ImageFeatures
+from train.finetune.examples import IGNORE, distilled, reviewed_examples
+from train.finetune.finetune import finetune_head, split_by_reviewed
 from train.finetune.losses import (
     cross_entropy,
     extended_classifier,
@@ -69,3 +73,28 @@ def test_seen_classes_do_not_extend_the_classifier() -> None:
     classifier = replace(tower(torch.eye(24)[:3]), seen=vocabulary(*CLASSES).embedding)
     initial = scorer(head_mistaking_boats(), classifier)
     assert extended_classifier(initial, [boat_review(initial)], FinetuneConfig()) is classifier
+
+
+def test_what_an_empty_image_shows_is_present_less_and_other_classes_stay() -> None:
+    initial = scorer(trained_head())
+    empty = [features(("boat",) * 4, seed) for seed in range(20)]
+    others = [image for image in photos(80, seed=2) if "boat" not in image.names]
+    nothing = ("",) * 4
+    images = [replace(reviewed_image(n, nothing, nothing), is_empty=True) for n in range(20)]
+    images += [reviewed_image(20 + n, nothing, each.names) for n, each in enumerate(others)]
+    review = reviewed_examples(images, empty + others, initial, vocabulary(*CLASSES))
+    assert [each.is_reviewed for each in review.examples] == [True] * 20 + [False] * len(others)
+    sets = split_by_reviewed(distilled(review))
+    assert all((each.distill == 0).all() for each in sets[0].examples)
+    config = FinetuneConfig(epochs=20, learning_rate=1e-3)
+    tuned = replace(initial, head=finetune_head(initial, sets, config))
+
+    def highest(model: RegionScorer, seen: list[ImageFeatures]) -> float:
+        scores = [class_scores(each, review.vocabulary) for each in model.regions(seen)]
+        present = presence(torch.cat(scores), review.vocabulary, model.calibration)
+        return float(present.amax(1).mean())
+
+    new = [features(("boat",) * 4, seed) for seed in range(100, 110)]
+    kept = [image for image in photos(40, seed=4) if "boat" not in image.names]
+    assert highest(tuned, new) < highest(initial, new) - 0.2
+    assert abs(highest(tuned, kept) - highest(initial, kept)) < 0.05
