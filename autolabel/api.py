@@ -31,6 +31,7 @@ def label(
     fiftyone: bool = True,
     database: PathLike | None = None,
     overwrite: bool = False,
+    discard_review: bool = False,
     conf_threshold: float = Options.conf_threshold,
     presence_threshold: float = Options.presence_threshold,
     iou: float = Options.iou,
@@ -70,6 +71,8 @@ def label(
         fiftyone: whether the labels are written to FiftyOne, too.
         database: folder of a private FiftyOne database; None: the user's own.
         overwrite: whether an earlier run in the folder, or a label field, is replaced.
+        discard_review: whether that holds, too, where a person changed its labels. These are kept
+            in the run folder as `before-N.FIELD.coco.json`.
         conf_threshold: minimum confidence of a label, in [0, 1].
         presence_threshold: minimum presence of a label's word, in [0, 1].
         iou: IoU threshold of the class-agnostic non-maximum suppression, in [0, 1].
@@ -114,6 +117,7 @@ def label(
         database=_path(database),
         overwrite=overwrite,
         limit=limit,
+        discard_review=discard_review,
     )
     done = run_request(request, reporter or NullReporter())
     return Run(done.folder, done.manifest)
@@ -129,6 +133,7 @@ def relabel(
     presence_threshold: float | None = None,
     iou: float | None = None,
     overwrite: bool = False,
+    discard_review: bool = False,
     checkpoint: PathLike | None = None,
     limit: int | None = None,
     reporter: Reporter | None = None,
@@ -144,6 +149,7 @@ def relabel(
         presence_threshold: as in `label`; None: as in the first run.
         iou: as in `label`; None: as in the first run.
         overwrite: whether an earlier run in the folder, or a label field, is replaced.
+        discard_review: as in `label`.
         checkpoint: where the first run's head is now, if its file was moved.
         limit: number of the first images to label; None: all.
         reporter: receives the progress; None: nothing is shown.
@@ -160,6 +166,7 @@ def relabel(
         presence_threshold=presence_threshold,
         iou=iou,
         overwrite=overwrite,
+        discard_review=discard_review,
         checkpoint=_path(checkpoint),
         limit=limit,
     )
@@ -189,8 +196,9 @@ def export(
         format: `coco`, `lvis`, `yolo`, `yolo-seg`, `yolo-scores`, `voc`, `cvat`, `label-studio`,
             `fiftyone`.
         min_confidence: minimum confidence of a model's label; a person's has none and is kept.
-        only_reviewed: only labels that a person drew, renamed or tagged `reviewed`, and only
-            images with such a label.
+        only_reviewed: only labels that a person drew, renamed or marked `reviewed`, and only
+            images with such a label. An image that is tagged `reviewed` counts as a whole: all its
+            labels, or that it is empty where it has none.
         images: whether the images stay (`leave`), or are put beside the labels (`copy`, `link`).
         label_field: field of a FiftyOne dataset; a run has its own.
         overwrite: whether an earlier export is replaced.

@@ -99,6 +99,15 @@ SplitShares = Annotated[
 SplitSeed = Annotated[
     int, typer.Option("--seed", help="Seed of the split.", rich_help_panel=OUTPUT)
 ]
+DiscardReview = Annotated[
+    bool,
+    typer.Option(
+        "--discard-review",
+        help="Let --overwrite replace labels that a person changed; they are kept in the run "
+        "folder as before-N.FIELD.coco.json.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Launch = Annotated[
     bool, typer.Option("--launch", help="Open the review when done.", rich_help_panel=OUTPUT)
 ]

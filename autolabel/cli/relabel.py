@@ -17,6 +17,7 @@ def relabel(
     out: shared.RunOut = None,
     label_field: shared.LabelField[str | None] = None,
     overwrite: shared.Overwrite = False,
+    discard_review: shared.DiscardReview = False,
     launch: shared.Launch = False,
     conf_threshold: shared.ConfThreshold[float | None] = None,
     presence_threshold: shared.PresenceThreshold[float | None] = None,
@@ -52,6 +53,7 @@ def relabel(
         presence_threshold=presence_threshold,
         iou=iou,
         overwrite=overwrite,
+        discard_review=discard_review,
         checkpoint=checkpoint,
         limit=limit,
     )

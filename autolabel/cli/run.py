@@ -41,6 +41,7 @@ def run(
         ),
     ] = None,
     overwrite: shared.Overwrite = False,
+    discard_review: shared.DiscardReview = False,
     launch: shared.Launch = False,
     conf_threshold: shared.ConfThreshold[float] = Options.conf_threshold,
     presence_threshold: shared.PresenceThreshold[float] = Options.presence_threshold,
@@ -117,6 +118,7 @@ def run(
         database=database,
         overwrite=overwrite,
         limit=limit,
+        discard_review=discard_review,
     )
     with Output(as_json, quiet) as output:
         if dry_run:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from autolabel.draw.contact_sheet import draw_contact_sheet
+from autolabel.run.earlier_review import find_review, keep_review
 from autolabel.run.images import SkippedEntry
 from autolabel.run.inference import RegionComputer, StageTimer
 from autolabel.run.manifest import (
@@ -58,6 +59,11 @@ def run(request: RunRequest, reporter: Reporter) -> RunFolder:
     if plan.before is not None and plan.resumes and is_complete(plan.folder, plan.before, target):
         reporter.message(COMPLETE_ALREADY)
         return RunFolder(plan.folder, plan.before)
+    earlier = None
+    if target is not None:
+        earlier = find_review(plan.folder, target, owns_dataset=not request.is_in_fiftyone)
+        if not request.discard_review:
+            earlier.refuse()
     reporter.message(f"loading the model {options.model}")
     model = load_model(options.model, options.device, options.checkpoint or None)
     name = options.detector or model.config.detector
@@ -67,6 +73,7 @@ def run(request: RunRequest, reporter: Reporter) -> RunFolder:
     labeller = Labeller(model, model.vocabulary(plan.words.as_mapping()), options)
     provenance = model.provenance() | {"detector": name, "device": str(model.device)}
     with locked(plan.folder):
+        keep_review(earlier, reporter)
         run = begin(plan, dataclasses.replace(plan.wanted, model=provenance, fiftyone=target))
         timer = StageTimer(run.manifest.seconds)
         compute_shards(run, RegionComputer(plan.source, detector, model, options, timer), reporter)

@@ -54,6 +54,7 @@ class RunRequest:
     database: Path | None = None
     overwrite: bool = False
     limit: int | None = None
+    discard_review: bool = False
 
     @property
     def is_in_fiftyone(self) -> bool:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from autolabel.options import Options
+from autolabel.run.earlier_review import find_review, keep_review
 from autolabel.run.inference import StageTimer
 from autolabel.run.manifest import (
     REGIONS,
@@ -51,6 +52,7 @@ class RelabelRequest:
     presence_threshold: float | None = None
     iou: float | None = None
     overwrite: bool = False
+    discard_review: bool = False
     checkpoint: Path | None = None
     limit: int | None = None
 
@@ -96,11 +98,17 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
             reporter.message(COMPLETE_ALREADY)
             return RunFolder(folder, before)
         wanted = dataclasses.replace(wanted, started=before.started)
+    earlier = None
+    if wanted.fiftyone is not None:
+        earlier = find_review(folder, wanted.fiftyone, owns_dataset=False)
+        if not request.discard_review:
+            earlier.refuse()
     options = wanted.options
     reporter.message(f"loading the model {options.model}")
     model = load_model(options.model, options.device, options.checkpoint or None)
     _check_same_weights(model, source)
     with locked(folder):
+        keep_review(earlier, reporter)
         run = RunFolder(folder, wanted)
         run.update()
         run.clear()

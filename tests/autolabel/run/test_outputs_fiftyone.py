@@ -132,9 +132,13 @@ def test_a_field_is_overwritten_only_when_told(
     autolabel_cli: Autolabel, theirs: Any, words: Path, tmp_path: Path
 ) -> None:
     source = f"fiftyone:{theirs.name}"
-    command = ["run", source, "--vocab", words, "--label-field", "note"]
-    result = autolabel_cli(*command, "--out", tmp_path / "run", "--overwrite")
+    command = ["run", source, "--vocab", words, "--label-field", "note", "--overwrite"]
+    result = autolabel_cli(*command, "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert "2 values in other fields; say --discard-review" in result.stderr
+    result = autolabel_cli(*command, "--out", tmp_path / "run", "--discard-review")
     assert result.exit_code == 0, result.output
+    assert (tmp_path / "run/before-1.note.jsonl").read_text().count('"mine"') == 2
     theirs.reload()
     assert isinstance(theirs.first().note, fo.Detections)
     assert set(theirs.distinct("ground_truth.detections.label")) == {"my cat"}

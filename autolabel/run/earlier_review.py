@@ -1,0 +1,192 @@
+"""What a person did to the labels that a run is about to replace: counted first, and kept."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from autolabel.run.images import FIFTYONE_PREFIX, ImageRef, open_source
+from autolabel.run.manifest import COCO, FiftyOneTarget, read_manifest
+from autolabel.run.outputs import as_sample
+from autolabel.run.shards import read_shards
+from integrations.annotations import Category, LabelledImage
+from integrations.fiftyone.changes import Changes, changes_of_field, samples_by_id
+from integrations.fiftyone.dataset import (
+    LabelField,
+    Sample,
+    exists,
+    read_detections,
+    words_in_use,
+)
+from integrations.fiftyone.labels import from_detection, get_value, is_confirmed
+from integrations.fiftyone.review import run_folder_of
+from integrations.fiftyone.session import load_dataset
+from integrations.formats.coco import read_coco, write_coco
+from integrations.images import image_size
+from integrations.progress import Reporter
+from regionspot.errors import InputError
+from regionspot.files import atomic_write
+
+Written = dict[str, LabelledImage] | None  # by sample id
+
+
+@dataclasses.dataclass(frozen=True)
+class EarlierReview:
+    """The fields of a dataset that a run replaces, and what a person did there.
+
+    Attributes:
+        folder: of the run.
+        dataset: FiftyOne's name of it.
+        fields: those that are replaced.
+        changes: over all of them.
+        uncounted: why the labels that a person edited or deleted are not in `changes`; else empty.
+    """
+
+    folder: Path
+    dataset: str
+    fields: tuple[str, ...] = ()
+    changes: Changes = dataclasses.field(default_factory=Changes)
+    uncounted: str = ""
+
+    def refuse(self) -> None:
+        """Refuse to replace what a person did.
+
+        Raises:
+            InputError: they did something, or that is not known.
+        """
+        found = "; ".join(filter(None, (str(self.changes), self.uncounted)))
+        if found:
+            raise InputError(
+                f"FiftyOne's dataset {self.dataset!r} holds a review of {', '.join(self.fields)}: "
+                f"{found}; say --discard-review to replace it (the labels as they are now are kept "
+                f"in {self.folder} then), or choose another --out or --label-field"
+            )
+
+    def keep(self) -> list[Path]:
+        """Write the labels as they stand into the run folder, under the first free number.
+
+        Returns:
+            The files; none where a person did nothing.
+        """
+        if not self.changes and not self.uncounted:
+            return []
+        number = 1
+        while any(self.folder.glob(f"before-{number}.*")):
+            number += 1
+        return [self._keep_field(field, f"before-{number}.{field}") for field in self.fields]
+
+    def _keep_field(self, field: str, name: str) -> Path:
+        import fiftyone as fo
+
+        dataset = load_dataset(self.dataset)
+        if getattr(dataset.get_field(field), "document_type", None) is fo.Detections:
+            return self._keep_labels(LabelField(self.dataset, field, ""), name)
+        path = self.folder / f"{name}.jsonl"
+        with atomic_write(path) as out:
+            for sample in dataset.select_fields(field).iter_samples():
+                out.write(sample.to_json() + "\n")
+        return path
+
+    def _keep_labels(self, target: LabelField, name: str) -> Path:
+        words = enumerate(words_in_use(target), start=1)
+        categories = tuple(Category(number, word) for number, word in words)
+        path = self.folder / f"{name}.coco.json"
+        info = {"description": f"FiftyOne dataset {target.dataset}, field {target.field}"}
+        write_coco(path, categories, _labels_now(target, categories), info)
+        return path
+
+
+def keep_review(earlier: EarlierReview | None, reporter: Reporter) -> None:
+    """Keep the labels of an earlier review, and say where."""
+    for path in earlier.keep() if earlier else ():
+        reporter.message(f"the labels as a person left them: {path}")
+
+
+def find_review(folder: Path, target: FiftyOneTarget, owns_dataset: bool) -> EarlierReview:
+    """What a person did to the labels that a run replaces.
+
+    Args:
+        folder: of the run.
+        target: where it is going to write.
+        owns_dataset: whether all of the dataset is replaced, or the field alone.
+    """
+    if not exists(target.dataset):
+        return EarlierReview(folder, target.dataset)
+    import fiftyone as fo
+    from fiftyone import ViewField as F
+
+    dataset, changes, uncounted = load_dataset(target.dataset), Changes(), []
+    fields = [each for each in dataset.get_field_schema() if each == target.label_field]
+    if owns_dataset:
+        changes.images = len(dataset.match(F("tags").length() > 0))
+        by_fiftyone = fo.Sample("").field_names
+        fields = [each for each in dataset.get_field_schema() if each not in by_fiftyone]
+    for field in fields:
+        run = _run_that_wrote(folder, target.dataset, field)
+        written: Written = None
+        names: dict[int, str] = {}
+        try:
+            if run is not None:
+                written, names = _written(target.dataset, run)
+        except InputError as error:
+            uncounted.append(f"labels edited or deleted cannot be counted ({error})")
+        changes.add(changes_of_field(LabelField(target.dataset, field, ""), written, names))
+    return EarlierReview(folder, target.dataset, tuple(fields), changes, "; ".join(uncounted))
+
+
+def _run_that_wrote(folder: Path, dataset: str, field: str) -> Path | None:
+    """This run's folder, wherever it was moved to, or that of the run registered for the field."""
+    try:
+        last = read_manifest(folder).fiftyone
+    except InputError:
+        last = None
+    if last and (last.dataset, last.label_field) == (dataset, field):
+        return folder
+    return run_folder_of(dataset, field)
+
+
+def _written(dataset: str, run: Path) -> tuple[Written, dict[int, str]]:
+    """The labels that a run wrote, and its classes' names; None where it is not complete.
+
+    Raises:
+        InputError: its folder, or one of its files, is gone or cannot be read.
+    """
+    manifest = read_manifest(run)
+    if not manifest.is_complete:
+        return None, {}
+    data = read_coco(run / COCO)
+    images = {image.id: image for image in data.images}
+    samples = [
+        (as_sample(manifest, each.image), images[each.image.id])
+        for each in read_shards(run, manifest.shards)
+        if each.image.id in images
+    ]
+    return samples_by_id(dataset, samples), {each.id: each.name for each in data.categories}
+
+
+def _labels_now(target: LabelField, categories: tuple[Category, ...]) -> Iterator[LabelledImage]:
+    """The images of a dataset with the labels of a field, their tags and predicted classes."""
+    ids = {category.name: category.id for category in categories}
+    source = open_source(f"{FIFTYONE_PREFIX}{target.dataset}")
+    refs = ((Sample(source.path(ref), ref.sample_id), ref) for ref in source.images)
+    for ref, sample, detections in read_detections(target, refs):
+        yield _image_now(ref, sample, detections, ids)
+
+
+def _image_now(ref: ImageRef, sample: Any, detections: Any, ids: dict[str, int]) -> LabelledImage:
+    if sample.metadata is not None and sample.metadata.width:
+        width, height = sample.metadata.width, sample.metadata.height
+    else:
+        width, height = image_size(Path(sample.filepath))
+    annotations = []
+    for each in detections:
+        annotation = from_detection(each, ids, width, height)
+        said = {
+            "predicted": get_value(each, "predicted"),
+            "reviewed": is_confirmed(each),
+            "tags": ", ".join(each.tags or ()),
+        }
+        attributes = {**annotation.attributes, **said}
+        annotations.append(dataclasses.replace(annotation, attributes=attributes))
+    tags = {"tags": ", ".join(sample.tags)} if sample.tags else {}
+    return LabelledImage(ref.id, ref.file_name, width, height, tuple(annotations), attributes=tags)
