@@ -39,7 +39,9 @@ def export(
         bool,
         typer.Option(
             "--only-reviewed",
-            help="Only labels that a person drew, renamed or tagged `reviewed`, and their images.",
+            help="Only labels that a person drew, renamed or marked `reviewed`, and their images. "
+            "The tag `reviewed` of an image counts for all its labels; without any, the image is "
+            "kept as verified to be empty.",
             rich_help_panel=SELECTION,
         ),
     ] = False,

@@ -26,9 +26,10 @@ def review(
 ) -> None:
     """Review the labels of low confidence in FiftyOne.
 
-    A label that you rename, delete or tag `reviewed` leaves the view, and `autolabel export`
-    writes the labels as they stand. The App answers only to the address that is printed, which
-    has a token: keep it to yourself. Ctrl-C ends the App.
+    Click an image, then "Annotate", to change labels. An image leaves the view once each of its
+    labels is renamed, deleted or marked `reviewed`, or the image is tagged `reviewed`. `autolabel
+    export` writes the labels as they stand. The App answers only to the address that is printed,
+    which has a token: keep it to yourself. Ctrl-C ends the App.
     """
     from autolabel.review.app import serve_review
 

@@ -90,12 +90,8 @@ def export_labels(request: ExportRequest) -> Exported:
         labels = _of_run(Path(request.source), request.only_reviewed)
     if request.split is not None:
         format = _with_split(format, parse_shares(request.split), request)
-    images: Iterator[LabelledImage] = (
-        _confident(image, request.min_confidence) for image in labels.images
-    )
-    if request.only_reviewed:
-        images = (image for image in images if image.annotations)
-    images = itertools.islice(images, request.limit)
+    confident = _confident(labels.images, request.min_confidence, request.only_reviewed)
+    images = itertools.islice(confident, request.limit)
     place = image_placer(request.images, labels.root)
     tally = write_folder(
         request.out, format, labels.categories, images, labels.info, place, request.overwrite
@@ -103,9 +99,18 @@ def export_labels(request: ExportRequest) -> Exported:
     return exported(request.out, format, tally)
 
 
-def _confident(image: LabelledImage, lowest: float) -> LabelledImage:
-    kept = tuple(each for each in image.annotations if each.score is None or each.score >= lowest)
-    return dataclasses.replace(image, annotations=kept)
+def _confident(
+    images: Iterable[LabelledImage], lowest: float, only_reviewed: bool
+) -> Iterator[LabelledImage]:
+    """The images without labels of low confidence.
+
+    Of reviewed images alone, one that loses all its labels so is left out: it would stand for one
+    that a person verified to be empty.
+    """
+    for image in images:
+        kept = tuple(e for e in image.annotations if e.score is None or e.score >= lowest)
+        if kept or not (only_reviewed and image.annotations):
+            yield dataclasses.replace(image, annotations=kept)
 
 
 def _of_run(folder: Path, only_reviewed: bool) -> _Labels:

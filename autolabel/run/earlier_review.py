@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from autolabel.run.images import FIFTYONE_PREFIX, ImageRef, open_source
-from autolabel.run.manifest import COCO, FiftyOneTarget, read_manifest
-from autolabel.run.outputs import as_sample
+from autolabel.run.manifest import COCO, LVIS, FiftyOneTarget, Manifest, read_manifest
+from autolabel.run.outputs import as_sample, label_field
 from autolabel.run.shards import read_shards
 from integrations.annotations import Category, LabelledImage
 from integrations.fiftyone.changes import Changes, changes_of_field, samples_by_id
@@ -15,6 +15,7 @@ from integrations.fiftyone.dataset import (
     LabelField,
     Sample,
     exists,
+    is_registered,
     read_detections,
     words_in_use,
 )
@@ -22,6 +23,7 @@ from integrations.fiftyone.labels import from_detection, get_value, is_confirmed
 from integrations.fiftyone.review import run_folder_of
 from integrations.fiftyone.session import load_dataset
 from integrations.formats.coco import read_coco, write_coco
+from integrations.formats.lvis import read_lvis
 from integrations.images import image_size
 from integrations.progress import Reporter
 from regionspot.errors import InputError
@@ -102,6 +104,36 @@ def keep_review(earlier: EarlierReview | None, reporter: Reporter) -> None:
         reporter.message(f"the labels as a person left them: {path}")
 
 
+def check_review(
+    folder: Path,
+    target: FiftyOneTarget | None,
+    resumed: Manifest | None,
+    owns_dataset: bool,
+    discard: bool,
+) -> EarlierReview | None:
+    """What a person did to the labels that a run replaces; None where it replaces none.
+
+    Args:
+        folder: of the run.
+        target: where it is going to write; None: into files alone.
+        resumed: the manifest of the run that is resumed, which writes what is missing alone.
+        owns_dataset: whether all of the dataset is replaced, or the field alone.
+        discard: whether what a person did may be replaced.
+
+    Raises:
+        InputError: it may not, and there is something.
+    """
+    if target is None:
+        return None
+    is_same = resumed is not None and resumed.fiftyone == target
+    if resumed and is_same and is_registered(label_field(resumed), resumed.started):
+        return None
+    earlier = find_review(folder, target, owns_dataset)
+    if not discard:
+        earlier.refuse()
+    return earlier
+
+
 def find_review(folder: Path, target: FiftyOneTarget, owns_dataset: bool) -> EarlierReview:
     """What a person did to the labels that a run replaces.
 
@@ -154,13 +186,19 @@ def _written(dataset: str, run: Path) -> tuple[Written, dict[int, str]]:
     manifest = read_manifest(run)
     if not manifest.is_complete:
         return None, {}
-    data = read_coco(run / COCO)
+    try:
+        data = read_coco(run / COCO)
+    except InputError:
+        data = read_lvis(run / LVIS)
     images = {image.id: image for image in data.images}
-    samples = [
-        (as_sample(manifest, each.image), images[each.image.id])
-        for each in read_shards(run, manifest.shards)
-        if each.image.id in images
-    ]
+    root = Path(manifest.dataset["root"])
+    samples = [(Sample(root / image.file_name), image) for image in data.images]
+    if manifest.dataset["kind"] == "fiftyone":
+        samples = [
+            (as_sample(manifest, each.image), images[each.image.id])
+            for each in read_shards(run, manifest.shards)
+            if each.image.id in images
+        ]
     return samples_by_id(dataset, samples), {each.id: each.name for each in data.categories}
 
 

@@ -16,6 +16,7 @@ from integrations.annotations import Category, LabelledImage, vocabulary_categor
 from integrations.fiftyone import dataset as fiftyone_dataset
 from integrations.fiftyone.claims import claimed
 from integrations.fiftyone.dataset import LabelField, Sample
+from integrations.fiftyone.label_schema import set_label_schema
 from integrations.formats.coco import write_coco
 from integrations.formats.lvis import write_lvis
 from regionspot.files import atomic_write
@@ -72,7 +73,7 @@ class Outputs:
         return count
 
     def write_fiftyone(self, new_samples: bool) -> None:
-        """Write the labels into the run's field, save its views and register it."""
+        """Write the labels into the run's field for review in the App, and register the run."""
         target, folder = label_field(self.run.manifest), self.run.folder.resolve()
         with claimed(target.dataset, target.field, str(folder)) as resumed:
             if new_samples:
@@ -97,6 +98,7 @@ class Outputs:
             },
             new_samples,
         )
+        set_label_schema(target, self.labeller.vocabulary.names, owns_dataset=new_samples)
         views = fiftyone_dataset.save_views(target, REVIEW_CONFIDENCE, REVIEW_MARGIN)
         fiftyone_dataset.register_run(
             target,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from autolabel.draw.contact_sheet import draw_contact_sheet
-from autolabel.run.earlier_review import find_review, keep_review
+from autolabel.run.earlier_review import check_review, keep_review
 from autolabel.run.images import SkippedEntry
 from autolabel.run.inference import RegionComputer, StageTimer
 from autolabel.run.manifest import (
@@ -59,11 +59,13 @@ def run(request: RunRequest, reporter: Reporter) -> RunFolder:
     if plan.before is not None and plan.resumes and is_complete(plan.folder, plan.before, target):
         reporter.message(COMPLETE_ALREADY)
         return RunFolder(plan.folder, plan.before)
-    earlier = None
-    if target is not None:
-        earlier = find_review(plan.folder, target, owns_dataset=not request.is_in_fiftyone)
-        if not request.discard_review:
-            earlier.refuse()
+    earlier = check_review(
+        plan.folder,
+        target,
+        plan.before if plan.resumes else None,
+        owns_dataset=not request.is_in_fiftyone,
+        discard=request.discard_review,
+    )
     reporter.message(f"loading the model {options.model}")
     model = load_model(options.model, options.device, options.checkpoint or None)
     name = options.detector or model.config.detector

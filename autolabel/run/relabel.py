@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from autolabel.options import Options
-from autolabel.run.earlier_review import find_review, keep_review
+from autolabel.run.earlier_review import check_review, keep_review
 from autolabel.run.inference import StageTimer
 from autolabel.run.manifest import (
     REGIONS,
@@ -98,11 +98,13 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
             reporter.message(COMPLETE_ALREADY)
             return RunFolder(folder, before)
         wanted = dataclasses.replace(wanted, started=before.started)
-    earlier = None
-    if wanted.fiftyone is not None:
-        earlier = find_review(folder, wanted.fiftyone, owns_dataset=False)
-        if not request.discard_review:
-            earlier.refuse()
+    earlier = check_review(
+        folder,
+        wanted.fiftyone,
+        None if request.overwrite else before,
+        owns_dataset=False,
+        discard=request.discard_review,
+    )
     options = wanted.options
     reporter.message(f"loading the model {options.model}")
     model = load_model(options.model, options.device, options.checkpoint or None)

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 from integrations.annotations import LabelledImage
 from integrations.fiftyone.labels import (
-    REVIEWED_TAG,
+    REVIEWED,
     from_detection,
     is_reviewed,
+    is_whole_reviewed,
     to_detections,
 )
 from integrations.fiftyone.session import load_dataset
@@ -160,11 +161,16 @@ def add_labels(
         provenance: goes into each label.
         new_samples: whether the images are added to the dataset, or are in it already.
     """
+    import fiftyone as fo
+
     dataset = load_dataset(target.dataset)
     if dataset.has_run(target.run_key):  # what is registered is whole
         dataset.delete_run(target.run_key)
     if dataset.has_sample_field(target.field):
         dataset.delete_sample_field(target.field)
+    dataset.add_sample_field(
+        target.field, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections
+    )
     for batch in in_batches(images):
         labels = [to_detections(image, names, provenance) for _, image in batch]
         if new_samples:
@@ -219,9 +225,13 @@ def is_registered(target: LabelField, started: str) -> bool:
 def save_views(target: LabelField, confidence: float, margin: float) -> dict[str, str]:
     """Save the views of a run.
 
-    "needs review" holds the labels whose confidence or margin is below the given ones, least
-    confident image first; "confident" all others; "nothing found" the images with no label. A
-    label that a person drew, gave another class, or tagged "reviewed" needs no review.
+    "needs review" holds the images with a label whose confidence or margin is below the given ones,
+    least confident first; "confident" all other images with labels; "nothing found" those without.
+    A label that a person drew, gave another class, or marked "reviewed" needs no review, nor does
+    any of an image with the tag "reviewed".
+
+    No view filters labels: where one does, the App's Annotate tab (FiftyOne 1.22) deletes from the
+    dataset, at the first edit, all labels of the image that the view leaves out.
 
     Returns:
         The name of each view: a name that the dataset uses otherwise gets the field's added.
@@ -231,13 +241,15 @@ def save_views(target: LabelField, confidence: float, margin: float) -> dict[str
     dataset = load_dataset(target.dataset)
     by_model = F("predicted").exists() & (F("label") == F("predicted"))
     unsure = (F("confidence") < confidence) | (F("margin") < margin)
-    open_labels = by_model & unsure & ~F("tags").contains(REVIEWED_TAG)
+    is_marked = F("tags").contains(REVIEWED) | (F(REVIEWED) == True)  # noqa: E712
+    of_marked_image = F("$tags").contains(REVIEWED)
     detections = F(f"{target.field}.detections")
+    open_labels = detections.filter(by_model & unsure & ~is_marked & ~of_marked_image)
     views = {
-        NEEDS_REVIEW: dataset.filter_labels(target.field, open_labels).sort_by(
-            detections.map(F("confidence")).min()
+        NEEDS_REVIEW: dataset.match(open_labels.length() > 0).sort_by(
+            open_labels.map(F("confidence")).min()
         ),
-        CONFIDENT: dataset.filter_labels(target.field, ~open_labels),
+        CONFIDENT: dataset.match((detections.length() > 0) & (open_labels.length() == 0)),
         NOTHING_FOUND: dataset.match(detections.length() == 0),
     }
     ours = registered_views(target)
@@ -269,17 +281,25 @@ def read_labels(
         target: a field of detections.
         images: as `read_detections` takes them.
         category_ids: by name; `words_in_use` says which there are.
-        only_reviewed: leave out the labels that nobody reviewed.
+        only_reviewed: leave out the labels that nobody reviewed, and the images without a reviewed
+            label that are not reviewed as a whole.
 
     Raises:
         InputError: the dataset is gone, or has no such field of detections.
     """
-    for image, _, detections in read_detections(target, images):
+    for image, sample, detections in read_detections(target, images):
+        whole = is_whole_reviewed(sample)
+        if only_reviewed and not whole:
+            detections = [each for each in detections if is_reviewed(each)]
+            if not detections:
+                continue
         annotations = tuple(
-            from_detection(each, category_ids, image.width, image.height)
-            for each in detections
-            if not only_reviewed or is_reviewed(each)
+            from_detection(each, category_ids, image.width, image.height) for each in detections
         )
+        if whole:
+            image = dataclasses.replace(image, attributes={**image.attributes, REVIEWED: True})
+        if whole and not annotations:  # a person verified that none of the words is there
+            image = dataclasses.replace(image, absent=tuple(category_ids.values()), unverified=())
         yield dataclasses.replace(image, annotations=annotations)
 
 

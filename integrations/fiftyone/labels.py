@@ -15,8 +15,10 @@ from integrations.annotations import Annotation, LabelledImage, as_rle
 from regionspot.boxes import Box, relative_xywh_to_xyxy, rounded, xyxy_to_relative_xywh
 from regionspot.types import decode_mask, encode_mask
 
-REVIEWED_TAG = "reviewed"
-SCORES = ("runner_up", "margin", "presence")
+REVIEWED = "reviewed"  # a tag of a label or of its whole image, and a check box of a label
+# Attributes of a label beside its confidence, with their types in a label schema.
+SCORES = {"runner_up": "str", "margin": "float", "presence": "float"}
+PROVENANCE = ("run", "model", "vocabulary")
 
 
 def to_detections(image: LabelledImage, names: Sequence[str], provenance: Mapping[str, str]) -> Any:
@@ -25,7 +27,7 @@ def to_detections(image: LabelledImage, names: Sequence[str], provenance: Mappin
     Args:
         image: with the labels of a model.
         names: of category 1, 2, ...
-        provenance: goes into each label: run, model, vocabulary.
+        provenance: goes into each label: a value of each of `PROVENANCE`.
     """
     import fiftyone as fo
 
@@ -89,6 +91,7 @@ def from_detection(
     attributes = {
         name: value for name in SCORES if (value := get_value(detection, name)) is not None
     }
+    confirmed = {REVIEWED: True} if is_confirmed(detection) else {}
     by_model = get_value(detection, "predicted") == detection.label
     mask = detection.get_mask()
     return Annotation(
@@ -96,13 +99,23 @@ def from_detection(
         box=box,
         score=detection.confidence if by_model else None,
         mask=None if mask is None else encode_mask(_paste(mask, box, width, height)),
-        attributes=attributes if by_model else {},
+        attributes=(attributes if by_model else {}) | confirmed,
     )
 
 
 def is_reviewed(detection: Any) -> bool:
-    """Whether a person drew the label, gave it another class, or tagged it."""
-    return REVIEWED_TAG in detection.tags or get_value(detection, "predicted") != detection.label
+    """Whether a person drew the label, gave it another class, or confirmed it."""
+    return is_confirmed(detection) or get_value(detection, "predicted") != detection.label
+
+
+def is_confirmed(detection: Any) -> bool:
+    """Whether a label has the tag, or the check mark, of a person who looked at it."""
+    return REVIEWED in (detection.tags or ()) or bool(get_value(detection, REVIEWED))
+
+
+def is_whole_reviewed(sample: Any) -> bool:
+    """Whether a person tagged the image: its labels are right, or it is empty where it has none."""
+    return REVIEWED in (sample.tags or ())
 
 
 def window(box: Box, width: int, height: int) -> tuple[int, int, int, int]:

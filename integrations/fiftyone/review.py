@@ -1,8 +1,8 @@
 """What a person did to the labels of a FiftyOne field, and which regions they corrected.
 
-A label is a person's if they gave it another class, drew or moved its box, or tagged it (or its
-image) "reviewed". A label left alone says nothing, even beside one that was corrected: nobody
-knows whether the person saw it.
+A label is a person's if they gave it another class, drew or moved its box, or marked it (or tagged
+its image) "reviewed". A label left alone says nothing, even beside one that was corrected: nobody
+knows whether the person saw it. An image with the tag and without a label is verified to be empty.
 
 Axes: N regions of one image, the proposals first and then the boxes that a person drew.
 """
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from integrations.fiftyone.dataset import LabelField, Sample, read_detections
-from integrations.fiftyone.labels import REVIEWED_TAG, get_value
+from integrations.fiftyone.labels import get_value, is_confirmed, is_whole_reviewed
 from integrations.fiftyone.session import load_dataset
 from regionspot.boxes import Box, FloatArray, box_area, clip_boxes, relative_to_pixels, xywh_to_xyxy
 from regionspot.errors import InputError
@@ -32,7 +32,7 @@ class SeenLabel:
         box: x1, y1, x2, y2 in fractions of the image's sides.
         word: its class now.
         predicted: the class that a model gave it; empty where a person drew it.
-        tagged: whether it, or its whole image, is tagged "reviewed".
+        tagged: whether it is marked, or its whole image is tagged, "reviewed".
     """
 
     box: Box
@@ -43,11 +43,14 @@ class SeenLabel:
 
 def read_seen(
     target: LabelField, images: Iterable[tuple[Sample, Item]]
-) -> Iterator[tuple[Item, tuple[SeenLabel, ...]]]:
-    """The labels of each image; images and errors as `read_detections` has them."""
+) -> Iterator[tuple[Item, tuple[SeenLabel, ...], bool]]:
+    """The labels of each image, and whether it is verified to be empty.
+
+    Images and errors are as `read_detections` has them.
+    """
     for item, sample, detections in read_detections(target, images):
-        whole = REVIEWED_TAG in sample.tags
-        yield item, tuple(_seen(each, whole) for each in detections)
+        whole = is_whole_reviewed(sample)
+        yield item, tuple(_seen(each, whole) for each in detections), whole and not detections
 
 
 def _seen(detection: Any, is_tagged: bool) -> SeenLabel:
@@ -56,7 +59,7 @@ def _seen(detection: Any, is_tagged: bool) -> SeenLabel:
         xywh_to_xyxy((left, top, width, height)),
         detection.label or "",
         get_value(detection, "predicted") or "",
-        is_tagged or REVIEWED_TAG in detection.tags,
+        is_tagged or is_confirmed(detection),
     )
 
 
@@ -103,6 +106,7 @@ class ReviewedImage:
         words: N; the class that a person gave, or empty.
         predicted: N; the class that the model gave, or empty where it gave none.
         sampled: whether the image is in the sample that does not depend on what a person did.
+        is_empty: whether a person verified that no proposal shows any of the words.
     """
 
     id: int
@@ -114,6 +118,7 @@ class ReviewedImage:
     words: tuple[str, ...]
     predicted: tuple[str, ...]
     sampled: bool = False
+    is_empty: bool = False
 
     @property
     def corrected(self) -> npt.NDArray[np.bool_]:
@@ -124,7 +129,7 @@ class ReviewedImage:
     @property
     def is_touched(self) -> bool:
         """Whether a person said anything of it."""
-        return any(self.words)
+        return self.is_empty or any(self.words)
 
 
 def reviewed_image(

@@ -1,8 +1,13 @@
 """Labels of a model in one image."""
 
+from pathlib import Path
+
 import numpy as np
+from PIL import Image
 
 from integrations.annotations import Annotation, LabelledImage
+from integrations.fiftyone import dataset as fiftyone_dataset
+from integrations.fiftyone.dataset import LabelField, Sample
 from integrations.fiftyone.labels import window
 from regionspot.types import encode_mask
 
@@ -34,3 +39,17 @@ def make_annotation(
 
 def make_image(number: int, *annotations: Annotation) -> LabelledImage:
     return LabelledImage(number, f"{number}.jpg", WIDTH, HEIGHT, annotations, unverified=(1, 2))
+
+
+def write_samples(folder: Path, count: int) -> list[Sample]:
+    samples = []
+    for number in range(1, count + 1):
+        path = folder / f"{number}.jpg"
+        Image.new("RGB", (WIDTH, HEIGHT)).save(path)
+        samples.append(Sample(path))
+    return samples
+
+
+def add_labels(target: LabelField, samples: list[Sample], images: list[LabelledImage]) -> None:
+    pairs = zip(samples, images, strict=True)
+    fiftyone_dataset.add_labels(target, pairs, NAMES, PROVENANCE, new_samples=True)

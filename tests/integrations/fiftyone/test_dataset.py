@@ -1,53 +1,21 @@
 """Labels in a real FiftyOne: in a field of their own, with views that hold what they say."""
 
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from integrations.annotations import LabelledImage
 from integrations.fiftyone import dataset as fiftyone_dataset
 from integrations.fiftyone.dataset import CONFIDENT, NEEDS_REVIEW, NOTHING_FOUND, LabelField, Sample
 from integrations.fiftyone.server import serve_app
-from integrations.fiftyone.session import connect, list_samples
+from integrations.fiftyone.session import list_samples
 from regionspot.errors import InputError
 from tests.integrations.fiftyone.factories import (
-    HEIGHT,
-    NAMES,
-    PROVENANCE,
-    WIDTH,
+    add_labels,
     make_annotation,
     make_image,
+    write_samples,
 )
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Iterator[LabelField]:
-    connect()
-    name = f"test {uuid.uuid4().hex}"
-    fiftyone_dataset.make_dataset(name, tmp_path)
-    yield LabelField(name, "predictions", "photos")
-    import fiftyone as fo
-
-    fo.delete_dataset(name)
-
-
-def write_samples(folder: Path, count: int) -> list[Sample]:
-    from PIL import Image
-
-    samples = []
-    for number in range(1, count + 1):
-        path = folder / f"{number}.jpg"
-        Image.new("RGB", (WIDTH, HEIGHT)).save(path)
-        samples.append(Sample(path))
-    return samples
-
-
-def add(target: LabelField, samples: list[Sample], images: list[LabelledImage]) -> None:
-    pairs = zip(samples, images, strict=True)
-    fiftyone_dataset.add_labels(target, pairs, NAMES, PROVENANCE, new_samples=True)
 
 
 def ids_in(view: Any) -> list[str]:
@@ -62,7 +30,7 @@ def test_the_views_hold_what_they_say(target: LabelField, tmp_path: Path) -> Non
         make_image(4, make_annotation(score=0.9)),
         make_image(5),
     ]
-    add(target, write_samples(tmp_path, 5), images)
+    add_labels(target, write_samples(tmp_path, 5), images)
     names = fiftyone_dataset.save_views(target, confidence=0.4, margin=0.2)
     fiftyone_dataset.register_run(target, {"views": names})
     dataset = fiftyone_dataset.load_dataset(target.dataset)
@@ -71,8 +39,9 @@ def test_the_views_hold_what_they_say(target: LabelField, tmp_path: Path) -> Non
         return dataset.load_saved_view(names[name])
 
     assert ids_in(view(NEEDS_REVIEW)) == ["2", "1", "3"]
-    assert view(NEEDS_REVIEW).count("predictions.detections") == 3
-    assert ids_in(view(CONFIDENT)) == ["1", "4"]
+    # Whole images: the App would delete the labels that a view leaves out.
+    assert view(NEEDS_REVIEW).count("predictions.detections") == 4
+    assert ids_in(view(CONFIDENT)) == ["4"]
     assert ids_in(view(NOTHING_FOUND)) == ["5"]
 
     corrected, tagged, drawn = (
@@ -87,17 +56,18 @@ def test_the_views_hold_what_they_say(target: LabelField, tmp_path: Path) -> Non
     for sample in (corrected, tagged, drawn):
         sample.save()
     assert ids_in(view(NEEDS_REVIEW)) == ["1"]
+    assert ids_in(view(CONFIDENT)) == ["2", "3", "4"]
 
     refs = [Sample(tmp_path / f"{n}.jpg") for n in range(1, 6)]
     empty = zip(refs, (make_image(n) for n in range(1, 6)), strict=True)
     words = {"cat": 1, "hot dog": 2, "dog": 3}
     read = fiftyone_dataset.read_labels(target, empty, words, only_reviewed=True)
-    found = [[(each.category_id, each.score) for each in image.annotations] for image in read]
-    assert found == [[], [(3, None)], [(1, 0.9)], [(1, None)], []]
+    found = {image.id: [(e.category_id, e.score) for e in image.annotations] for image in read}
+    assert found == {2: [(3, None)], 3: [(1, 0.9)], 4: [(1, None)]}
 
 
 def test_a_persons_view_of_the_same_name_stays(target: LabelField, tmp_path: Path) -> None:
-    add(target, write_samples(tmp_path, 1), [make_image(1, make_annotation())])
+    add_labels(target, write_samples(tmp_path, 1), [make_image(1, make_annotation())])
     dataset = fiftyone_dataset.load_dataset(target.dataset)
     theirs = dataset.limit(1)
     dataset.save_view(NEEDS_REVIEW, theirs)
@@ -111,7 +81,7 @@ def test_a_persons_view_of_the_same_name_stays(target: LabelField, tmp_path: Pat
 def test_labels_are_read_as_they_stand(target: LabelField, tmp_path: Path) -> None:
     samples = write_samples(tmp_path, 3)
     images = [make_image(number, make_annotation()) for number in (1, 2, 3)]
-    add(target, samples, images)
+    add_labels(target, samples, images)
     dataset = fiftyone_dataset.load_dataset(target.dataset)
     dataset.delete_samples(dataset.match({"filepath": str(samples[1].path)}).values("id"))
     last = dataset.last()
@@ -154,3 +124,28 @@ def test_what_is_gone_is_named(target: LabelField, tmp_path: Path) -> None:
         fiftyone_dataset.words_in_use(target)
     with pytest.raises(InputError, match="has no view 'needs review' any more"):
         serve_app(target.dataset, NEEDS_REVIEW, tmp_path, "127.0.0.1", 0, False, print)
+
+
+def test_a_tagged_image_is_reviewed_as_a_whole(target: LabelField, tmp_path: Path) -> None:
+    samples = write_samples(tmp_path, 4)
+    labels = [
+        make_image(n, *[make_annotation()] * count) for n, count in enumerate((2, 1, 0, 0), 1)
+    ]
+    add_labels(target, samples, labels)
+    dataset = fiftyone_dataset.load_dataset(target.dataset)
+    for number in (1, 2, 3):  # the second one has a label that the person deletes
+        sample = dataset.one({"filepath": str(samples[number - 1].path)})
+        sample.tags.append("reviewed")
+        if number == 2:
+            sample.predictions.detections = []
+        sample.save()
+    empty = [(sample, make_image(number)) for number, sample in enumerate(samples, start=1)]
+    words = {"cat": 1, "hot dog": 2}
+    read = list(fiftyone_dataset.read_labels(target, empty, words, only_reviewed=True))
+    assert [(image.id, len(image.annotations)) for image in read] == [(1, 2), (2, 0), (3, 0)]
+    assert all(image.attributes == {"reviewed": True} for image in read)
+    assert [(image.absent, image.unverified) for image in read] == [
+        ((), (1, 2)),
+        ((1, 2), ()),
+        ((1, 2), ()),
+    ]
