@@ -21,6 +21,7 @@ REVIEW_MARGIN = 0.2
 
 Probability = Annotated[float, Field(ge=0, le=1, description="from 0 to 1")]
 Count = Annotated[int, Field(ge=1, description="1 or more")]
+Natural = Annotated[int, Field(ge=0, description="0 or more")]
 DeviceName = Annotated[
     str, Field(pattern="^(auto|cpu|cuda)$", description="one of auto, cpu, cuda")
 ]
@@ -72,6 +73,8 @@ def validated(kind: type[T], text: str, name_of: Callable[[str], str]) -> T:
         from regionspot.errors import InputError  # brings torch, which takes seconds
 
         first = error.errors(include_url=False)[0]
+        if first["type"] == "json_invalid":
+            raise InputError(f"{name_of('').rstrip(': ')}: {first['msg']}") from error
         name = name_of(".".join(str(part) for part in first["loc"]))
         if first["type"] in ("missing", "unexpected_keyword_argument", "extra_forbidden"):
             what = "is missing" if first["type"] == "missing" else "is unknown"
@@ -80,4 +83,4 @@ def validated(kind: type[T], text: str, name_of: Callable[[str], str]) -> T:
         option = get_type_hints(Options, include_extras=True).get(str(first["loc"][-1]))
         if option and not first["type"].endswith("_type"):
             expected = option.__metadata__[0].description
-        raise InputError(f"{name} must be {expected}, got {first['input']!r}") from error
+        raise InputError(f"{name} must be {expected}, got {first['input']!r:.200}") from error

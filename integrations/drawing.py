@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from integrations.text import printable
 from regionspot.boxes import FloatArray
 
 PAPER, EMPTY, TRACK, INK, FAINT, ACCENT = (
@@ -37,8 +38,11 @@ def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def shortened(text: str, width: float, font: ImageFont.FreeTypeFont, keep_end: bool = False) -> str:
-    """The beginning of a text, or its end, as much of it as fits into `width` pixels."""
-    shown = text
+    """The beginning of a text, or its end, as much of it as fits into `width` pixels.
+
+    What is in one line and can be printed: see `printable`.
+    """
+    shown = text = printable(text)
     while text and font.getlength(shown) > width:
         text = text[1:] if keep_end else text[:-1]
         shown = f"…{text}" if keep_end else f"{text}…"

@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
-from rich.console import Console, RenderableType
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
+from integrations.failures import failure_of
 from integrations.progress import NullReporter, Reporter, RichReporter
-from regionspot.errors import InputError
+from integrations.text import printable, printable_json
 
 
 class Output(AbstractContextManager["Output"]):
@@ -44,10 +47,10 @@ class Output(AbstractContextManager["Output"]):
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         self._open.close()
-        if self._as_json and isinstance(error, InputError):
-            self.summary({"error": one_line(error)})
-        elif self._as_json and isinstance(error, KeyboardInterrupt):
+        if self._as_json and isinstance(error, KeyboardInterrupt):
             self.summary({"error": "stopped"})
+        elif self._as_json and error is not None and (failure := failure_of(error)):
+            self.summary({"error": failure.line})
 
     def progress(self) -> AbstractContextManager[Reporter]:
         """A reporter that shows progress on the standard error until its context ends."""
@@ -56,37 +59,37 @@ class Output(AbstractContextManager["Output"]):
         return RichReporter(Console(stderr=True))
 
     def line(self, text: str) -> None:
-        """Print a line of the summary as it is, whatever the console's width."""
-        self.show(text)
-
-    def show(self, part: RenderableType) -> None:
-        """Print a part of the summary, such as a table."""
+        """Print a line of the summary, whatever the console's width."""
         if not (self._as_json or self._quiet):
-            _print(Console(), part)
+            print_line(text)
+
+    def show(self, table: Table) -> None:
+        """Print a part of the summary as a table; see `cells`."""
+        if not (self._as_json or self._quiet):
+            Console().print(table)
 
     def notice(self, text: str) -> None:
         """Print a line on what was skipped, changed or left out."""
-        _print(Console(stderr=self._as_json or self._quiet), text)
+        print_line(text, to_stderr=self._as_json or self._quiet)
 
     def summary(self, content: Mapping[str, object]) -> None:
         """Write the line of JSON, if it was asked for. NaN becomes null, a path its text."""
         if self._as_json:
             text = json.dumps(_plain(content), ensure_ascii=False, allow_nan=False)
-            # Names of files may hold bytes that are no UTF-8.
-            self._results.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+            self._results.write(printable_json(text) + "\n")
             self._results.flush()
 
 
-def one_line(error: Exception) -> str:
-    """The message of an error without line breaks."""
-    return " ".join(str(error).split())
+def print_line(text: str, to_stderr: bool = False) -> None:
+    """Print a line whatever the console's width; nothing in the text acts on a terminal."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    stream.write(printable(text) + "\n")
+    stream.flush()
 
 
-def _print(console: Console, part: RenderableType) -> None:
-    if isinstance(part, str):
-        console.print(part, soft_wrap=True, highlight=False, markup=False)
-    else:
-        console.print(part)
+def cells(*values: str) -> list[Text]:
+    """Cells of a table that show the texts as they are, without markup."""
+    return [Text(printable(value)) for value in values]
 
 
 def _plain(value: object) -> object:

@@ -15,6 +15,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from integrations.text import printable
+
 
 class Reporter(Protocol):
     """What library functions report to; one task at a time."""
@@ -58,7 +60,7 @@ class RichReporter:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._progress = Progress(
-            TextColumn("{task.description} {task.fields[detail]}"),
+            TextColumn("{task.description} {task.fields[detail]}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             Throughput(),
@@ -76,7 +78,7 @@ class RichReporter:
 
     def message(self, text: str) -> None:
         """See `Reporter`."""
-        self._console.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
+        self._console.print(Text(printable(text)), style="dim", highlight=False, soft_wrap=True)
 
     def start(self, task: str, total: int, completed: int = 0) -> None:
         """See `Reporter`; the bar of the task before goes."""
@@ -86,10 +88,10 @@ class RichReporter:
             self._progress.remove_task(self._task)
         self._progress.start()
         self._task = self._progress.add_task(
-            task, total=total, completed=completed, resumed_at=completed, detail=""
+            printable(task), total=total, completed=completed, resumed_at=completed, detail=""
         )
 
     def advance(self, steps: int = 1, detail: str = "") -> None:
         """See `Reporter`."""
         assert self._task is not None, "start comes before advance"
-        self._progress.update(self._task, advance=steps, detail=detail)
+        self._progress.update(self._task, advance=steps, detail=printable(detail))

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO, TextIO
 
@@ -40,13 +40,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     try:
-        yield temporary
-        if temporary.exists():
-            _sync(temporary)
-            temporary.replace(path)
-            _sync(path.parent)
+        with _naming(path, temporary):
+            yield temporary
+            if temporary.exists():
+                _sync(temporary)
+                temporary.replace(path)
+                _sync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what hinders it has hindered the block, too
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -89,22 +91,42 @@ def atomic_folder(out: Path, entries: Sequence[str], overwrite: bool = False) ->
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(out)
-    temporary.mkdir()
     try:
-        yield temporary
-        if out.exists():
-            for path in out.iterdir():
-                if not os.path.lexists(temporary / path.name) and not _TEMPORARY.match(path.name):
-                    _link_tree(path, temporary / path.name)
-            temporary.chmod(out.stat().st_mode & 0o7777)
-        _sync_tree(temporary)
-        if out.exists():
-            _exchange(temporary, out)
-        else:
-            temporary.rename(out)
-        _sync(out.parent)
+        with _naming(out, temporary):
+            temporary.mkdir()
+            yield temporary
+            _replace_folder(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_folder(new: Path, out: Path) -> None:
+    """Give a folder the name `out`, with what else lies in a folder that has it."""
+    if out.exists():
+        for path in out.iterdir():
+            if not os.path.lexists(new / path.name) and not _TEMPORARY.match(path.name):
+                _link_tree(path, new / path.name)
+        new.chmod(out.stat().st_mode & 0o7777)
+    _sync_tree(new)
+    if out.exists():
+        _exchange(new, out)
+    else:
+        new.rename(out)
+    _sync(out.parent)
+
+
+@contextmanager
+def _naming(path: Path, temporary: Path) -> Iterator[None]:
+    """Let the system's errors name the target: of a full disk they name nothing."""
+    try:
+        yield
+    except OSError as error:
+        name = error.filename
+        if name is None:
+            error.filename = str(path)
+        elif isinstance(name, str) and name.startswith(str(temporary)):
+            error.filename = str(path) + name.removeprefix(str(temporary))
+        raise
 
 
 def remove_leftovers(folder: Path) -> None:

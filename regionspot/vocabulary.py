@@ -3,10 +3,12 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
@@ -136,5 +138,6 @@ def _cache_path(text_key: str, ensemble: str, strings: Sequence[str]) -> Path:
 
 
 def _store(path: Path, features: torch.Tensor) -> None:
-    with atomic_path(path) as temporary:
+    # Without the cache, the words are encoded again.
+    with suppress(OSError, SafetensorError), atomic_path(path) as temporary:
         save_file({"features": features.contiguous()}, temporary)

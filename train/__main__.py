@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from integrations.failures import report
 from integrations.output import Output
 from integrations.progress import RichReporter
 from regionspot.config import preset
@@ -314,12 +315,13 @@ def _train(
 
 
 def main() -> None:
-    """Run the command line; an `InputError` becomes one line and exit code 1."""
+    """Run the command line; what it could not do becomes one line and an exit code."""
     try:
         app()
-    except InputError as error:
-        Console(stderr=True).print(f"error: {error}", highlight=False, soft_wrap=True, markup=False)
-        raise SystemExit(1) from error
+    except Exception as error:
+        if (code := report(error)) is None:
+            raise
+        raise SystemExit(code) from error
 
 
 if __name__ == "__main__":

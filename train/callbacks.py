@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 from integrations.drawing import attention_over, outlined
 from integrations.images import read_image
 from integrations.progress import Reporter
+from integrations.text import printable
 from regionspot.attention import RegionAttention, recorded_cross_attention
 from regionspot.boxes import FloatArray
 from regionspot.errors import InputError
@@ -160,5 +161,5 @@ def _panel(pixels: ImageArray, weights: FloatArray, box: FloatArray, name: str) 
     image = Image.fromarray(pixels).resize((SIDE, SIDE))
     scale = np.array([SIDE / width, SIDE / height] * 2, np.float32)
     panel = outlined(attention_over(image, weights), box * scale)
-    ImageDraw.Draw(panel).text((6, 6), name, "white")
+    ImageDraw.Draw(panel).text((6, 6), printable(name), "white")
     return np.asarray(panel)

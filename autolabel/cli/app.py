@@ -1,16 +1,20 @@
-"""The root of all commands: exit codes, consoles, and an InputError as one line."""
+"""The root of all commands: exit codes, and failures as one line."""
 
+import contextlib
+import io
 import os
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
-EXIT_ALL_LABELLED, EXIT_NOT_STARTED, EXIT_SOME_SKIPPED = 0, 1, 3
-EXIT_INTERRUPTED = 130
+from integrations.failures import raise_at_sigterm, report
+from integrations.text import printable
+
+EXIT_ALL_LABELLED, EXIT_SOME_SKIPPED = 0, 3  # others: `integrations.failures`
 DISTRIBUTION = "regionspot-autolabel"
 COMMAND = re.compile(r"^autolabel\s*=", re.MULTILINE)  # in entry_points.txt
 # The order of the help.
@@ -36,29 +40,38 @@ Label a folder of images with your own words: boxes, masks and scores in FiftyOn
 
 
 class Commands(TyperGroup):
-    """A group of commands that reports unusable input in one line, with exit code 1."""
+    """A group of commands that reports in one line what they could not do."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names in the order of `COMMANDS`; others follow as they were added."""
         names = super().list_commands(ctx)
         return sorted(names, key=lambda name: [*COMMANDS, name].index(name))
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse the options in front of a command."""
+        with _printable_usage():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         try:
-            return super().invoke(ctx)
-        except ValueError as error:
-            from integrations.output import one_line
-            from regionspot.errors import InputError
-
-            if not isinstance(error, InputError):
+            with _printable_usage():
+                return super().invoke(ctx)
+        except (Exception, KeyboardInterrupt) as error:
+            if (code := report(error)) is None:
                 raise
-            # Not through rich: it would break the line at the console's width.
-            sys.stderr.write(f"error: {one_line(error)}\n")
-            raise typer.Exit(EXIT_NOT_STARTED) from error
-        except KeyboardInterrupt:
-            sys.stderr.write("stopped; the same command resumes `autolabel run`\n")
-            raise typer.Exit(EXIT_INTERRUPTED) from None
+            raise typer.Exit(code) from error
+
+
+@contextlib.contextmanager
+def _printable_usage() -> Iterator[None]:
+    """Escape what messages on the usage of a command repeat of its arguments."""
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message") and isinstance(getattr(error, "message", None), str):
+            error.message = printable(error.message)  # type: ignore[attr-defined]
+        raise
 
 
 app = typer.Typer(
@@ -82,6 +95,10 @@ def root(version: bool = typer.Option(False, "--version", help="Show the version
 
 def main() -> None:
     """What the console script `autolabel` runs."""
+    raise_at_sigterm()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name may not fit into the locale's encoding
+            stream.reconfigure(errors="backslashreplace")
     # A shell that asks for completions shows what comes in the middle of the typed line.
     for name in () if "_AUTOLABEL_COMPLETE" in os.environ else other_distributions():
         sys.stderr.write(
@@ -108,8 +125,3 @@ def other_distributions() -> list[str]:
         if has_package or COMMAND.search(each.read_text("entry_points.txt") or ""):
             found.add(each.name)
     return sorted(found - {DISTRIBUTION})
-
-
-def print_line(text: str) -> None:
-    """Print a result as it is, in one line whatever the console's width."""
-    Console().print(text, soft_wrap=True, highlight=False, markup=False)

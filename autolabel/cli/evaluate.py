@@ -155,6 +155,7 @@ def show_benchmark(request: "BenchmarkRequest", output: "Output") -> None:
 
     from autolabel.evaluation.benchmark import run_benchmark
     from autolabel.evaluation.report import percent, seconds
+    from integrations.output import cells
 
     with output.progress() as reporter:
         found = run_benchmark(request, reporter)
@@ -162,7 +163,7 @@ def show_benchmark(request: "BenchmarkRequest", output: "Output") -> None:
     table = Table("classifier", "boxes", *names, "s/image", box=None, padding=(0, 1, 0, 0))
     for each in found.rows:
         values = (percent(metric.value) for metric in each.metrics)
-        table.add_row(each.classifier, each.boxes, *values, seconds(each.seconds))
+        table.add_row(*cells(each.classifier, each.boxes, *values, seconds(each.seconds)))
     output.show(table)
     show_report(found.page, found.images, request.limit, found.tally, output)
 

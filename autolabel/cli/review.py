@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from autolabel.cli import options as shared
-from autolabel.cli.app import app, print_line
+from autolabel.cli.app import app
 
 PORT = 5151
 ADDRESS = "127.0.0.1"
@@ -32,5 +32,6 @@ def review(
     which has a token: keep it to yourself. Ctrl-C ends the App.
     """
     from autolabel.review.app import serve_review
+    from integrations.output import print_line
 
     serve_review(run, address, port, browser, print_line)

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from autolabel.cli.app import EXIT_ALL_LABELLED, EXIT_SOME_SKIPPED
@@ -155,11 +154,13 @@ def _note_skipped(skipped: Sequence["SkippedEntry"], output: "Output") -> None:
 
 def _facts(rows: dict[str, str]) -> Table:
     """A table of names and values."""
+    from integrations.output import cells
+
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column()
     for name, value in rows.items():
-        table.add_row(name, escape(value))
+        table.add_row(*cells(name, value))
     return table
 
 

@@ -172,17 +172,17 @@ def from_review(
 
 def show_finetuned(finetuned: "Finetuned", limit: int | None, output: "Output") -> None:
     """Print the accuracy before and after, and where the checkpoint is."""
-    from rich.markup import escape
     from rich.table import Table
 
     from autolabel.cli.tables import reading
+    from integrations.output import cells
 
     result = finetuned.result
     before, after = result.before, result.after
     table = Table("", "corrections", "right before", "right after", box=None, padding=(0, 2, 0, 0))
     for word, count in finetuned.corrections.items():
         pair = (_percent(metrics.corrected.get(word)) for metrics in (before, after))
-        table.add_row(escape(word), str(count), *pair)
+        table.add_row(*cells(word, str(count), *pair))
     total = str(sum(finetuned.corrections.values()))
     rows = {
         "all corrected": (total, before.all_corrected, after.all_corrected),

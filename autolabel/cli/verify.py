@@ -3,7 +3,8 @@
 import typer
 
 from autolabel.cli import options as shared
-from autolabel.cli.app import EXIT_ALL_LABELLED, EXIT_NOT_STARTED, app, print_line
+from autolabel.cli.app import EXIT_ALL_LABELLED, app
+from integrations.failures import EXIT_NOT_STARTED
 
 
 @app.command()
@@ -15,6 +16,7 @@ def verify(run: shared.Run) -> None:
     Exit code: 0 all are, 1 one is not, or the run is not complete.
     """
     from autolabel.run.manifest import damaged_files, read_manifest
+    from integrations.output import print_line
 
     manifest = read_manifest(run)
     damaged = damaged_files(run, manifest)

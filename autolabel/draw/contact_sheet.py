@@ -24,6 +24,7 @@ IMAGES = 12
 WIDTH, MARGIN, GAP = 1680, 24, 16
 ROW_HEIGHT = 380
 TITLE_HEIGHT, CAPTION_HEIGHT = 64, 26
+LABEL_SIZE, LABEL_PADDING = 14, 4
 # Aspect ratios of a cell; a longer panorama is shown smaller.
 NARROWEST, WIDEST = 0.5, 2.4
 
@@ -67,8 +68,10 @@ def draw_contact_sheet(
     draw = ImageDraw.Draw(sheet)
     if shown:
         title = f"{title}  ·  {len(shown)} images with labels"
-    draw.text((MARGIN, 20), title, INK, font(22, bold=True))
-    draw.text((WIDTH - MARGIN, 24), note if shown else "no label", FAINT, font(17), anchor="ra")
+    note, large = note if shown else "no label", font(22, bold=True)
+    room = WIDTH - 2 * MARGIN - GAP - font(17).getlength(note)
+    draw.text((MARGIN, 20), shortened(title, room, large), INK, large)
+    draw.text((WIDTH - MARGIN, 24), note, FAINT, font(17), anchor="ra")
     colours = word_colours(shown)
     top = TITLE_HEIGHT
     for row in rows:
@@ -130,7 +133,10 @@ def annotate(cell: Cell, names: Sequence[str], colours: dict[int, int]) -> Image
         mask=_masks(cell, annotations, size, offset),
         class_id=np.array([colours[each.category_id] for each in annotations]),
     )
-    labels = [f"{names[each.category_id - 1]} {each.score or 0:.2f}" for each in annotations]
+    letters = font(LABEL_SIZE, bold=True)
+    room = cell.width - letters.getlength(" 0.00") - 4 * LABEL_PADDING
+    shown = [shortened(names[each.category_id - 1], room, letters) for each in annotations]
+    labels = [f"{n} {each.score or 0:.2f}" for n, each in zip(shown, annotations, strict=True)]
     colour = sv.ColorPalette([sv.Color(*rgb) for rgb in distinct_colours(max(len(colours), 1))])
     drawn = np.array(canvas)[:, :, ::-1].copy()
     if detections.mask is not None:
@@ -139,8 +145,8 @@ def annotate(cell: Cell, names: Sequence[str], colours: dict[int, int]) -> Image
     drawn = sv.RichLabelAnnotator(
         color=colour,
         font_path=str(BOLD),
-        font_size=14,
-        text_padding=4,
+        font_size=LABEL_SIZE,
+        text_padding=LABEL_PADDING,
         border_radius=3,
         smart_position=True,
     ).annotate(drawn, detections, labels)

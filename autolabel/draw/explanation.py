@@ -84,7 +84,8 @@ def draw_page(
     height = TITLE_HEIGHT + len(regions) * row_height + len(footer) * LINE_HEIGHT + 2 * MARGIN
     page = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(page)
-    draw.text((MARGIN, 18), title, INK, font(22, bold=True))
+    large = font(22, bold=True)
+    draw.text((MARGIN, 18), shortened(title, width - 2 * MARGIN, large), INK, large)
     for left, heading in zip(
         (0, column, 2 * column), ("region", "attention", "best words"), strict=True
     ):

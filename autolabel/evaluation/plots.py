@@ -14,16 +14,19 @@ from matplotlib.figure import Figure
 from autolabel.evaluation.diagnostics import BINS, NOT_FOUND, RECALL_IOUS, Calibration, SizeRecall
 from autolabel.evaluation.metrics import Metric
 from integrations.drawing import FAINT, INK
+from integrations.text import printable
 
 CLASSES_SHOWN = 12
 # Inches of the page's columns on a screen, so that letters there have the size of the text.
 WHOLE, HALF = 10.2, 4.9
 OTHER = "another class"
+LONGEST_NAME = 40  # characters
 BLUE, ORANGE = "#2f5f9e", "#d9822b"
 _STYLE: Any = {
     # Letters stay letters: the page is small, and its words can be searched.
     "svg.fonttype": "none",
     "svg.hashsalt": "autolabel",
+    "text.parse_math": False,  # a class may be called "$"
     "font.family": ["DejaVu Sans", "sans-serif"],
     "font.size": 9,
     "axes.edgecolor": FAINT,
@@ -131,8 +134,8 @@ def confusion_plot(found: Counter[tuple[str, str]]) -> str:
                 colour = "white" if share[row, column] > 0.55 else INK
                 text = f"{int(boxes)}"
                 axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
-        axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right")
-        axes.set_yticks(range(len(classes)), classes)
+        axes.set_xticks(range(len(columns)), map(_tick, columns), rotation=40, ha="right")
+        axes.set_yticks(range(len(classes)), map(_tick, classes))
         axes.set(xlabel="predicted", ylabel="ground truth")
         axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
         axes.set_yticks(np.arange(len(classes) + 1) - 0.5, minor=True)
@@ -140,6 +143,12 @@ def confusion_plot(found: Counter[tuple[str, str]]) -> str:
         axes.tick_params(which="both", length=0)
         axes.spines[:].set_visible(False)
     return svg[0]
+
+
+def _tick(name: str) -> str:
+    """A class name beside an axis, no longer than leaves room for the plot."""
+    shown = printable(name)
+    return shown if len(shown) <= LONGEST_NAME else f"{shown[: LONGEST_NAME - 1]}…"
 
 
 def confused_classes(found: Counter[tuple[str, str]]) -> list[str]:

@@ -20,6 +20,7 @@ from autolabel.evaluation.matching import pair_images
 from autolabel.evaluation.metrics import evaluate_coco
 from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
 from integrations.detectors import DETECTORS, Detector, build_detector
+from integrations.failures import report
 from integrations.formats.coco import read_coco
 from integrations.images import read_image
 from integrations.progress import Reporter, RichReporter
@@ -140,9 +141,10 @@ def main(
         built = build_detector(detector, sam=model, device=where)
         with RichReporter(Console(stderr=True)) as reporter:
             metrics = asdict(evaluate_detector(built, data, reporter, max_images))
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+    except Exception as error:
+        if (code := report(error)) is None:
+            raise
+        raise typer.Exit(code) from error
     # JSON has no NaN: what could not be measured is null.
     numbers = {name: None if math.isnan(value) else value for name, value in metrics.items()}
     typer.echo(json.dumps({"detector": detector} | numbers, indent=2))

@@ -4,6 +4,8 @@ index.html       all in one file; it loads nothing and prints
 figures.json     every metric with its interval
 words.csv        a line for each class, of boxes and of masks
 confusions.csv   ground-truth class, predicted class, boxes
+
+In the CSV files, a name that a spreadsheet would take for a formula gets a leading `'`.
 """
 
 import csv
@@ -21,6 +23,7 @@ from autolabel.evaluation import plots
 from autolabel.evaluation.evaluate import EvaluationResult
 from autolabel.evaluation.matching import PairedImages
 from autolabel.evaluation.metrics import Metric
+from integrations.text import csv_cell, printable
 from regionspot.files import atomic_folder, atomic_write
 
 PAGE, METRICS, CLASSES, CONFUSIONS = "index.html", "figures.json", "words.csv", "confusions.csv"
@@ -84,7 +87,9 @@ def page(
     title: str, result: EvaluationResult, rows: Sequence[BenchmarkRow], facts: Mapping[str, str]
 ) -> str:
     """The page as HTML."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_shown
+    )
     environment.filters |= {"percent": percent, "seconds": seconds, "interval": interval}
     classes = result.boxes.classes
     calibrated = result.calibration
@@ -106,6 +111,11 @@ def page(
         )
         + "\n"
     )
+
+
+def _shown(value: object) -> object:
+    """What the page shows of a value; names cannot change the order of what follows them."""
+    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def classes_without_predictions(result: EvaluationResult) -> list[str]:
@@ -208,8 +218,9 @@ def _write_classes(file: TextIO, results: Sequence[EvaluationResult]) -> None:
             for each in section.classes:
                 numbers = (each.ap.value, each.ap.low, each.ap.high, each.ap50, each.recall)
                 cells = [f"{number:.6f}" if math.isfinite(number) else "" for number in numbers]
-                counts = (each.name, each.frequency, each.ground_truth, each.predictions)
-                out.writerow([result.title, section.kind, *counts, *cells])
+                counts = (each.frequency, each.ground_truth, each.predictions)
+                names = csv_cell(result.title), section.kind, csv_cell(each.name)
+                out.writerow([*names, *counts, *cells])
 
 
 def _write_confusions(file: TextIO, results: Sequence[EvaluationResult]) -> None:
@@ -217,4 +228,4 @@ def _write_confusions(file: TextIO, results: Sequence[EvaluationResult]) -> None
     out.writerow(["predictions", "ground_truth", "predicted", "boxes"])
     for each in results:
         rows = sorted(each.confusions.items(), key=lambda item: (-item[1], item[0]))
-        out.writerows([each.title, *pair, count] for pair, count in rows)
+        out.writerows([*map(csv_cell, (each.title, *pair)), count] for pair, count in rows)

@@ -211,7 +211,7 @@ def read_manifest(folder: Path) -> Manifest:
         if not folder.exists():
             raise InputError(f"{folder} is not there: give a run folder") from error
         raise InputError(f"{folder} is no run folder: {path} cannot be read") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a run's manifest: {error}") from error
     if not isinstance(content, dict) or not content.keys() >= {"options", "shards"}:
         raise InputError(f"{path} is not a run's manifest: it has no options and no shards")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from autolabel.options import REVIEW_CONFIDENCE, REVIEW_MARGIN
+from autolabel.options import REVIEW_CONFIDENCE, REVIEW_MARGIN, validated
 from autolabel.run.images import ImageRef, SkippedEntry
 from autolabel.run.manifest import COCO, LVIS, SKIPPED, Counts, Manifest, RunFolder
 from autolabel.run.postprocess import Labeller
-from autolabel.run.shards import ImageRegions, read_shards
+from autolabel.run.shards import AGAIN, ImageRegions, read_shards
 from integrations.annotations import Category, LabelledImage, vocabulary_categories
 from integrations.fiftyone import dataset as fiftyone_dataset
 from integrations.fiftyone.claims import claimed
@@ -19,6 +19,7 @@ from integrations.fiftyone.dataset import LabelField, Sample
 from integrations.fiftyone.label_schema import set_label_schema
 from integrations.formats.coco import write_coco
 from integrations.formats.lvis import write_lvis
+from regionspot.errors import InputError
 from regionspot.files import atomic_write
 
 
@@ -117,9 +118,22 @@ class Outputs:
 
 
 def read_skipped(folder: Path) -> list[SkippedEntry]:
-    """What a complete run left out."""
-    lines = (folder / SKIPPED).read_text(encoding="utf-8").splitlines()
-    return [SkippedEntry(**json.loads(line)) for line in lines]
+    """What a complete run left out.
+
+    Raises:
+        InputError: the list is missing, or a line of it is wrong.
+    """
+    path = folder / SKIPPED
+    try:
+        # Lines end with \n alone: a name may hold other separators.
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); {AGAIN}") from error
+    return [_skipped_entry(line, f"{path}: line {n}") for n, line in enumerate(lines, 1) if line]
+
+
+def _skipped_entry(line: str, where: str) -> SkippedEntry:
+    return validated(SkippedEntry, line, lambda name: f"{where}: {name}")
 
 
 def label_field(manifest: Manifest) -> LabelField:

@@ -173,6 +173,10 @@ def finish(
         )
         if manifest.fiftyone is not None and not outputs.is_in_fiftyone():
             reporter.message(f"writing labels to FiftyOne's dataset {manifest.fiftyone.dataset!r}")
-            outputs.write_fiftyone(new_samples)
+            try:
+                outputs.write_fiftyone(new_samples)
+            except Exception as error:
+                error.add_note(f"the labels are in {run.folder} all the same")
+                raise
     files = {name: sha256_of(run.folder / name) for name in (COCO, LVIS, SKIPPED, CONTACT_SHEET)}
     run.update(status=COMPLETE, counts=counts, files=files, seconds=timer.seconds())

@@ -26,6 +26,7 @@ from integrations.vocabulary_file import WordList, read_words
 from regionspot.checkpoint import load_head
 from regionspot.config import preset
 from regionspot.errors import InputError
+from regionspot.files import is_utf8
 from regionspot.model import find_checkpoint
 from regionspot.weights import WEIGHTS, WeightFile, cached_path
 
@@ -140,6 +141,7 @@ def make_plan(request: RunRequest) -> Plan:
         connect(request.database)
     source = open_source(request.source, request.images).first(request.limit)
     folder = request.out or Path(RUNS_FOLDER) / source.name
+    _check_utf8(source.root, request.database_path or "")
     wanted = Manifest(
         name=folder.resolve().name,
         dataset=describe_source(source),
@@ -153,6 +155,13 @@ def make_plan(request: RunRequest) -> Plan:
     return Plan(
         request=request, folder=folder, words=words, source=source, wanted=wanted, before=before
     )
+
+
+def _check_utf8(*paths: Path | str) -> None:
+    """Refuse folders that neither FiftyOne nor a JSON file can name."""
+    for path in paths:
+        if not is_utf8(str(path)):
+            raise InputError(f"{path} is not UTF-8; rename the folder, or choose another")
 
 
 def describe_source(source: ImageSource) -> DatasetInfo:
@@ -185,6 +194,7 @@ def find_run(folder: Path, wanted: Manifest, overwrite: bool) -> Manifest | None
     Raises:
         InputError: the folder is no run's, or the run is another one than is wanted.
     """
+    _check_utf8(folder.resolve())
     if not folder.exists():
         return None
     if not folder.is_dir():

@@ -18,8 +18,8 @@ left out, or empty).
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +27,52 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from autolabel.options import Natural, validated
 from autolabel.run.images import ImageRef
 from autolabel.run.manifest import REGIONS, SCHEMA_VERSION, Shard
 from regionspot.errors import InputError
 from regionspot.files import atomic_write_bytes
 from regionspot.types import Proposals, Regions, Rle
+from regionspot.weights import sha256_of
 
 METADATA = "shard"
+AGAIN = "give the command of its run again"
+# Type and number of axes of each tensor.
+_TENSORS = {
+    "boxes": ("float32", 2),
+    "score": ("float32", 1),
+    "embedding": ("float16", 2),
+    "class_logits": ("float16", 2),
+    "mask_iou": ("float32", 1),
+    "mask_bytes": ("uint8", 1),
+    "mask_ends": ("int64", 1),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredImage:
+    """What a shard's metadata says of an image; see the top of this file."""
+
+    id: int
+    file_name: str
+    sample_id: str
+    width: Natural
+    height: Natural
+    regions: Natural
+    skipped: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardHeader:
+    """A shard's metadata.
+
+    Attributes:
+        schema_version: version of the layout of the run folder.
+        images: in the dataset's order.
+    """
+
+    schema_version: int
+    images: tuple[StoredImage, ...]
 
 
 @dataclass(frozen=True)
@@ -84,9 +123,10 @@ def write_shard(folder: Path, index: int, images: Sequence[ImageRegions]) -> Sha
     logits = [each.regions.class_logits for each in images]
     if known := [each.half().numpy() for each in logits if each is not None]:
         tensors["class_logits"] = np.concatenate(known)
-    described = {"schema_version": SCHEMA_VERSION, "images": [_describe(each) for each in images]}
+    described = tuple(map(_describe, images))
+    header = ShardHeader(schema_version=SCHEMA_VERSION, images=described)
     # One key: safetensors writes several in no fixed order.
-    content = save(tensors, {METADATA: json.dumps(described)})
+    content = save(tensors, {METADATA: json.dumps(asdict(header))})
     path = folder / shard_file(index)
     with atomic_write_bytes(path) as out:
         out.write(content)
@@ -99,67 +139,108 @@ def write_shard(folder: Path, index: int, images: Sequence[ImageRegions]) -> Sha
     )
 
 
-def _describe(each: ImageRegions) -> dict[str, str | int]:
-    return {
-        "id": each.image.id,
-        "file_name": each.image.file_name,
-        "sample_id": each.image.sample_id,
-        "width": each.width,
-        "height": each.height,
-        "regions": len(each.proposals),
-        "skipped": each.skipped,
-    }
+def _describe(each: ImageRegions) -> StoredImage:
+    return StoredImage(
+        id=each.image.id,
+        file_name=each.image.file_name,
+        sample_id=each.image.sample_id,
+        width=each.width,
+        height=each.height,
+        regions=len(each.proposals),
+        skipped=each.skipped,
+    )
 
 
 def read_shards(folder: Path, shards: Sequence[Shard]) -> Iterator[ImageRegions]:
     """The images of some shards in order, one shard in memory at a time.
 
     Raises:
-        InputError: a shard is missing, is no shard, or is of another schema version.
+        InputError: a shard is missing, is no shard, does not hold together, or is of another schema
+            version.
     """
     for shard in shards:
-        path = folder / shard.file
-        try:
-            with safe_open(path, "np") as file:
-                metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, ValueError, SafetensorError) as error:
-            raise InputError(
-                f"{path} cannot be read: {error}; run the same command again"
-            ) from error
-        version = metadata.get("schema_version", 1)
-        if version != SCHEMA_VERSION:
-            raise InputError(
-                f"{path} must be of schema version {SCHEMA_VERSION}, got {version}; run the images "
-                "again with --overwrite"
-            )
+        header, tensors = _read_shard(folder / shard.file, shard.sha256)
         start = 0
-        for described in metadata["images"]:
-            stop = start + described["regions"]
+        for described in header.images:
+            stop = start + described.regions
             yield _image_regions(described, tensors, slice(start, stop))
             start = stop
 
 
+def _read_shard(path: Path, sha256: str) -> tuple[ShardHeader, dict[str, np.ndarray]]:
+    try:
+        with safe_open(path, "np") as file:
+            metadata = (file.metadata() or {}).get(METADATA, "{}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        version = _version(metadata)
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read: {error}; {AGAIN}") from error
+    if version != SCHEMA_VERSION:
+        raise InputError(
+            f"{path} must be of schema version {SCHEMA_VERSION}, got {version}; run the images "
+            "again with --overwrite"
+        )
+    header = validated(ShardHeader, metadata, lambda name: f"{path}: {name}")
+    if problem := _problem(header, tensors):
+        raise InputError(f"{path}: {problem}; {AGAIN}")
+    if sha256_of(path) != sha256:
+        raise InputError(f"{path} was changed after it was written; {AGAIN}")
+    return header, tensors
+
+
+def _version(metadata: str) -> object:
+    content = json.loads(metadata)
+    if not isinstance(content, dict):
+        raise ValueError("its metadata is no JSON object")
+    return content.get("schema_version", 1)
+
+
+def _problem(header: ShardHeader, tensors: Mapping[str, np.ndarray]) -> str:
+    """Why a shard does not hold together, or an empty text."""
+    for name, (dtype, axes) in _TENSORS.items():
+        tensor = tensors.get(name)
+        if tensor is None and name != "class_logits":
+            return f"the tensor {name} is missing"
+        if tensor is not None and (tensor.dtype != dtype or tensor.ndim != axes):
+            return f"the tensor {name} must be {dtype} of {axes} axes"
+    rows = sum(each.regions for each in header.images)
+    with_masks = bool(len(tensors["mask_ends"]))
+    for name in ("boxes", "score", "embedding", "class_logits"):
+        if name in tensors and len(tensors[name]) != rows:
+            return f"the tensor {name} must have {rows} rows, got {len(tensors[name])}"
+    for name in ("mask_iou", "mask_ends"):
+        if len(tensors[name]) not in (rows, 0) or bool(len(tensors[name])) != with_masks:
+            return f"the tensor {name} must have {rows} rows or none, got {len(tensors[name])}"
+    if tensors["boxes"].shape[1] != len("xyxy"):
+        return f"the tensor boxes must have 4 columns, got {tensors['boxes'].shape[1]}"
+    ends = np.concatenate([np.zeros(1, np.int64), tensors["mask_ends"]])
+    if (np.diff(ends) < 0).any() or ends[-1] != len(tensors["mask_bytes"]):
+        return "mask_ends does not fit mask_bytes"
+    if (tensors["mask_bytes"] > 127).any():
+        return "mask_bytes are no run lengths"
+    return ""
+
+
 def _image_regions(
-    described: dict[str, int | str], tensors: dict[str, np.ndarray], rows: slice
+    described: StoredImage, tensors: Mapping[str, np.ndarray], rows: slice
 ) -> ImageRegions:
-    width, height = int(described["width"]), int(described["height"])
     ends = tensors["mask_ends"]
     starts = np.concatenate([np.zeros(1, np.int64), ends])
+    size = [described.height, described.width]
     masks = tuple(
-        Rle(size=[height, width], counts=tensors["mask_bytes"][first:last].tobytes().decode())
+        Rle(size=size, counts=tensors["mask_bytes"][first:last].tobytes().decode("ascii"))
         for first, last in zip(starts[rows], ends[rows], strict=False)
     )
     logits = None
     if "class_logits" in tensors:
         logits = torch.from_numpy(tensors["class_logits"][rows])
     return ImageRegions(
-        ImageRef(int(described["id"]), str(described["file_name"]), str(described["sample_id"])),
-        width,
-        height,
+        ImageRef(described.id, described.file_name, described.sample_id),
+        described.width,
+        described.height,
         Proposals(tensors["boxes"][rows], tensors["score"][rows]),
         Regions(
             torch.from_numpy(tensors["embedding"][rows]), masks, tensors["mask_iou"][rows], logits
         ),
-        str(described["skipped"]),
+        described.skipped,
     )

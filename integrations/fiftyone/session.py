@@ -4,8 +4,12 @@ FiftyOne takes its settings from `FIFTYONE_*` variables when it is first importe
 MongoDB on first use, so `set_defaults` or `use_private_folder` comes before any `import fiftyone`.
 """
 
+import atexit
+import fcntl
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from integrations.fiftyone.database import start_database
 from regionspot.errors import InputError
 
 ADDRESS = "127.0.0.1"
+LOST_S = 6  # seconds after which a MongoDB that does not answer counts as gone
 # Where a process finds a MongoDB that another one started, or a user's own server. Under a private
 # folder neither may be followed.
 _CONNECTIONS = ("FIFTYONE_DATABASE_URI", "FIFTYONE_PRIVATE_DATABASE_PORT")
@@ -105,17 +110,42 @@ def connect(database: Path | None = None) -> None:
         use_private_folder(database)
     import fiftyone as fo
     from fiftyone.core.config import FiftyOneConfigError
+    from fiftyone.core.odm import database as odm
     from fiftyone.core.service import ServiceException
+    from pymongo import common
     from pymongo.errors import PyMongoError
 
     fo.config.show_progress_bars = False
+    common.SERVER_SELECTION_TIMEOUT = LOST_S
     try:
-        fo.list_datasets()
+        with _connecting():
+            fo.list_datasets()
+        # It would wait as long once more for a database that is gone. All datasets made here are
+        # persistent.
+        atexit.unregister(odm._delete_non_persistent_datasets_if_allowed)
     except (FiftyOneConfigError, ServiceException, PyMongoError, OSError, RuntimeError) as error:
         raise InputError(
             f"FiftyOne's database does not start ({' '.join(str(error).split())}); "
             "see `Install` in the README, or label into files only with --no-fiftyone"
         ) from error
+
+
+@contextmanager
+def _connecting() -> Iterator[None]:
+    """Let one process at a time start FiftyOne's own MongoDB; the next then finds that it runs."""
+    import fiftyone as fo
+
+    if fo.config.database_uri is not None:  # it is not FiftyOne that starts it
+        yield
+        return
+    folder = Path(fo.config.database_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def load_dataset(name: str) -> Any:

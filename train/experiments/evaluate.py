@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from integrations.output import cells
 from regionspot.checkpoint import load_head
 from regionspot.config import preset
 from regionspot.scoring import RegionScorer
@@ -96,5 +97,6 @@ def evaluation_table(rows: Sequence[EvaluationRow]) -> Table:
     for row in rows:
         presence = "none" if row.presence is None else f"{row.presence:.1f}"
         counts = row.images, row.top_1.total, row.classes
-        table.add_row(row.name, *map(str, counts), str(row.top_1), str(row.top_5), presence)
+        accuracy = str(row.top_1), str(row.top_5)
+        table.add_row(*cells(row.name, *map(str, counts), *accuracy, presence))
     return table
