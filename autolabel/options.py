@@ -74,13 +74,14 @@ def validated(kind: type[T], text: str, name_of: Callable[[str], str]) -> T:
 
         first = error.errors(include_url=False)[0]
         if first["type"] == "json_invalid":
-            raise InputError(f"{name_of('').rstrip(': ')}: {first['msg']}") from error
-        name = name_of(".".join(str(part) for part in first["loc"]))
+            raise InputError(f"{name_of('').removesuffix(': ')}: {first['msg']}") from error
+        place = first["loc"] or ("",)  # empty: the whole is of another type
+        name = name_of(".".join(str(part) for part in place)).removesuffix(": ")
         if first["type"] in ("missing", "unexpected_keyword_argument", "extra_forbidden"):
             what = "is missing" if first["type"] == "missing" else "is unknown"
             raise InputError(f"{name} {what}") from error
         expected = first["msg"].removeprefix("Input should be ")
-        option = get_type_hints(Options, include_extras=True).get(str(first["loc"][-1]))
+        option = get_type_hints(Options, include_extras=True).get(str(place[-1]))
         if option and not first["type"].endswith("_type"):
             expected = option.__metadata__[0].description
         raise InputError(f"{name} must be {expected}, got {first['input']!r:.200}") from error
