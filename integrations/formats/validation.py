@@ -84,7 +84,7 @@ def checked_images(
     """
     known = {category.id for category in categories}
     if "category keys" not in holds:
-        _count_category_keys(path, categories, tally)
+        _count_category_keys(categories, tally)
     seen: set[str] = set()
     for image in images:
         with naming_image(path, image):
@@ -129,14 +129,14 @@ def _with_near_polygons(image: LabelledImage, tally: Tally) -> LabelledImage:
     return dataclasses.replace(image, annotations=tuple(kept))
 
 
-def _count_category_keys(path: Path, categories: Sequence[Category], tally: Tally) -> None:
+def _count_category_keys(categories: Sequence[Category], tally: Tally) -> None:
     for category in categories:
         for name in ("supercategory", "synset", "definition", "frequency"):
             if getattr(category, name):
-                tally.leave_out(f"{name} of a class", _LOST, f"{path}: {category.name!r}")
+                tally.leave_out(f"{name} of a class", _LOST, f"class {category.name!r}")
         for name, value in category.extra.items():
             if value:
-                tally.leave_out(f"{name[:40]} of a class", _LOST, f"{path}: {category.name!r}")
+                tally.leave_out(f"{name[:40]} of a class", _LOST, f"class {category.name!r}")
 
 
 def _count_parts(
