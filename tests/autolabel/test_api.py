@@ -159,8 +159,8 @@ def test_words_from_python_follow_the_rules_of_the_file(tmp_path: Path) -> None:
     assert word_list({"person": (), "cat": ["cat", "kitten"]}) == read_words(path)
     assert word_list({"person": [], "cat": "kitten"}) == read_words(path)
     for words, expected in (
-        (["cat", "Cat"], "word 2: 'Cat' is on word 1 already"),
-        ({"cat": ["kitten", "Kitten"]}, "'kitten' is on the same word already"),
+        (["cat", "cat "], "word 2: 'cat' is on word 1 already"),
+        ({"cat": ["kitten", "kitten"]}, "'kitten' is on the same word already"),
         (["cat", " "], "word 2: expected names that are not empty"),
         (["cat", 3], "word 2: expected names that are not empty"),
         (["a\x07b"], "holds a character that cannot be printed"),
