@@ -8,12 +8,13 @@ WORKERS ?= 2
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-browser fuzz torture lint format bench clean
+.PHONY: help install demo test test-browser test-interop fuzz torture lint format bench clean
 
 help:
 	@echo "make demo    label real photos and draw a contact sheet"
 	@echo "make test    lint, type check and run all tests"
 	@echo "make test-browser  run the tests of the App in Chromium (CHROMIUM=/path/to/it)"
+	@echo "make test-interop  let readers of other projects read what is written"
 	@echo "make fuzz    read 10,000 generated label sets with every reader"
 	@echo "make lint    ruff and mypy alone"
 	@echo "make format  let ruff rewrite what it can"
@@ -41,6 +42,12 @@ test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 # Ten times the inputs of `make test`.
+# Readers of others in an environment of their own, .venv-interop: their packages exclude some of ours.
+test-interop: $(STAMP)
+	test -x .venv-interop/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-interop
+	$(BIN)/uv pip install --quiet --python .venv-interop/bin/python -r tests/interop/requirements.txt
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/interop
+
 fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -X faulthandler -m tests.integrations.formats.fuzz 10000
 
@@ -66,4 +73,4 @@ torture: $(STAMP)
 	AUTOLABEL_KILL_POINTS=all OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/autolabel/torture
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis browser-screenshots
+	rm -rf .venv .venv-interop build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis browser-screenshots
