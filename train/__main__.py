@@ -10,7 +10,6 @@ from rich.console import Console
 
 from integrations.failures import report
 from integrations.output import Output
-from integrations.progress import RichReporter
 from regionspot.config import preset
 from regionspot.errors import InputError
 from regionspot.model import SHIPPED
@@ -243,16 +242,21 @@ def ablations(
     seed: Annotated[list[int] | None, typer.Option(help="May be repeated; 0 by default.")] = None,
     cache: Cache = FEATURES,
     workers: Workers = CORES,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """The paper's Tables 3 to 5: what the head loses with each of its parts, as Markdown."""
     training = load_coco(data)[:images]
-    with RichReporter(console) as reporter:
-        features = FeatureExtractor.of(preset("mini"), cache, workers, reporter)
-        recipe = ablation_recipe()
-        rows = ablate(
-            recipe, training, load_coco(test), features, features.encoder, seed or [0], reporter
-        )
-    typer.echo(ablation_markdown(rows))
+    with Output(as_json, quiet) as output:
+        with output.progress() as reporter:
+            features = FeatureExtractor.of(preset("mini"), cache, workers, reporter)
+            recipe = ablation_recipe()
+            rows = ablate(
+                recipe, training, load_coco(test), features, features.encoder, seed or [0], reporter
+            )
+        for line in ablation_markdown(rows).splitlines():
+            output.line(line)
+        output.summary({"rows": [asdict(row) for row in rows]})
 
 
 @app.command()
@@ -265,16 +269,20 @@ def leave_classes_out(
     epochs: Annotated[int, typer.Option(min=1, help="Passes of each training.")] = 4,
     cache: Cache = FEATURES,
     workers: Workers = CORES,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Accuracy on unseen and on seen classes, by cross-validation over classes.
 
     Each fold of the classes is left out of a training of its own, without teachers, and measured
     among all classes on the images that `mini` holds out.
     """
-    with RichReporter(console) as reporter:
-        features = FeatureExtractor.of(preset("mini"), cache, workers, reporter)
-        folds = leave_out_of_folder(data, parts, beside, epochs, features)
-    console.print(fold_table(folds))
+    with Output(as_json, quiet) as output:
+        with output.progress() as reporter:
+            features = FeatureExtractor.of(preset("mini"), cache, workers, reporter)
+            folds = leave_out_of_folder(data, parts, beside, epochs, features)
+        output.show(fold_table(folds))
+        output.summary({"folds": [asdict(fold) for fold in folds]})
 
 
 @app.command()
@@ -287,16 +295,20 @@ def simulate_review(
     replay: Annotated[int, typer.Option(min=1, help="Photos of --data that are replayed.")] = 300,
     cache: Cache = FEATURES,
     workers: Workers = CORES,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Gains and losses of `autolabel train --from-review`, with a simulated annotator.
 
     They correct some classes in the images of --data that training held out: classes that the head
     was not trained on, where there are such. The table has top-1 accuracy in percent on --test.
     """
-    with RichReporter(console) as reporter:
-        features = FeatureExtractor.of(preset("mini"), cache, workers, reporter)
-        effects = simulate_reviews(data, test, checkpoint, words, reviews, replay, features)
-    console.print(review_table(effects))
+    with Output(as_json, quiet) as output:
+        with output.progress() as reporter:
+            features = FeatureExtractor.of(preset("mini"), cache, workers, reporter)
+            effects = simulate_reviews(data, test, checkpoint, words, reviews, replay, features)
+        output.show(review_table(effects))
+        output.summary({"reviews": [asdict(effect) for effect in effects]})
 
 
 def _train(
