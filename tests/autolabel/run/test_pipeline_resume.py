@@ -86,7 +86,9 @@ def test_what_a_complete_run_lost_is_made_again_and_its_review_stays(
     before = content(coarse)
     (coarse / "labels.lvis.json").unlink()
     os.truncate(coarse / "contact_sheet.png", 9)
-    assert autolabel_cli("verify", coarse).exit_code == 1
+    checked = autolabel_cli("verify", coarse, "--json")
+    assert checked.exit_code == 1
+    assert json.loads(checked.stdout)["damaged"] == ["labels.lvis.json", "contact_sheet.png"]
     words = coarse.parent / "coarse.txt"
     result = autolabel_cli(
         *("relabel", finished.folder, "--vocab", words, "--out", coarse),
