@@ -3,12 +3,10 @@
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pycocotools import mask as coco_mask
 
-from integrations.annotations import Polygons, Tally
+from integrations.annotations import Polygons, Tally, as_rle
 from regionspot.boxes import Box
-from regionspot.errors import InputError
-from regionspot.types import Rle
+from regionspot.types import Rle, decode_mask
 
 Points = npt.NDArray[np.float64]
 _SIMPLER = 0.5
@@ -66,10 +64,7 @@ def _parts(mask: Rle | Polygons, size: tuple[int, int], place: str, tally: Tally
 
 
 def _contours(mask: Rle, size: tuple[int, int], place: str, tally: Tally) -> list[Points]:
-    width, height = size
-    if mask["size"] != [height, width]:
-        raise InputError(f"expected a mask of size [{height}, {width}], got {mask['size']}")
-    pixels = coco_mask.decode({"size": mask["size"], "counts": mask["counts"].encode("ascii")})
+    pixels = decode_mask(as_rle(mask, *size)).astype(np.uint8)
     # Of twice the size, the outermost pixels of a contour tell where the pixels of the mask end.
     doubled = pixels.repeat(2, axis=0).repeat(2, axis=1)
     contours, hierarchy = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)

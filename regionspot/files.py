@@ -187,10 +187,21 @@ def _link_tree(source: Path, target: Path) -> None:
             _link_tree(path, target / path.name)
         shutil.copystat(source, target)
     else:
-        try:
-            os.link(source, target)
-        except OSError:
-            shutil.copy2(source, target)
+        link_or_copy(source, target)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name: a hard link, or a copy where the file system has none.
+
+    Raises:
+        FileNotFoundError: the file is not there.
+    """
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _exchange(new: Path, old: Path) -> None:

@@ -15,8 +15,10 @@ from integrations.fiftyone.dataset import (
     LabelField,
     Sample,
     exists,
+    holds_detections,
     is_registered,
     read_detections,
+    stored_size,
     words_in_use,
 )
 from integrations.fiftyone.labels import from_detection, get_value, is_confirmed
@@ -78,10 +80,8 @@ class EarlierReview:
         return [self._keep_field(field, f"before-{number}.{field}") for field in self.fields]
 
     def _keep_field(self, field: str, name: str) -> Path:
-        import fiftyone as fo
-
         dataset = load_dataset(self.dataset)
-        if getattr(dataset.get_field(field), "document_type", None) is fo.Detections:
+        if holds_detections(dataset, field):
             return self._keep_labels(LabelField(self.dataset, field, ""), name)
         path = self.folder / f"{name}.jsonl"
         with atomic_write(path) as out:
@@ -212,10 +212,7 @@ def _labels_now(target: LabelField, categories: tuple[Category, ...]) -> Iterato
 
 
 def _image_now(ref: ImageRef, sample: Any, detections: Any, ids: dict[str, int]) -> LabelledImage:
-    if sample.metadata is not None and sample.metadata.width:
-        width, height = sample.metadata.width, sample.metadata.height
-    else:
-        width, height = image_size(Path(sample.filepath))
+    width, height = stored_size(sample) or image_size(Path(sample.filepath))
     annotations = []
     for each in detections:
         annotation = from_detection(each, ids, width, height)

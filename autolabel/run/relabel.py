@@ -2,8 +2,6 @@
 
 import dataclasses
 import itertools
-import os
-import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +29,7 @@ from integrations.progress import Reporter
 from integrations.vocabulary_file import WordList, read_words
 from regionspot import RegionSpot, load_model
 from regionspot.errors import InputError
+from regionspot.files import link_or_copy
 
 _SHA256_DIGITS = 64
 
@@ -185,8 +184,6 @@ def _link_regions(source: Path, run: RunFolder) -> None:
 
 def _link(source: Path, target: Path) -> None:
     try:
-        os.link(source, target)
+        link_or_copy(source, target)
     except FileNotFoundError as error:
         raise InputError(f"{source} is gone; make that run again") from error
-    except OSError:
-        shutil.copyfile(source, target)

@@ -225,11 +225,11 @@ def _image_regions(
     described: StoredImage, tensors: Mapping[str, np.ndarray], rows: slice
 ) -> ImageRegions:
     ends = tensors["mask_ends"]
-    starts = np.concatenate([np.zeros(1, np.int64), ends])
+    starts = np.concatenate([np.zeros(1, np.int64), ends])[: len(ends)]
     size = [described.height, described.width]
     masks = tuple(
         Rle(size=size, counts=tensors["mask_bytes"][first:last].tobytes().decode("ascii"))
-        for first, last in zip(starts[rows], ends[rows], strict=False)
+        for first, last in zip(starts[rows], ends[rows], strict=True)
     )
     logits = None
     if "class_logits" in tensors:

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from integrations.annotations import Annotation, LabelledImage
-from integrations.fiftyone.dataset import LabelField, Sample, in_batches, present_ids
+from integrations.fiftyone.dataset import (
+    LabelField,
+    Sample,
+    holds_detections,
+    in_batches,
+    present_ids,
+    samples_with_detections,
+)
 from integrations.fiftyone.labels import (
     REVIEWED,
     from_detection,
@@ -81,13 +88,11 @@ def changes_of_field(
             labels that were edited or deleted are not counted.
         names: of the categories of `written`.
     """
-    import fiftyone as fo
-
     dataset, changes = load_dataset(target.dataset), Changes()
-    if getattr(dataset.get_field(target.field), "document_type", None) is not fo.Detections:
+    if not holds_detections(dataset, target.field):
         return Changes(values=dataset.count(target.field))
-    for sample in dataset.select_fields(target.field).iter_samples():
-        detections = sample[target.field].detections if sample[target.field] else ()
+    view = dataset.select_fields(target.field)
+    for sample, detections in samples_with_detections(view, target.field):
         changes.add(_changes_of_labels(detections))
         if written is not None:
             image = written.get(sample.id)

@@ -319,16 +319,27 @@ def load_detections(name: str, field: str) -> Any:
     Raises:
         InputError: there is no such dataset or field, or the field holds something else.
     """
-    import fiftyone as fo
-
     dataset = load_dataset(name)
-    if getattr(dataset.get_field(field), "document_type", None) is not fo.Detections:
+    if not holds_detections(dataset, field):
         fields = ", ".join(dataset.get_field_schema())
         raise InputError(
             f"FiftyOne's dataset {name!r} has no field {field!r} of detections; "
             f"its fields are {fields}"
         )
     return dataset
+
+
+def holds_detections(dataset: Any, field: str) -> bool:
+    """Whether FiftyOne's dataset has a field of that name, of detections."""
+    import fiftyone as fo
+
+    return getattr(dataset.get_field(field), "document_type", None) is fo.Detections
+
+
+def stored_size(sample: Any) -> tuple[int, int] | None:
+    """Width and height that FiftyOne's metadata of a sample say; None where they say nothing."""
+    metadata = sample.metadata
+    return (metadata.width, metadata.height) if metadata is not None and metadata.width else None
 
 
 def samples_with_detections(view: Any, field: str) -> Iterator[tuple[Any, Sequence[Any]]]:

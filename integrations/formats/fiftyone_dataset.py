@@ -25,7 +25,7 @@ from integrations.annotations import (
     ReadOptions,
     Tally,
 )
-from integrations.fiftyone.dataset import in_batches, samples_with_detections
+from integrations.fiftyone.dataset import in_batches, samples_with_detections, stored_size
 from integrations.fiftyone.labels import from_detection, get_value, to_detection
 from integrations.fiftyone.session import connect
 from integrations.formats.outlines import enclosing_box, parse_degrees, rotated_box
@@ -227,10 +227,7 @@ def _image(
         raise InputError(f"{path}: {file} is outside of {root}; give the images with --images")
     name = file.relative_to(root).as_posix()
     check_relative(name)
-    if sample.metadata is not None and sample.metadata.width:
-        width, height = sample.metadata.width, sample.metadata.height
-    else:
-        width, height = image_size(path_inside(root, name))
+    width, height = stored_size(sample) or image_size(path_inside(root, name))
     values = {key: sample[key] for key in _OF_IMAGE if sample.has_field(key)}
     single = {
         key: value

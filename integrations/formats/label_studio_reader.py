@@ -19,8 +19,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from pycocotools import mask as coco_mask
-
 from integrations.annotations import (
     Annotation,
     Attribute,
@@ -31,6 +29,7 @@ from integrations.annotations import (
     Tally,
     vocabulary_categories,
 )
+from integrations.formats.coco_annotations import mask_box
 from integrations.formats.json_stream import stream_list
 from integrations.formats.outlines import Outline, ellipse, enclosing_box, rotated_box
 from integrations.formats.record import Record
@@ -38,7 +37,7 @@ from integrations.formats.rle import unpack_brush
 from integrations.formats.xml import read_xml
 from integrations.image_kinds import HEIF_SUFFIXES, SUFFIXES
 from integrations.images import UnreadableImage, file_name_of_address, image_size
-from regionspot.boxes import Box, relative_xywh_to_xyxy, rounded, xywh_to_xyxy
+from regionspot.boxes import Box, relative_xywh_to_xyxy, rounded
 from regionspot.errors import InputError
 from regionspot.files import check_image_name, path_inside
 from regionspot.types import Rle, encode_mask
@@ -413,9 +412,7 @@ class _Reader:
             return rounded(box, 6), (outline,)
         if region.shape == "brush":
             mask = _brush(value, image)
-            packed = {"size": mask["size"], "counts": mask["counts"].encode()}
-            left, top, width, height = coco_mask.toBbox(packed).tolist()
-            return xywh_to_xyxy((left, top, width, height)), mask
+            return mask_box(mask) or (0.0, 0.0, 0.0, 0.0), mask
         points = _points(value, image)
         return (enclosing_box([points]), (points,)) if len(points) >= 6 else None
 
