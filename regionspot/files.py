@@ -8,7 +8,6 @@ a text file. The last functions check file names that come from outside: they st
 """
 
 import ctypes
-import errno
 import os
 import re
 import secrets
@@ -25,8 +24,6 @@ from regionspot.process import is_running, machine_id
 _TEMPORARY = re.compile(r"\.autolabel-(?P<machine>[0-9a-f]+)-(?P<pid>\d+)-[0-9a-f]+\.part")
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux's renameat2, RENAME_SWAP of macOS's renamex_np
 _AT_FDCWD = -100
-# Errors of writing that the system gives without the name of the file.
-_OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 # Folders of which this process has removed what killed ones left.
 _swept: set[str] = set()
 
@@ -120,12 +117,12 @@ def _replace_folder(new: Path, out: Path) -> None:
 
 @contextmanager
 def _naming(path: Path, temporary: Path) -> Iterator[None]:
-    """Let the system's errors name the target: of a full disk they name nothing."""
+    """Let the system's errors, which have a number, name the target: some name nothing."""
     try:
         yield
     except OSError as error:
         name = error.filename
-        if name is None and error.errno in _OF_THE_DISK:
+        if name is None and error.errno is not None:
             error.filename = str(path)
         elif isinstance(name, str) and name.startswith(str(temporary)):
             error.filename = str(path) + name.removeprefix(str(temporary))
