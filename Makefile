@@ -41,15 +41,17 @@ demo: $(STAMP)
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-# Ten times the inputs of `make test`.
 # Readers of others in an environment of their own, .venv-interop: their packages exclude some of ours.
 test-interop: $(STAMP)
 	test -x .venv-interop/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-interop
 	$(BIN)/uv pip install --quiet --python .venv-interop/bin/python -r tests/interop/requirements.txt
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/interop
 
+# Ten times the inputs of `make test`, and other examples than its property tests have.
 fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -X faulthandler -m tests.integrations.formats.fuzz 10000
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --hypothesis-profile=random \
+		--ignore=tests/integrations/formats/test_fuzz.py tests/integrations tests/regionspot
 
 # Needs a Chromium (Debian: apt-get install chromium), which `make test` does not.
 test-browser: $(STAMP)

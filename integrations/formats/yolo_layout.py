@@ -29,6 +29,8 @@ DATA, IMAGES, LABELS = "data.yaml", "images", "labels"
 _YAML_FILES = (DATA, "dataset.yaml", "data.yml", "dataset.yml")
 _NAMES_FILES = ("classes.txt", "labels/classes.txt", "obj.names", "data/obj.names")
 _PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+# How many folders below the data file's one named `labels` is looked for.
+_DEEPEST = 4
 _NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
 
 
@@ -396,15 +398,29 @@ def label_files(image: Path, folder: Path, root: Path) -> list[Path]:
 
 
 def unread_label_files(read: Sequence[Path], root: Path) -> Iterator[Path]:
-    """Files with labels that lie beside those that were read, or below `labels`, in order."""
-    folders = {file.parent for file in read}
-    if (root / LABELS).is_dir():
-        folders |= {Path(parent) for parent, _, _ in os.walk(root / LABELS)}
+    """Files with labels that were not read, in order.
+
+    They lie beside those that were, or in `labels` or a folder named as a part of the data set:
+    the data file may not name each part that is there.
+    """
+    folders = {file.parent for file in read} | set(_label_folders(root))
     known = {os.path.realpath(file) for file in read}
     for folder in sorted(folders):
         for file in sorted(folder.glob("*.txt")):
             if os.path.realpath(file) not in known and _has_labels(file):
                 yield file
+
+
+def _label_folders(root: Path) -> Iterator[Path]:
+    """Folders below the data set's where the layouts have label files."""
+    for parent, folders, _ in os.walk(root):
+        parts = Path(parent).relative_to(root).parts
+        # `runs` are predictions that ultralytics' commands wrote.
+        folders[:] = [each for each in folders if each[0] != "." and each != "runs"]
+        if len(parts) >= _DEEPEST and LABELS not in parts:
+            folders.clear()
+        if any(each.lower() in (LABELS, *_PARTS) for each in parts):
+            yield Path(parent)
 
 
 def _has_labels(file: Path) -> bool:

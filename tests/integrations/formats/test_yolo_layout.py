@@ -172,6 +172,27 @@ def test_what_is_missing_is_counted(tmp_path: Path, more: dict[str, str], reason
         read(tmp_path, strict=True)
 
 
+@pytest.mark.parametrize("part", ["train", "valid", "test", "Val"])
+@pytest.mark.parametrize("layout", ["{}/images/c.png {}/labels/c.txt", "{}/c.png {}/c.txt"])
+@pytest.mark.parametrize("entry", ["", "#val: {}/images\n", "#{}: {}/images\n"])
+def test_a_part_that_is_not_named_is_counted(
+    tmp_path: Path, part: str, layout: str, entry: str
+) -> None:
+    image, labels = layout.replace("{}", part).split()
+    files = {"data.yaml": f"train: photos\n{entry.replace('{}', part)}{NAMES}"}
+    files |= {"photos/a.png": "", "photos/a.txt": LINE, image: "", labels: LINE}
+    data = read(build(tmp_path, files))
+    assert boxes(data) == {"photos/a.png": [BOX]}
+    (entries,) = data.tally.left_out.items()
+    assert entries[0][0] == "label file"
+    assert (entries[1].count, entries[1].first) == (1, str(tmp_path / labels))
+
+
+def test_predictions_beside_a_data_set_are_none_of_its_labels(tmp_path: Path) -> None:
+    build(tmp_path, LAYOUTS["roboflow"][0] | {"runs/detect/val/labels/a.txt": LINE})
+    assert not read(tmp_path).tally.left_out
+
+
 def test_an_image_in_two_lists_is_read_once(tmp_path: Path) -> None:
     files = {"data.yaml": f"train: t.txt\nval: v.txt\ntest: ../test/images\n{NAMES}"}
     files |= {"t.txt": "images/a.png\nimages/gone.png", "v.txt": "./images/a.png\r\n"}
@@ -278,7 +299,6 @@ MUTATIONS = st.lists(
 
 @settings(
     max_examples=150,
-    deadline=5000,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
 )
 @given(layout=st.sampled_from(sorted(LAYOUTS)), at=st.integers(0, 9), mutations=MUTATIONS)
