@@ -20,7 +20,7 @@ from integrations.annotations import (
 )
 from integrations.formats.outlines import enclosing_box, parse_degrees, rotated_box
 from integrations.formats.record import Record
-from integrations.masks import box_outline
+from integrations.masks import LARGEST_COORDINATE, box_outline
 from regionspot.boxes import Box, xywh_to_xyxy
 from regionspot.types import Rle
 
@@ -151,5 +151,7 @@ def _says_no_more(mask: Rle | Polygons, box: Box, image: LabelledImage, is_crowd
         is_outline = len(mask) == 1 and len(mask[0]) == len(outline)
         return is_outline and all(abs(each) < _DECIMALS for each in differences)
     if not is_crowd or not image.width or not image.height:
+        return False
+    if not all(abs(side) <= LARGEST_COORDINATE for side in outline):
         return False
     return mask == as_rle((outline,), image.width, image.height)

@@ -476,9 +476,12 @@ def _rotation(value: Record) -> float:
 
 
 def _brush(value: Record, image: LabelledImage) -> Rle:
+    packed = value.values.get("rle")
+    if not isinstance(packed, list):  # `bytes` takes a number for a length
+        value.refuse(f"a brush stroke must have a list of bytes as rle, got {packed!r:.40}")
     try:
-        return encode_mask(unpack_brush(value.values["rle"], image.height, image.width))
-    except (KeyError, TypeError, ValueError) as error:
+        return encode_mask(unpack_brush(packed, image.height, image.width))
+    except (TypeError, ValueError) as error:
         value.refuse(f"a brush stroke cannot be read: {error}")
 
 

@@ -21,6 +21,7 @@ from regionspot.types import Rle
 _POLYGON_NUMBERS = 6
 _NUMBERS = (int, float)
 _LARGEST = sys.float_info.max
+_LONGEST_PROBLEM = 500
 _LONGEST_SIDE = (1 << 31) - 1
 
 
@@ -46,7 +47,9 @@ class Record:
         return f"{self.path}: {self.group}[{self.index}]"
 
     def refuse(self, problem: str) -> NoReturn:
-        """Raise the InputError that names file and record."""
+        """Raise the InputError that names file and record; a value that it quotes may be long."""
+        if len(problem) > _LONGEST_PROBLEM:
+            problem = f"{problem[:_LONGEST_PROBLEM]}..."
         raise InputError(f"{self.where}: {problem}")
 
     def part(self, values: Mapping[str, Any]) -> "Record":

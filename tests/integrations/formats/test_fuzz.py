@@ -1,6 +1,10 @@
 """A seeded tenth of the generated inputs: `make fuzz` checks all of them."""
 
-from tests.integrations.formats.fuzz import run
+from pathlib import Path
+
+import pytest
+
+from tests.integrations.formats.fuzz import check, generate, run
 
 
 def test_a_mutated_label_set_is_read_or_refused_in_one_line() -> None:
@@ -8,3 +12,9 @@ def test_a_mutated_label_set_is_read_or_refused_in_one_line() -> None:
     assert not problems, "\n\n".join(problems[:5])
     assert sum(counts.values()) == 1000
     assert min(counts[name] for name in ("coco", "lvis", "yolo", "voc", "cvat")) > 50
+
+
+@pytest.mark.parametrize("seed", [202611, 204698, 205680, 206510])
+def test_inputs_that_once_were_wrong(tmp_path: Path, seed: int) -> None:
+    """A crowd far outside, an enormous image, a long text for a number, a number for bytes."""
+    assert check(generate(seed), tmp_path) == ""

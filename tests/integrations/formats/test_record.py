@@ -9,6 +9,7 @@ import pytest
 
 from integrations.annotations import ReadOptions
 from integrations.formats.coco import read_coco
+from integrations.formats.record import Record
 from regionspot.errors import InputError
 from regionspot.types import decode_mask
 from tests.integrations.formats.helpers import GOOD, written
@@ -243,3 +244,10 @@ def test_uncompressed_run_lengths(tmp_path: Path) -> None:
         [False, True, False, False],
         [True, False, False, False],
     ]
+
+
+def test_a_message_does_not_grow_with_the_value_that_it_quotes(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        Record(tmp_path / "a.json", "images", 3, {}).refuse("x" * 6000)
+    assert str(caught.value).startswith(f"{tmp_path}/a.json: images[3]: xxx")
+    assert len(str(caught.value)) < 1000
