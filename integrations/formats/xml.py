@@ -53,7 +53,7 @@ def read_xml(path: Path) -> Element:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except ParseError as error:
         raise InputError(f"{path}: line {error.position[0]} is not XML: {error}") from error
-    except (DefusedXmlException, ValueError) as error:
+    except (DefusedXmlException, ValueError, LookupError) as error:
         raise InputError(
             f"{path} declares a document type, entities or an encoding that is not read here; "
             "remove the declaration"

@@ -67,6 +67,7 @@ VALUES: tuple[Any, ...] = (
     1e308,
 )
 ENCODINGS = ("utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1", "cp1252", "gbk")
+CVAT_SHAPES = ("box", "polygon", "polyline", "points", "mask", "ellipse", "cuboid", "skeleton")
 WRITERS = ("coco", "lvis", "yolo", "voc", "cvat", "label-studio")
 
 
@@ -106,6 +107,8 @@ def generate(seed: int) -> Case:
         except Exception:  # the first mutation left nothing that this one knows
             mutated, what, labels = _flip(files[path], rng)
         files[path] = mutated
+        if mutate is _lines and "labels" in Path(path).parts:
+            labels = _yolo_labels(files)
         done.append(f"{path}: {what}")
     return Case(seed, name, files, "; ".join(done), None if twice else labels)
 
@@ -118,6 +121,16 @@ def _base(rng: random.Random) -> tuple[str, Files]:
         return rng.choice(shapes)
     name = rng.choice([each for each in FORMATS if each != RARE])
     return name, our_set(name)
+
+
+def _yolo_labels(files: Files) -> int:
+    """How many lines the label files have: the readers give each, or refuse its file."""
+    texts = (
+        files[name].decode("utf-8", "replace")
+        for name in files
+        if name.endswith(".txt") and "labels/" in name
+    )
+    return sum(bool(line.strip()) for text in texts for line in text.split("\n"))
 
 
 def _flip(content: bytes, rng: random.Random) -> tuple[bytes, str, None]:
@@ -214,8 +227,8 @@ def _xml(content: bytes, rng: random.Random) -> tuple[bytes, str, int | None]:
     parents = {child: parent for parent in root.iter() for child in parent}
     element = rng.choice(list(root.iter()))
     action = rng.choice(("delete", "repeat", "text", "attribute", "tag"))
-    labels = len(root.findall("object")) if root.tag == "annotation" else None
-    is_record = element.tag in ("object", "annotation") or element is root
+    labels = _xml_labels(root)
+    is_record = element.tag in ("object", "annotation", "image", *CVAT_SHAPES) or element is root
     if action == "delete" and element in parents:
         parents[element].remove(element)
         labels = None if is_record else labels
@@ -230,6 +243,22 @@ def _xml(content: bytes, rng: random.Random) -> tuple[bytes, str, int | None]:
     else:
         element.text = _xml_text(rng)
     return ElementTree.tostring(root, "utf-8"), f"{action} of <{element.tag}>", labels
+
+
+def _xml_labels(root: ElementTree.Element) -> int | None:
+    """How many labels VOC's or CVAT's XML has at least; None: it has tracks.
+
+    CVAT's shapes of one group may be one label.
+    """
+    if root.tag == "annotation":
+        return len(root.findall("object"))
+    if root.find("track") is not None:
+        return None
+    labels = 0
+    for image in root.findall("image"):
+        groups = [each.get("group_id") for each in image if each.tag in CVAT_SHAPES]
+        labels += groups.count(None) + len(set(groups) - {None})
+    return labels
 
 
 def _xml_text(rng: random.Random) -> str:
