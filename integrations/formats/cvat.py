@@ -29,7 +29,7 @@ from integrations.formats.validation import (
     names_by_id,
     naming_image,
 )
-from integrations.formats.xml import attribute_text, leaf, start
+from integrations.formats.xml import attribute_text, check_names, leaf, start
 from regionspot.files import atomic_write
 from regionspot.types import decode_mask
 
@@ -51,6 +51,7 @@ def write_cvat(
     """
     tally = Tally() if tally is None else tally
     names = names_by_id(folder, categories)
+    check_names(folder, names.values())
     used: set[str] = set()
     folder.mkdir(parents=True, exist_ok=True)
     # The list of attributes stands before the images and is known after them, so these wait.

@@ -33,7 +33,7 @@ from integrations.formats.validation import (
     naming_image,
     to_json,
 )
-from integrations.formats.xml import start
+from integrations.formats.xml import check_names, start
 from regionspot.boxes import xyxy_to_xywh
 from regionspot.files import atomic_write
 from regionspot.types import decode_mask
@@ -55,6 +55,7 @@ def write_label_studio(
     """
     tally = Tally() if tally is None else tally
     names = names_by_id(folder, categories)
+    check_names(folder, names.values())
     version = str((info or {}).get("model", "autolabel"))
     with atomic_write(folder / CONFIG) as out:
         out.writelines(f"{line}\n" for line in _config(names.values()))

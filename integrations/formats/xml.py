@@ -1,6 +1,7 @@
 """Writes and reads XML: escaped, checked, and without entities or document types."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
@@ -27,6 +28,19 @@ def checked(text: str) -> str:
     if found := _ILLEGAL.search(text):
         raise InputError(f"{text!r} holds {found.group()!r}, which XML cannot; rename it")
     return text
+
+
+def check_names(path: Path, names: Iterable[str]) -> None:
+    """Refuse names of classes that XML cannot hold.
+
+    Raises:
+        InputError: one holds a control character or the like; the message begins with the path.
+    """
+    for name in names:
+        try:
+            checked(name)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
 
 
 def start(tag: str, **attributes: str | int | float) -> str:
