@@ -61,8 +61,8 @@ def label(
         >>> label(["a.jpg", "b.jpg"], {"cat": ["kitten"], "cup": []}, out="runs/two")
 
     Args:
-        images: a folder (with all below it), a list of image files, a COCO JSON, or
-            `fiftyone:NAME`.
+        images: a folder (with all below it), an image, a list of image files or the path of a
+            `.txt` file that lists them, a COCO JSON, or `fiftyone:NAME`.
         words: a list of words, a mapping of words to synonyms, or the path of a vocabulary file.
         image_folder: folder of the images that a COCO JSON names (`--images`).
         out: run folder; None: `runs/NAME` of the images' folder, JSON or dataset. The same call

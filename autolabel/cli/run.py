@@ -17,7 +17,10 @@ def run(
         str,
         typer.Argument(
             metavar="DATASET",
-            help="A folder of images (with all below it), a COCO JSON, or fiftyone:NAME.",
+            help=(
+                "A folder of images (with all below it), an image, a .txt list of paths (- reads "
+                "it from standard input), a COCO JSON, or fiftyone:NAME."
+            ),
             show_default=False,
         ),
     ],

@@ -1,9 +1,11 @@
-"""The images of a run: a folder, a list of files, a COCO JSON or a FiftyOne dataset."""
+"""The images of a run: a folder, an image, a list of paths, a COCO JSON or a FiftyOne dataset."""
 
+import codecs
 import dataclasses
 import hashlib
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +13,14 @@ from pathlib import Path
 
 from integrations.fiftyone.session import list_samples
 from integrations.formats.coco import read_coco_images
+from integrations.image_kinds import why_unread
 from integrations.images import expect_folder, find_images
 from regionspot.errors import InputError
 
 FIFTYONE_PREFIX = "fiftyone:"
+STANDARD_INPUT = "-"
+LIST_SUFFIX = ".txt"  # of a list of paths
+_SOURCES = "a folder of images, an image, a .txt list of paths, a COCO JSON, or fiftyone:NAME"
 _BLOCK = 4096  # bytes
 
 
@@ -119,21 +125,29 @@ def open_source(source: str | Sequence[Path], folder: Path | None = None) -> Ima
     """List the images of a source.
 
     Args:
-        source: a folder, a COCO JSON, `fiftyone:NAME`, or paths of image files.
+        source: a folder, an image, a `.txt` file that lists paths of images (one a line, relative
+            to the file's folder), `-` for such a list on standard input (relative to the current
+            folder), a COCO JSON, `fiftyone:NAME`, or paths of image files.
         folder: of the images that a COCO JSON names.
 
     Raises:
-        InputError: there is no such source, it holds no image, or `folder` does not go with it.
+        InputError: there is no such source, it holds no image, a path of a list is none, or
+            `folder` does not go with it.
     """
     is_coco = isinstance(source, str) and source.lower().endswith(".json")
     if folder is not None and not is_coco:
         raise InputError(f"--images goes with a COCO JSON, and {source} is none")
     if not isinstance(source, str):
         found = _open_files(source)
+    elif source == STANDARD_INPUT:
+        paths = _listed_paths(sys.stdin.buffer.read(), Path(), "standard input")
+        found = _open_files(paths, where="standard input")
     elif source.startswith(FIFTYONE_PREFIX):
         found = _open_fiftyone(source.removeprefix(FIFTYONE_PREFIX))
     elif is_coco:
         found = _open_coco(Path(source), folder)
+    elif Path(source).is_file():
+        found = _open_file(Path(source))
     else:
         found = _open_folder(Path(source))
     if not found.images and not found.skipped:
@@ -141,23 +155,65 @@ def open_source(source: str | Sequence[Path], folder: Path | None = None) -> Ima
     return found
 
 
-def _open_files(paths: Sequence[Path]) -> ImageSource:
+def _open_file(path: Path) -> ImageSource:
+    """The one image that a file is, or the images whose paths it lists."""
+    if path.suffix.lower() == LIST_SUFFIX:
+        paths = _listed_paths(path.read_bytes(), path.parent, str(path))
+        return _open_files(paths, path.stem, str(path))
+    reason = why_unread(path)
+    if reason == "":
+        raise InputError(f"{path} is no image; give {_SOURCES}")
+    if reason is not None:
+        raise InputError(f"{path} cannot be read: {reason}")
+    return _open_files([path], path.stem)
+
+
+def _listed_paths(content: bytes, folder: Path, where: str) -> list[Path]:
+    """The paths of a list, one a line, or each ended by a zero byte, as `find -print0` does.
+
+    Args:
+        content: of the list, UTF-8.
+        folder: that relative paths start from.
+        where: what the list is, for messages.
+
+    Raises:
+        InputError: the list is not UTF-8, or a path is no file's.
+    """
+    unit, end = ("entry", b"\0") if b"\0" in content else ("line", b"\n")
+    paths = []
+    for number, line in enumerate(content.removeprefix(codecs.BOM_UTF8).split(end), start=1):
+        place = f"{where}: {unit} {number}"
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{place} is not UTF-8; rename the image, or save it so") from error
+        text = text if unit == "entry" else text.removesuffix("\r")
+        if not text.strip():
+            continue
+        path = folder / text
+        if not path.is_file():
+            state = "is a folder" if path.is_dir() else "is not there"
+            raise InputError(f"{place}: {path} {state}; list paths of image files")
+        paths.append(path)
+    return paths
+
+
+def _open_files(
+    paths: Sequence[Path], name: str = "", where: str = "the list of images"
+) -> ImageSource:
     if missing := [path for path in paths if not path.is_file()]:
         raise InputError(f"{missing[0]} is not there; give paths of image files")
-    absolute = [path.absolute() for path in paths]
+    # Without links to folders and "..", so that one image has one name below the root.
+    absolute = [Path(os.path.realpath(path.parent)) / path.name for path in paths]
     root = Path(os.path.commonpath([path.parent for path in absolute])) if paths else Path()
     names = [path.relative_to(root).as_posix() for path in absolute]
-    _refuse_twice(names, "the list of images")
-    return ImageSource("files", root.name or "images", root, _counted(names))
+    _refuse_twice(names, where)
+    return ImageSource("files", name or root.name or "images", root, _counted(names))
 
 
 def _open_folder(folder: Path) -> ImageSource:
     if not folder.exists():
-        raise InputError(
-            f"{folder} is not there: give a folder of images, a COCO JSON, or fiftyone:NAME"
-        )
-    if folder.is_file():
-        raise InputError(f"{folder} is a file; give its folder, or a COCO JSON")
+        raise InputError(f"{folder} is not there: give {_SOURCES}")
     listing = find_images(folder)
     images = _counted([path.relative_to(folder).as_posix() for path in listing.images])
     skipped = tuple(SkippedEntry(_printable(e.path, folder), e.reason) for e in listing.skipped)
@@ -189,7 +245,8 @@ def _open_fiftyone(name: str) -> ImageSource:
 def _no_image(found: ImageSource, source: str | Sequence[Path]) -> str:
     kinds = [f"{count} {suffix or 'no suffix'}" for suffix, count in found.other_files.items()]
     others = f"; it holds {', '.join(kinds)}" if kinds else ""
-    return f"{source or 'the list of images'} holds no image{others}"
+    where = "standard input" if source == STANDARD_INPUT else source or "the list of images"
+    return f"{where} holds no image{others}"
 
 
 def _counted(names: Sequence[str]) -> tuple[ImageRef, ...]:

@@ -39,7 +39,7 @@ class RunRequest:
     """The arguments of a run, as `autolabel.label` describes them.
 
     Attributes:
-        source: a folder, a COCO JSON, `fiftyone:NAME`, or paths of image files.
+        source: what `open_source` takes.
         words: a vocabulary file, or its content.
         images: folder of the images that a COCO JSON names.
         limit: number of the first images to label; None: all.

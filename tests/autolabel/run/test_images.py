@@ -1,5 +1,6 @@
 """The images of each kind of source, and what is refused before any work."""
 
+import io
 import json
 from pathlib import Path
 
@@ -59,12 +60,14 @@ def test_the_hash_tells_other_images(tmp_path: Path) -> None:
 def test_what_is_no_source_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     image = write_image(tmp_path / "images" / "x.jpg")
+    notes = tmp_path / "images" / "notes.md"
+    notes.write_text("no image")
     twice = write_coco(tmp_path / "twice.json", "x.jpg", "x.jpg")
     outside = write_coco(tmp_path / "outside.json", "../x.jpg")
     for given, images, message in (
         (tmp_path / "none", None, "none is not there: give a folder of images"),
         (tmp_path / "empty", None, "empty holds no image"),
-        (image, None, "is a file; give its folder"),
+        (notes, None, "notes.md is no image; give a folder of images, an image"),
         (tmp_path / "none.json", tmp_path, "none.json cannot be read"),
         (twice, None, "needs --images DIR"),
         (twice, tmp_path / "no", "no is not there: give the folder of the images with --images"),
@@ -86,3 +89,58 @@ def test_an_image_replaced_by_one_of_the_same_size_is_noticed(tmp_path: Path) ->
     Image.new("RGB", (200, 200), "blue").save(path)
     assert path.stat().st_size == size
     assert open_source(str(tmp_path)).sha256() != before
+
+
+def test_a_single_image_is_a_source(tmp_path: Path) -> None:
+    image = write_image(tmp_path / "pets" / "my cat.jpg")
+    write_image(tmp_path / "pets" / "other.jpg")
+    source = open_source(str(image))
+    assert [(each.id, each.file_name) for each in source.images] == [(1, "my cat.jpg")]
+    assert (source.kind, source.name, source.root) == ("files", "my cat", image.parent)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"./b.jpg\na/c d.png\n",
+        b"./b.jpg\na/c d.png",
+        b"\xef\xbb\xbfb.jpg\r\n\r\na/../a/c d.png\r\n",
+        b"b.jpg\0a/c d.png\0",
+    ],
+)
+def test_a_list_keeps_its_order_from_a_file_and_from_standard_input(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "pets" / "b.jpg")
+    write_image(tmp_path / "pets" / "a" / "c d.png")
+    listed = tmp_path / "pets" / "new.txt"
+    listed.write_bytes(content)
+    expected = [(1, "b.jpg"), (2, "a/c d.png")]
+    source = open_source(str(listed))
+    assert [(each.id, each.file_name) for each in source.images] == expected
+    assert (source.kind, source.name, source.root) == ("files", "new", tmp_path / "pets")
+    monkeypatch.chdir(tmp_path / "pets")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    source = open_source("-")
+    assert [(each.id, each.file_name) for each in source.images] == expected
+    assert (source.name, source.root) == ("pets", tmp_path / "pets")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "new.txt holds no image"),
+        (b"x.jpg\n\nnone.jpg\n", "new.txt: line 3: {folder}/none.jpg is not there"),
+        (b"x.jpg\0none.jpg\0", "new.txt: entry 2: {folder}/none.jpg is not there"),
+        (b"x.jpg\n.\n", "new.txt: line 2: {folder} is a folder"),
+        (b"x.jpg\n\xff.jpg\n", "new.txt: line 2 is not UTF-8"),
+        (b"x.jpg\n../images/x.jpg\n", "new.txt lists 'x.jpg' under more than one id"),
+    ],
+)
+def test_a_wrong_list_is_refused_by_its_place(content: bytes, message: str, tmp_path: Path) -> None:
+    folder = write_image(tmp_path / "images" / "x.jpg").parent
+    (folder / "new.txt").write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        open_source(str(folder / "new.txt"))
+    assert message.format(folder=folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
