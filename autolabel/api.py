@@ -44,6 +44,8 @@ def label(
     batch_size: int = Options.batch_size,
     shard_size: int = Options.shard_size,
     limit: int | None = None,
+    only_unlabelled: bool = False,
+    only_unreviewed: bool = False,
     reporter: Reporter | None = None,
 ) -> Run:
     """Label images with words, as `autolabel run` does.
@@ -85,6 +87,10 @@ def label(
         batch_size: images per forward pass.
         shard_size: images per file of regions; a killed run repeats at most this many.
         limit: number of the first images to label; None: all.
+        only_unlabelled: whether images of `fiftyone:NAME` with a label in another field are left
+            out.
+        only_unreviewed: whether images of `fiftyone:NAME` that are reviewed, or have a reviewed
+            label in another field, are left out.
         reporter: receives the progress; None: nothing is shown.
 
     Returns:
@@ -118,6 +124,8 @@ def label(
         overwrite=overwrite,
         limit=limit,
         discard_review=discard_review,
+        only_unlabelled=only_unlabelled,
+        only_unreviewed=only_unreviewed,
     )
     done = run_request(request, reporter or NullReporter())
     return Run(done.folder, done.manifest)

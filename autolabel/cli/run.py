@@ -84,6 +84,22 @@ def run(
         bool, typer.Option("--dry-run", help="Print what would be done, and write nothing.")
     ] = False,
     limit: shared.Limit = None,
+    only_unlabelled: Annotated[
+        bool,
+        typer.Option(
+            "--only-unlabelled",
+            help="Only images of fiftyone:NAME without a label in another field.",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
+    only_unreviewed: Annotated[
+        bool,
+        typer.Option(
+            "--only-unreviewed",
+            help="Only images of fiftyone:NAME without a reviewed label in another field.",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
@@ -122,6 +138,8 @@ def run(
         overwrite=overwrite,
         limit=limit,
         discard_review=discard_review,
+        only_unlabelled=only_unlabelled,
+        only_unreviewed=only_unreviewed,
     )
     with Output(as_json, quiet) as output:
         if dry_run:

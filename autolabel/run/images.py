@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,6 +83,12 @@ class ImageSource:
     def first(self, limit: int | None) -> "ImageSource":
         """The source with no more than a number of images."""
         return dataclasses.replace(self, images=self.images[:limit], listed=len(self.images))
+
+    def only(self, sample_ids: Collection[str]) -> "ImageSource":
+        """The source with the images of some of FiftyOne's samples, under the ids they have."""
+        return dataclasses.replace(
+            self, images=tuple(each for each in self.images if each.sample_id in sample_ids)
+        )
 
     def path(self, image: ImageRef) -> Path:
         """Absolute path of an image."""

@@ -21,6 +21,7 @@ from autolabel.run.manifest import (
 )
 from integrations.detectors import DETECTORS
 from integrations.fiftyone import dataset as fiftyone_dataset
+from integrations.fiftyone.review import unlabelled_samples, unreviewed_samples
 from integrations.fiftyone.session import connect
 from integrations.vocabulary_file import WordList, read_words
 from regionspot.checkpoint import load_head
@@ -43,6 +44,9 @@ class RunRequest:
         words: a vocabulary file, or its content.
         images: folder of the images that a COCO JSON names.
         limit: number of the first images to label; None: all.
+        only_unlabelled: leave out FiftyOne's images with a label in a field other than the run's.
+        only_unreviewed: leave out FiftyOne's images that are reviewed, or have a reviewed label in
+            a field other than the run's.
     """
 
     source: str | tuple[Path, ...]
@@ -56,6 +60,8 @@ class RunRequest:
     overwrite: bool = False
     limit: int | None = None
     discard_review: bool = False
+    only_unlabelled: bool = False
+    only_unreviewed: bool = False
 
     @property
     def is_in_fiftyone(self) -> bool:
@@ -139,7 +145,7 @@ def make_plan(request: RunRequest) -> Plan:
     words = read_words(request.words) if isinstance(request.words, Path) else request.words
     if request.is_in_fiftyone:
         connect(request.database)
-    source = open_source(request.source, request.images).first(request.limit)
+    source = _chosen(open_source(request.source, request.images), request).first(request.limit)
     folder = request.out or Path(RUNS_FOLDER) / source.name
     _check_utf8(source.root, request.database_path or "")
     wanted = Manifest(
@@ -155,6 +161,23 @@ def make_plan(request: RunRequest) -> Plan:
     return Plan(
         request=request, folder=folder, words=words, source=source, wanted=wanted, before=before
     )
+
+
+def _chosen(source: ImageSource, request: RunRequest) -> ImageSource:
+    """The images that --only-unlabelled and --only-unreviewed leave."""
+    choices = {
+        "--only-unlabelled": (request.only_unlabelled, unlabelled_samples),
+        "--only-unreviewed": (request.only_unreviewed, unreviewed_samples),
+    }
+    for flag, (is_given, samples) in choices.items():
+        if not is_given:
+            continue
+        if not request.is_in_fiftyone:
+            raise InputError(f"{flag} goes with fiftyone:NAME, and {request.source} is none")
+        source = source.only(samples(source.name, request.label_field))
+        if not source.images:
+            raise InputError(f"{flag} leaves no image of FiftyOne's dataset {source.name!r}")
+    return source
 
 
 def _check_utf8(*paths: Path | str) -> None:

@@ -15,8 +15,20 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from integrations.fiftyone.dataset import LabelField, Sample, read_detections
-from integrations.fiftyone.labels import get_value, is_confirmed, is_whole_reviewed
+from integrations.fiftyone.dataset import (
+    LabelField,
+    Sample,
+    holds_detections,
+    read_detections,
+    samples_with_detections,
+)
+from integrations.fiftyone.labels import (
+    REVIEWED,
+    get_value,
+    is_confirmed,
+    is_reviewed,
+    is_whole_reviewed,
+)
 from integrations.fiftyone.session import load_dataset
 from regionspot.boxes import Box, FloatArray, box_area, clip_boxes, relative_to_pixels, xywh_to_xyxy
 from regionspot.errors import InputError
@@ -61,6 +73,40 @@ def _seen(detection: Any, is_tagged: bool) -> SeenLabel:
         get_value(detection, "predicted") or "",
         is_tagged or is_confirmed(detection),
     )
+
+
+def unlabelled_samples(name: str, besides: str) -> frozenset[str]:
+    """FiftyOne's ids of the samples of a dataset that have no label.
+
+    Args:
+        name: of the dataset.
+        besides: a field whose labels do not count.
+
+    Raises:
+        InputError: there is no such dataset, or it does not hold images.
+    """
+    dataset = load_dataset(name)
+    labelled = {sample.id for sample, labels in _labels_of_all_fields(dataset, besides) if labels}
+    return frozenset(dataset.values("id")) - labelled
+
+
+def unreviewed_samples(name: str, besides: str) -> frozenset[str]:
+    """FiftyOne's ids of the samples that are not reviewed and have no reviewed label.
+
+    Arguments and errors are as `unlabelled_samples` has them.
+    """
+    dataset = load_dataset(name)
+    reviewed = set(dataset.match_tags(REVIEWED).values("id"))
+    for sample, labels in _labels_of_all_fields(dataset, besides):
+        if any(map(is_reviewed, labels)):
+            reviewed.add(sample.id)
+    return frozenset(dataset.values("id")) - reviewed
+
+
+def _labels_of_all_fields(dataset: Any, besides: str) -> Iterator[tuple[Any, Sequence[Any]]]:
+    for field in dataset.get_field_schema():
+        if field != besides and holds_detections(dataset, field):
+            yield from samples_with_detections(dataset.select_fields(field), field)
 
 
 def run_folder_of(dataset: str, field: str, key: str = "") -> Path | None:
