@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from autolabel.convert import Exported, ImageMode
-from autolabel.options import LABEL_FIELD, Options
+from autolabel.options import LABEL_FIELD, Options, with_boxes
 from autolabel.review.export import ExportRequest, export_labels
 from autolabel.run.labels import LabelRow, Run
 from autolabel.run.pipeline import run as run_request
@@ -14,6 +14,7 @@ from autolabel.run.relabel import RelabelRequest
 from autolabel.run.relabel import relabel as relabel_request
 from integrations.progress import NullReporter, Reporter
 from integrations.vocabulary_file import WordList, word_list
+from regionspot.boxes import FloatArray
 
 PathLike = str | os.PathLike[str]
 Words = PathLike | Sequence[str] | Mapping[str, Sequence[str]]
@@ -32,14 +33,16 @@ def label(
     database: PathLike | None = None,
     overwrite: bool = False,
     discard_review: bool = False,
-    conf_threshold: float = Options.conf_threshold,
+    conf_threshold: float | None = None,
     presence_threshold: float = Options.presence_threshold,
-    iou: float = Options.iou,
+    iou: float | None = None,
     max_boxes: int = Options.max_boxes,
     masks: bool = Options.masks,
     model: str = Options.model,
     checkpoint: PathLike | None = None,
     detector: str = Options.detector,
+    boxes: PathLike | Mapping[str, FloatArray] | None = None,
+    keep_score: bool = Options.keep_score,
     device: str = Options.device,
     batch_size: int = Options.batch_size,
     shard_size: int = Options.shard_size,
@@ -75,15 +78,21 @@ def label(
         overwrite: whether an earlier run in the folder, or a label field, is replaced.
         discard_review: whether that holds, too, where a person changed its labels. These are kept
             in the run folder as `before-N.FIELD.coco.json`.
-        conf_threshold: minimum confidence of a label, in [0, 1].
+        conf_threshold: minimum confidence of a label, in [0, 1]; None: 0.3, or 0 for `boxes`.
         presence_threshold: minimum presence of a label's word, in [0, 1].
-        iou: IoU threshold of the class-agnostic non-maximum suppression, in [0, 1].
+        iou: IoU threshold of the class-agnostic non-maximum suppression, in [0, 1]; None: 0.5, or
+            no suppression among `boxes`.
         max_boxes: maximum number of proposals per image, highest scores first.
         masks: whether each label gets a mask.
         model: preset: `mini`, `bb`, `bl` or `bl-336`.
         checkpoint: a trained head; None: the model's own.
         detector: `nanodet`, `sam-grid` or `nanodet+sam-grid`; empty: the model's.
-        device: `auto`, `cpu` or `cuda`.
+        boxes: boxes to label instead of a detector's: COCO annotations or results, `FORMAT:PATH` of
+            another format, `fiftyone:FIELD` of the dataset that is labelled, or a mapping of the
+            path of an image to an array (N, 4) of xyxy pixels. Each label has the `box_id` of its
+            box.
+        keep_score: whether the score of such a box counts in a label's.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         batch_size: images per forward pass.
         shard_size: images per file of regions; a killed run repeats at most this many.
         limit: number of the first images to label; None: all.
@@ -100,24 +109,30 @@ def label(
     Raises:
         InputError: nothing could start; one line says what is wrong and how to mend it.
     """
+    texts = os.fspath(boxes) if isinstance(boxes, str | os.PathLike) else None
+    given = boxes if isinstance(boxes, Mapping) else None
     request = RunRequest(
         source=_source(images),
         words=_words(words),
         images=_path(image_folder),
         out=_path(out),
         label_field=label_field,
-        options=Options(
-            model=model,
-            detector=detector,
-            conf_threshold=conf_threshold,
-            presence_threshold=presence_threshold,
-            iou=iou,
-            max_boxes=max_boxes,
-            masks=masks,
-            batch_size=batch_size,
-            shard_size=shard_size,
-            device=device,
-            checkpoint=str(Path(checkpoint).resolve()) if checkpoint else "",
+        options=with_boxes(
+            Options(
+                model=model,
+                detector=detector,
+                presence_threshold=presence_threshold,
+                max_boxes=max_boxes,
+                masks=masks,
+                batch_size=batch_size,
+                shard_size=shard_size,
+                device=device,
+                checkpoint=str(Path(checkpoint).resolve()) if checkpoint else "",
+                keep_score=keep_score,
+            ),
+            texts if given is None else given,
+            conf_threshold,
+            iou,
         ),
         fiftyone=fiftyone,
         database=_path(database),
@@ -126,6 +141,7 @@ def label(
         discard_review=discard_review,
         only_unlabelled=only_unlabelled,
         only_unreviewed=only_unreviewed,
+        boxes=given,
     )
     done = run_request(request, reporter or NullReporter())
     return Run(done.folder, done.manifest)

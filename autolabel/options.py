@@ -5,10 +5,14 @@ The command line reads its defaults here, so nothing slow is imported.
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Annotated, TypeVar, get_type_hints
 
 from pydantic import Field, TypeAdapter, ValidationError
+
+# What `--boxes` is called in a manifest where they came as a mapping from Python.
+BOXES_FROM_PYTHON = "from Python"
 
 T = TypeVar("T")
 
@@ -23,7 +27,10 @@ Probability = Annotated[float, Field(ge=0, le=1, description="from 0 to 1")]
 Count = Annotated[int, Field(ge=1, description="1 or more")]
 Natural = Annotated[int, Field(ge=0, description="0 or more")]
 DeviceName = Annotated[
-    str, Field(pattern="^(auto|cpu|cuda)$", description="one of auto, cpu, cuda")
+    str,
+    Field(
+        pattern="^(auto|cpu|cuda(:[0-9]+)?|mps)$", description="one of auto, cpu, cuda, cuda:N, mps"
+    ),
 ]
 
 
@@ -32,7 +39,7 @@ class Options:
     """What decides the content of a run folder, besides the images and the words.
 
     `autolabel.label` describes each. An empty `detector` or `checkpoint` is the model's own; the
-    path of a checkpoint is absolute.
+    path of a checkpoint is absolute, and so is that of boxes.
     """
 
     model: str = "mini"
@@ -46,6 +53,8 @@ class Options:
     shard_size: Count = 32
     device: DeviceName = "auto"
     checkpoint: str = ""
+    boxes: str = ""
+    keep_score: bool = True
 
     def check(self) -> None:
         """Refuse a value of another type or outside of its range.
@@ -54,6 +63,45 @@ class Options:
             InputError: the message names the option as the command line does.
         """
         validated(Options, json.dumps(asdict(self)), lambda name: "--" + name.replace("_", "-"))
+
+
+def with_boxes(
+    options: Options, boxes: object | None, conf_threshold: float | None, iou: float | None
+) -> Options:
+    """Options of a run that may be over given boxes.
+
+    Of given boxes none is suppressed, and none rejected by its confidence, unless that is asked for.
+
+    Args:
+        options: of the run.
+        boxes: a text as `--boxes` has it, or a mapping; None: a detector proposes boxes.
+        conf_threshold: as asked for; None: 0 for given boxes, else the default.
+        iou: as asked for; None: 1 for given boxes, else the default.
+    """
+    if boxes is None:
+        conf_threshold = options.conf_threshold if conf_threshold is None else conf_threshold
+        iou = options.iou if iou is None else iou
+        return replace(options, conf_threshold=conf_threshold, iou=iou)
+    name = BOXES_FROM_PYTHON
+    if isinstance(boxes, str):
+        kind, path = split_format(boxes)
+        absolute = str(Path(path).resolve())
+        name = f"{kind}:{absolute}" if kind else absolute
+        if boxes.startswith("fiftyone:"):
+            name = boxes
+    return replace(
+        options,
+        boxes=name,
+        conf_threshold=0.0 if conf_threshold is None else conf_threshold,
+        iou=1.0 if iou is None else iou,
+    )
+
+
+def split_format(boxes: str) -> tuple[str, str]:
+    """Format and path of `FORMAT:PATH`; the format is empty where it is not said."""
+    name, colon, path = boxes.partition(":")
+    is_name = len(name) > 1 and all(char.isalpha() or char == "-" for char in name)
+    return (name, path) if colon and is_name else ("", boxes)
 
 
 def validated(kind: type[T], text: str, name_of: Callable[[str], str]) -> T:

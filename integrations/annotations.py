@@ -301,7 +301,13 @@ def vocabulary_categories(
 
 
 def labelled_image(
-    labels: Labels, score: FloatArray, image_id: int, file_name: str, width: int, height: int
+    labels: Labels,
+    score: FloatArray,
+    image_id: int,
+    file_name: str,
+    width: int,
+    height: int,
+    box_ids: Sequence[str] = (),
 ) -> LabelledImage:
     """A model's labels of one image, with `vocabulary_categories` of the same vocabulary.
 
@@ -314,6 +320,7 @@ def labelled_image(
         file_name: relative to the images' folder.
         width: of the image, in pixels.
         height: of the image, in pixels.
+        box_ids: N ids of the boxes that were given, or empty.
     """
     annotations = tuple(
         Annotation(
@@ -325,12 +332,17 @@ def labelled_image(
                 "runner_up": labels.names[int(labels.runner_up[row])],
                 "margin": _fraction(labels.margin[row]),
                 "presence": _fraction(labels.presence[row]),
-            },
+            }
+            | _box_id(box_ids, row),
         )
         for row, (x1, y1, x2, y2) in enumerate(labels.boxes)
     )
     every = tuple(range(1, len(labels.names) + 1))
     return LabelledImage(image_id, file_name, width, height, annotations, unverified=every)
+
+
+def _box_id(box_ids: Sequence[str], row: int) -> dict[str, Attribute]:
+    return {"box_id": box_ids[row]} if box_ids else {}
 
 
 def _pixels(value: np.float32) -> float:

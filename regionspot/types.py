@@ -52,15 +52,21 @@ class Proposals:
     Attributes:
         boxes: (N, 4) float32 xyxy pixels of the original image.
         score: (N,) float32 in [0, 1], the detector's confidence that there is any object.
+        ids: N ids of the boxes that were given, or empty where a detector found them.
     """
 
     boxes: FloatArray
     score: FloatArray
+    ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "boxes", as_boxes(self.boxes))
         object.__setattr__(self, "score", np.asarray(self.score, np.float32))
         _check_rows("score", self.score, len(self.boxes))
+        if len(self.ids) not in (0, len(self.boxes)):
+            raise InputError(
+                f"expected {len(self.boxes)} ids, one for each box, got {len(self.ids)}"
+            )
 
     def __len__(self) -> int:
         return len(self.boxes)

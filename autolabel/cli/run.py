@@ -8,7 +8,7 @@ import typer
 from autolabel.cli import options as shared
 from autolabel.cli.app import app
 from autolabel.cli.options import INPUT, MODEL, OUTPUT, SELECTION
-from autolabel.options import LABEL_FIELD, Options
+from autolabel.options import LABEL_FIELD, Options, with_boxes
 
 
 @app.command()
@@ -29,6 +29,24 @@ def run(
         Path | None,
         typer.Option(help="Folder of the images that a COCO JSON names.", rich_help_panel=INPUT),
     ] = None,
+    boxes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BOXES",
+            help="Boxes to label instead of a detector's: COCO annotations or results, "
+            "FORMAT:PATH of another format, or fiftyone:FIELD of the dataset.",
+            show_default=False,
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    keep_score: Annotated[
+        bool,
+        typer.Option(
+            "--keep-score/--no-score",
+            help="Whether the score of a box from --boxes counts in a label's.",
+            rich_help_panel=INPUT,
+        ),
+    ] = Options.keep_score,
     out: shared.RunOut = None,
     label_field: shared.LabelField[str] = LABEL_FIELD,
     fiftyone: Annotated[
@@ -46,9 +64,23 @@ def run(
     overwrite: shared.Overwrite = False,
     discard_review: shared.DiscardReview = False,
     launch: shared.Launch = False,
-    conf_threshold: shared.ConfThreshold[float] = Options.conf_threshold,
+    conf_threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Minimum confidence of a label: detector score times class probability.",
+            show_default=f"{Options.conf_threshold}; none with --boxes",
+            rich_help_panel=SELECTION,
+        ),
+    ] = None,
     presence_threshold: shared.PresenceThreshold[float] = Options.presence_threshold,
-    iou: shared.Iou[float] = Options.iou,
+    iou: Annotated[
+        float | None,
+        typer.Option(
+            help="IoU threshold of the class-agnostic non-maximum suppression.",
+            show_default=f"{Options.iou}; none with --boxes",
+            rich_help_panel=SELECTION,
+        ),
+    ] = None,
     max_boxes: Annotated[
         int,
         typer.Option(
@@ -120,18 +152,22 @@ def run(
         images=images,
         out=out,
         label_field=label_field,
-        options=Options(
-            model=model,
-            detector=detector,
-            conf_threshold=conf_threshold,
-            presence_threshold=presence_threshold,
-            iou=iou,
-            max_boxes=max_boxes,
-            masks=masks,
-            batch_size=batch_size,
-            shard_size=shard_size,
-            device=device,
-            checkpoint=str(checkpoint.resolve()) if checkpoint else "",
+        options=with_boxes(
+            Options(
+                model=model,
+                detector=detector,
+                presence_threshold=presence_threshold,
+                max_boxes=max_boxes,
+                masks=masks,
+                batch_size=batch_size,
+                shard_size=shard_size,
+                device=device,
+                checkpoint=str(checkpoint.resolve()) if checkpoint else "",
+                keep_score=keep_score,
+            ),
+            boxes,
+            conf_threshold,
+            iou,
         ),
         fiftyone=fiftyone,
         database=database,

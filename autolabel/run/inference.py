@@ -8,19 +8,20 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from autolabel.options import Options
+from autolabel.run.given_boxes import GivenBoxes
 from autolabel.run.images import ImageRef, ImageSource
 from autolabel.run.shards import ImageRegions, skipped_image
 from integrations.detectors.base import Detector
 from integrations.images import UnreadableImage, read_image
 from regionspot.errors import InputError
 from regionspot.model import RegionSpot
-from regionspot.types import ImageArray, Proposals
+from regionspot.types import ImageArray, Proposals, Regions, Rle
 
 READERS = 2
 STAGES = ("reading", "detector", "localizer", "encoder+head", "writing")
@@ -57,19 +58,28 @@ class StageTimer:
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """An image that was read, uint8 (H, W, 3) RGB, and its proposals."""
+    """An image that was read and its proposals.
+
+    Attributes:
+        ref: the image of the run.
+        image: (H, W, 3) uint8 RGB.
+        proposals: N boxes.
+        masks: that came with the N boxes, None where a box has none; empty where a detector
+            proposed the boxes.
+    """
 
     ref: ImageRef
     image: ImageArray
     proposals: Proposals
+    masks: tuple[Rle | None, ...] = ()
 
 
 @dataclass(frozen=True)
 class RegionComputer:
-    """Detector, model and options, for any images of a source."""
+    """Detector or given boxes, model and options, for any images of a source."""
 
     source: ImageSource
-    detector: Detector
+    detector: Detector | GivenBoxes
     model: RegionSpot
     options: Options
     timer: StageTimer
@@ -97,9 +107,11 @@ class RegionComputer:
                 results[ref] = self._skip(ref, image)
                 continue
             try:
-                usable.append(LoadedImage(ref, image, self._propose(image)))
+                usable.append(self._propose(ref, image))
             except IMAGE_FAILURES as error:
-                results[ref] = self._skip(ref, f"the detector failed: {_line(error)}")
+                is_given = isinstance(self.detector, GivenBoxes)
+                what = "its boxes cannot be used" if is_given else "the detector failed"
+                results[ref] = self._skip(ref, f"{what}: {_line(error)}")
         for done in self._recognise(usable):
             results[done.image] = done
         return [results[ref] for ref in refs]
@@ -107,7 +119,10 @@ class RegionComputer:
     def _skip(self, ref: ImageRef, reason: str) -> ImageRegions:
         return skipped_image(ref, reason, self.model.scorer.no_regions())
 
-    def _propose(self, image: ImageArray) -> Proposals:
+    def _propose(self, ref: ImageRef, image: ImageArray) -> LoadedImage:
+        if isinstance(self.detector, GivenBoxes):
+            given = self.detector.of(ref, image.shape[1], image.shape[0])
+            return LoadedImage(ref, image, given.proposals, given.masks)
         with self.timer.stage("detector"):
             found = self.detector.detect(image)
         # A label's confidence is at most its proposal's score, so proposals below the threshold
@@ -116,7 +131,7 @@ class RegionComputer:
         kept = found.score >= self.options.conf_threshold
         kept &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         rows = np.flatnonzero(kept)[: self.options.max_boxes]
-        return Proposals(boxes[rows], found.score[rows])
+        return LoadedImage(ref, image, Proposals(boxes[rows], found.score[rows]))
 
     def _recognise(self, batch: Sequence[LoadedImage]) -> list[ImageRegions]:
         try:
@@ -140,7 +155,10 @@ class RegionComputer:
             found = self.model.read(
                 images, encoded, maps, boxes, self.options.masks, self.timer.stage
             )
-            regions |= {each.ref: done for each, done in zip(busy, found, strict=True)}
+            regions |= {
+                each.ref: _with_masks(done, each.masks)
+                for each, done in zip(busy, found, strict=True)
+            }
         return [
             ImageRegions(
                 each.ref,
@@ -151,6 +169,14 @@ class RegionComputer:
             )
             for each in batch
         ]
+
+
+def _with_masks(regions: Regions, given: Sequence[Rle | None]) -> Regions:
+    """The regions with the masks that came with their boxes, where masks are asked for."""
+    if not regions.masks or not any(given):
+        return regions
+    masks = (mine or own for mine, own in zip(given, regions.masks, strict=True))
+    return replace(regions, masks=tuple(masks))
 
 
 def prefetch(

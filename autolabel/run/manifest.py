@@ -24,7 +24,7 @@ from regionspot.files import atomic_write, remove_leftovers
 from regionspot.process import Holder
 from regionspot.weights import sha256_of
 
-SCHEMA_VERSION = 2  # of manifest and shards; 1 had no number
+SCHEMA_VERSION = 3  # of manifest and shards; 1 had no number
 MANIFEST = "run.json"
 COCO = "labels.coco.json"
 LVIS = "labels.lvis.json"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from autolabel.draw.contact_sheet import draw_contact_sheet
 from autolabel.run.earlier_review import check_review, keep_review
+from autolabel.run.given_boxes import GivenBoxes
 from autolabel.run.images import SkippedEntry
 from autolabel.run.inference import RegionComputer, StageTimer
 from autolabel.run.manifest import (
@@ -27,7 +28,7 @@ from autolabel.run.outputs import Outputs
 from autolabel.run.plan import Plan, RunRequest, choose_target, make_plan
 from autolabel.run.postprocess import Labeller
 from autolabel.run.shards import shard_file, write_shard
-from integrations.detectors import build_detector
+from integrations.detectors import Detector, build_detector
 from integrations.fiftyone import dataset as fiftyone_dataset
 from integrations.progress import Reporter
 from regionspot import load_model
@@ -69,11 +70,19 @@ def run(request: RunRequest, reporter: Reporter) -> RunFolder:
     reporter.message(f"loading the model {options.model}")
     model = load_model(options.model, options.device, options.checkpoint or None)
     name = options.detector or model.config.detector
-    detector = build_detector(
-        name, sam=model.localizer.sam, device=model.device, max_boxes=options.max_boxes
-    )
+    detector: Detector | GivenBoxes
+    if plan.boxes:
+        name, detector = "none", plan.boxes
+        for line in plan.boxes.lines:
+            reporter.message(line)
+    else:
+        detector = build_detector(
+            name, sam=model.localizer.sam, device=model.device, max_boxes=options.max_boxes
+        )
     labeller = Labeller(model, model.vocabulary(plan.words.as_mapping()), options)
     provenance = model.provenance() | {"detector": name, "device": str(model.device)}
+    if plan.boxes:
+        provenance["boxes"] = plan.boxes.sha256
     with locked(plan.folder):
         keep_review(earlier, reporter)
         run = begin(plan, dataclasses.replace(plan.wanted, model=provenance, fiftyone=target))

@@ -1,11 +1,13 @@
 """What a run is going to do, checked before anything is written."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from autolabel.options import LABEL_FIELD, RUNS_FOLDER, Options
+from autolabel.run.given_boxes import GivenBoxes, read_given_boxes
 from autolabel.run.images import FIFTYONE_PREFIX, ImageSource, open_source
 from autolabel.run.manifest import (
     LOCK,
@@ -24,6 +26,7 @@ from integrations.fiftyone import dataset as fiftyone_dataset
 from integrations.fiftyone.review import unlabelled_samples, unreviewed_samples
 from integrations.fiftyone.session import connect
 from integrations.vocabulary_file import WordList, read_words
+from regionspot.boxes import FloatArray
 from regionspot.checkpoint import load_head
 from regionspot.config import preset
 from regionspot.errors import InputError
@@ -47,6 +50,7 @@ class RunRequest:
         only_unlabelled: leave out FiftyOne's images with a label in a field other than the run's.
         only_unreviewed: leave out FiftyOne's images that are reviewed, or have a reviewed label in
             a field other than the run's.
+        boxes: xyxy boxes (N, 4) by path; None: those that the options name, or a detector's.
     """
 
     source: str | tuple[Path, ...]
@@ -62,6 +66,7 @@ class RunRequest:
     discard_review: bool = False
     only_unlabelled: bool = False
     only_unreviewed: bool = False
+    boxes: Mapping[str, FloatArray] | None = None
 
     @property
     def is_in_fiftyone(self) -> bool:
@@ -82,6 +87,7 @@ class Plan:
         folder: the run folder.
         wanted: the manifest that a new run begins with.
         before: the manifest that is in the folder; None where the folder is free.
+        boxes: that were given; None where a detector proposes them.
     """
 
     request: RunRequest
@@ -90,6 +96,7 @@ class Plan:
     source: ImageSource
     wanted: Manifest
     before: Manifest | None
+    boxes: GivenBoxes | None = None
 
     @property
     def resumes(self) -> bool:
@@ -142,10 +149,20 @@ def make_plan(request: RunRequest) -> Plan:
         find_checkpoint(name)
     if options.detector and options.detector not in DETECTORS:
         raise InputError(f"--detector must be one of {', '.join(DETECTORS)}")
+    if options.boxes and options.detector:
+        raise InputError("--boxes and --detector are both given; leave one of them out")
     words = read_words(request.words) if isinstance(request.words, Path) else request.words
     if request.is_in_fiftyone:
         connect(request.database)
     source = _chosen(open_source(request.source, request.images), request).first(request.limit)
+    given = None
+    if options.boxes:
+        given = read_given_boxes(
+            options.boxes if request.boxes is None else request.boxes,
+            source,
+            Path(str(request.source)) if source.kind == "coco" else None,
+            options.keep_score,
+        )
     folder = request.out or Path(RUNS_FOLDER) / source.name
     _check_utf8(source.root, request.database_path or "")
     wanted = Manifest(
@@ -158,8 +175,16 @@ def make_plan(request: RunRequest) -> Plan:
     before = find_run(folder, wanted, request.overwrite)
     if before is not None and not request.overwrite:
         _check_same_target(request, before, folder)
+        if given and before.model.get("boxes", given.sha256) != given.sha256:
+            raise _other_run(folder, ["boxes in --boxes"])
     return Plan(
-        request=request, folder=folder, words=words, source=source, wanted=wanted, before=before
+        request=request,
+        folder=folder,
+        words=words,
+        source=source,
+        wanted=wanted,
+        before=before,
+        boxes=given,
     )
 
 

@@ -36,6 +36,7 @@ class Labeller:
             labels = self.model.label(each.proposals.boxes, each.regions, self.vocabulary)
             confidence = label_confidence(each.proposals, labels)
             rows = select(labels, confidence, self.options)
+            ids = each.proposals.ids
             yield (
                 each.image,
                 labelled_image(
@@ -45,6 +46,7 @@ class Labeller:
                     each.image.file_name,
                     each.width,
                     each.height,
+                    [ids[row] for row in rows] if ids else (),
                 ),
             )
 

@@ -12,8 +12,8 @@ M classes of the encoder's own classifier, Z bytes.
     mask_ends     (R,)    int64    where each ends in mask_bytes, or (0,) without masks
 
 Its metadata is one JSON object: `schema_version`, and `images`, a list in the dataset's order: id,
-file_name, sample_id, width, height, regions (how many rows are its own) and skipped (why it was
-left out, or empty).
+file_name, sample_id, width, height, regions (how many rows are its own), skipped (why it was left
+out, or empty) and box_ids (of each row, where the boxes were given; else empty).
 """
 
 import hashlib
@@ -60,6 +60,7 @@ class StoredImage:
     height: Natural
     regions: Natural
     skipped: str
+    box_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +149,7 @@ def _describe(each: ImageRegions) -> StoredImage:
         height=each.height,
         regions=len(each.proposals),
         skipped=each.skipped,
+        box_ids=each.proposals.ids,
     )
 
 
@@ -204,6 +206,9 @@ def _problem(header: ShardHeader, tensors: Mapping[str, np.ndarray]) -> str:
         if tensor is not None and (tensor.dtype != dtype or tensor.ndim != axes):
             return f"the tensor {name} must be {dtype} of {axes} axes"
     rows = sum(each.regions for each in header.images)
+    for each in header.images:
+        if len(each.box_ids) not in (0, each.regions):
+            return f"expected {each.regions} box_ids of {each.file_name}, got {len(each.box_ids)}"
     with_masks = bool(len(tensors["mask_ends"]))
     for name in ("boxes", "score", "embedding", "class_logits"):
         if name in tensors and len(tensors[name]) != rows:
@@ -238,7 +243,7 @@ def _image_regions(
         ImageRef(described.id, described.file_name, described.sample_id),
         described.width,
         described.height,
-        Proposals(tensors["boxes"][rows], tensors["score"][rows]),
+        Proposals(tensors["boxes"][rows], tensors["score"][rows], ids=described.box_ids),
         Regions(
             torch.from_numpy(tensors["embedding"][rows]), masks, tensors["mask_iou"][rows], logits
         ),

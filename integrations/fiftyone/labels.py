@@ -89,7 +89,9 @@ def from_detection(
     box = relative_xywh_to_xyxy((left, top, box_width, box_height), width, height)
     box = rounded(box, 3)
     attributes = {
-        name: value for name in SCORES if (value := get_value(detection, name)) is not None
+        name: value
+        for name in (*SCORES, "box_id")
+        if (value := get_value(detection, name)) is not None
     }
     confirmed = {REVIEWED: True} if is_confirmed(detection) else {}
     by_model = get_value(detection, "predicted") == detection.label

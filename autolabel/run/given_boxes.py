@@ -1,0 +1,248 @@
+"""Boxes that a person or another detector gave, as the proposals of a run.
+
+Axes: N boxes of one image.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autolabel.evaluation.pairing import counted, match_images
+from autolabel.options import BOXES_FROM_PYTHON, split_format
+from autolabel.run.images import FIFTYONE_PREFIX, ImageRef, ImageSource
+from integrations.annotations import Annotation, LabelledImage, LabelledSet, Tally, as_rle
+from integrations.fiftyone.dataset import load_detections, samples_with_detections
+from integrations.fiftyone.labels import from_detection
+from integrations.formats.coco import read_coco, read_coco_results
+from integrations.formats.json_stream import is_list
+from integrations.formats.registry import FORMATS, Format, format_named, read_labels
+from regionspot.boxes import FloatArray, as_boxes, clip_boxes
+from regionspot.errors import InputError
+from regionspot.types import Proposals, Rle
+
+BoxesOfImages = Mapping[str, FloatArray]
+# Annotations of an image of a width and height in pixels, with the id of each.
+_Load = Callable[[int, int], Sequence[tuple[str, Annotation]]]
+
+
+@dataclass(frozen=True)
+class GivenImage:
+    """What was given for one image.
+
+    Attributes:
+        proposals: N boxes inside the image, none of them empty, with scores and ids.
+        masks: N run-length masks of the image's size; None where a box has none.
+    """
+
+    proposals: Proposals
+    masks: tuple[Rle | None, ...]
+
+
+@dataclass(frozen=True)
+class GivenBoxes:
+    """Boxes by image.
+
+    Attributes:
+        by_image: of those images of the run that have boxes.
+        sha256: of all that was given for these images.
+        lines: what was paired, changed and left out, for the user.
+        keep_score: whether a box's own score counts; False: each counts as 1.
+    """
+
+    by_image: Mapping[int, _Load] = field(repr=False)
+    sha256: str
+    lines: tuple[str, ...] = ()
+    keep_score: bool = True
+
+    def of(self, image: ImageRef, width: int, height: int) -> GivenImage:
+        """The boxes of an image in the order in which they were given; of others none.
+
+        Args:
+            image: of the run.
+            width: of the upright image, in pixels.
+            height: of the upright image, in pixels.
+
+        Raises:
+            InputError: the boxes are those of an image of another size, or lie outside of it.
+        """
+        load = self.by_image.get(image.id)
+        found = load(width, height) if load else ()
+        boxes = clip_boxes(as_boxes([each.box for _, each in found]), width, height)  # (N, 4)
+        boxes = np.round(boxes, 3)  # thousandths of a pixel survive every file format
+        if ((boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])).any():
+            raise InputError(f"a box that was given has no pixel of the image, {width} x {height}")
+        score = [self._score(each) for _, each in found]
+        masks = tuple(
+            None if each.mask is None else as_rle(each.mask, width, height) for _, each in found
+        )
+        ids = tuple(name for name, _ in found)
+        return GivenImage(Proposals(boxes, np.array(score, np.float32), ids=ids), masks)
+
+    def _score(self, annotation: Annotation) -> float:
+        if annotation.score is None or not self.keep_score:
+            return 1.0
+        if not 0 <= annotation.score <= 1:
+            raise InputError(
+                f"the score of a box must be from 0 to 1, got {annotation.score}; --no-score "
+                "leaves the scores out"
+            )
+        return annotation.score
+
+
+def read_given_boxes(
+    boxes: str | BoxesOfImages, source: ImageSource, coco: Path | None, keep_score: bool
+) -> GivenBoxes:
+    """Read boxes, and find their images among those of a run.
+
+    Args:
+        boxes: `fiftyone:FIELD` of the dataset that is labelled, the path of a label file or
+            folder, `FORMAT:PATH`, or boxes (N, 4) xyxy by the path of the image.
+        source: the images of the run.
+        coco: the COCO JSON that lists these images, whose ids a list of results has.
+        keep_score: whether a box's own score counts.
+
+    Raises:
+        InputError: the boxes cannot be read, or none is of an image of the run.
+    """
+    if isinstance(boxes, str) and boxes.startswith(FIFTYONE_PREFIX):
+        return _of_field(boxes.removeprefix(FIFTYONE_PREFIX), source, keep_score)
+    data = _read(boxes, coco) if isinstance(boxes, str) else _of_mapping(boxes)
+    name = boxes if isinstance(boxes, str) else BOXES_FROM_PYTHON
+    refs = [LabelledImage(each.id, each.file_name, 0, 0) for each in source.images]
+    is_results = isinstance(boxes, str) and _is_results(Path(split_format(boxes)[1]))
+    try:
+        matches = match_images(refs, data.images, "id" if is_results else "name")
+    except InputError as error:
+        raise InputError(
+            f"--boxes {name}: none of its images is labelled here, such as "
+            f"{data.images[0].file_name!r}; name images alike, by path or unique file name"
+        ) from error
+    tally = Tally()
+    tally.merge(data.tally)
+    found: dict[int, _Load] = {}
+    digest = hashlib.sha256()
+    for ref, image in zip(refs, matches.predicted, strict=True):
+        if image is None:
+            continue
+        kept = _usable(image, name, tally)
+        found[ref.id] = _loader(image, kept)
+        digest.update(json.dumps([ref.id, image.width, image.height]).encode())
+        for box_id, each in kept:
+            digest.update(json.dumps([box_id, each.box, each.score, each.mask]).encode())
+    lines = [
+        *counted("images without boxes", matches.without_predictions),
+        *counted(
+            "images of the boxes that are not labelled here",
+            matches.without_ground_truth,
+            f"; left out with {matches.left_out} boxes",
+        ),
+        *tally.lines(),
+    ]
+    return GivenBoxes(found, digest.hexdigest(), tuple(lines), keep_score)
+
+
+def _read(boxes: str, coco: Path | None) -> LabelledSet:
+    name, path = split_format(boxes)[0], Path(split_format(boxes)[1])
+    if not path.exists():
+        raise InputError(f"--boxes: {path} is not there; give a label file or folder")
+    if _is_results(path):
+        if coco is None:
+            raise InputError(
+                f"--boxes: {path} is a list of results, which names images by id alone; give the "
+                "COCO JSON that lists the images as DATASET"
+            )
+        return read_coco_results(path, read_coco(coco))
+    return read_labels(format_named(name) if name else _format_of(path), path)
+
+
+def _is_results(path: Path) -> bool:
+    return path.suffix.lower() == ".json" and path.is_file() and is_list(path)
+
+
+def _format_of(path: Path) -> Format:
+    """The format of a label file or folder whose format was not said."""
+    if path.is_file() and path.suffix.lower() == ".json":
+        return FORMATS["coco"]
+    found = [each for each in FORMATS.values() if (path / each.entries[0]).exists()]
+    if not found:
+        raise InputError(
+            f"--boxes: the format of {path} is not clear; say FORMAT:{path}, with one of "
+            f"{', '.join(name for name in FORMATS if name != 'fiftyone')}"
+        )
+    return found[0]
+
+
+def _of_mapping(boxes: BoxesOfImages) -> LabelledSet:
+    images = []
+    for number, (path, rows) in enumerate(boxes.items(), start=1):
+        try:
+            values = as_boxes(rows)  # (N, 4)
+        except InputError as error:
+            raise InputError(f"boxes of {path}: {error}") from error
+        found = tuple(Annotation(0, (x1, y1, x2, y2)) for x1, y1, x2, y2 in values.tolist())
+        images.append(LabelledImage(number, Path(path).as_posix(), 0, 0, found))
+    return LabelledSet((), tuple(images))
+
+
+def _usable(image: LabelledImage, name: str, tally: Tally) -> list[tuple[str, Annotation]]:
+    """The boxes of single objects, with their ids; a box without one has its number."""
+    kept = []
+    for number, each in enumerate(image.annotations, start=1):
+        if each.is_crowd:
+            tally.leave_out("box", "of a crowd", f"{name}: {image.file_name}")
+            continue
+        kept.append((str(number if each.id is None else each.id), each))
+    return kept
+
+
+def _loader(image: LabelledImage, kept: Sequence[tuple[str, Annotation]]) -> _Load:
+    def load(width: int, height: int) -> Sequence[tuple[str, Annotation]]:
+        if image.width and (image.width, image.height) != (width, height):
+            raise InputError(
+                f"its boxes are of an image of {image.width} x {image.height} pixels, and it has "
+                f"{width} x {height}"
+            )
+        return kept
+
+    return load
+
+
+def _of_field(name: str, source: ImageSource, keep_score: bool) -> GivenBoxes:
+    """The boxes of a field of the FiftyOne dataset that is labelled."""
+    if source.kind != "fiftyone":
+        raise InputError(f"--boxes fiftyone:{name} needs a dataset fiftyone:NAME to label")
+    wanted = {image.sample_id: image for image in source.images}
+    found: dict[int, _Load] = {}
+    digest, empty = hashlib.sha256(), []
+    view = load_detections(source.name, name).select_fields(name)
+    for sample, detections in samples_with_detections(view, name):
+        image = wanted.get(sample.id)
+        if image is None:
+            continue
+        if not detections:
+            empty.append(image.file_name)
+        found[image.id] = _field_loader(detections)
+        for each in detections:
+            row = [image.id, each.id, list(each.bounding_box), each.confidence]
+            digest.update(json.dumps(row).encode())
+    lines = counted("images without boxes", empty)
+    return GivenBoxes(found, digest.hexdigest(), tuple(lines), keep_score)
+
+
+def _field_loader(detections: Sequence[Any]) -> _Load:
+    def load(width: int, height: int) -> Sequence[tuple[str, Annotation]]:
+        return [
+            (
+                str(each.id),
+                Annotation(0, read.box, each.confidence, read.mask),
+            )
+            for each in detections
+            for read in [from_detection(each, {each.label: 0}, width, height)]
+        ]
+
+    return load
