@@ -70,7 +70,7 @@ def with_boxes(
 ) -> Options:
     """Options of a run that may be over given boxes.
 
-    Of given boxes none is suppressed, and none rejected by its confidence, unless that is asked for.
+    Of given boxes none is suppressed or rejected by its confidence unless that is asked for.
 
     Args:
         options: of the run.

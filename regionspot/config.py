@@ -1,5 +1,6 @@
 """What a model is made of, the named presets, and the device and precision it runs in."""
 
+import re
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -12,7 +13,7 @@ LocalizerName = Literal["mobile-sam", "vit_b", "vit_l", "vit_h"]
 EncoderKind = Literal["imagenet-minilm", "open_clip"]
 TokenSource = Literal["prompt", "transformer", "mask-mlp"]
 
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = "auto, cpu, cuda, cuda:N, mps"
 MASK_MLP_WIDTH = TOKEN_WIDTH // 8  # of segment-anything's hypernetworks
 
 
@@ -110,15 +111,21 @@ def preset(name: str) -> ModelConfig:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu` or `cuda` stands for here.
+    """The device that `auto`, `cpu`, `cuda`, `cuda:N` or `mps` stands for here.
 
     Raises:
-        InputError: an unknown name, or `cuda` where there is none.
+        InputError: an unknown name, or a device that is not there.
     """
-    if name not in DEVICES:
-        raise InputError(f"device must be one of {', '.join(DEVICES)}, got {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?|mps", name, re.ASCII):
+        raise InputError(f"device must be one of {DEVICES}, got {name!r}")
+    kind, _, number = name.partition(":")
+    if kind == "cuda" and not torch.cuda.is_available():
         raise InputError("no CUDA device was found; use --device cpu or auto")
+    if number and int(number) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise InputError(f"device {name} is not there: {count} CUDA devices were found, from 0")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise InputError("no MPS device was found; use --device cpu or auto")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)

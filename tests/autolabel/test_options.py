@@ -22,7 +22,10 @@ def test_the_defaults_and_the_ends_of_ranges_are_allowed() -> None:
         ({"max_boxes": 0}, "--max-boxes must be 1 or more, got 0"),
         ({"shard_size": "2"}, "--shard-size must be a valid integer, got '2'"),
         ({"masks": "no"}, "--masks must be a valid boolean, got 'no'"),
-        ({"device": "abacus"}, "--device must be one of auto, cpu, cuda, got 'abacus'"),
+        (
+            {"device": "abacus"},
+            "--device must be one of auto, cpu, cuda, cuda:N, mps, got 'abacus'",
+        ),
     ],
 )
 def test_what_is_out_of_range_is_named(values: dict[str, Any], message: str) -> None:

@@ -35,5 +35,17 @@ def test_the_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_device("auto") == torch.device("cpu")
     with pytest.raises(InputError, match="no CUDA device was found; use --device cpu or auto"):
         resolve_device("cuda")
-    with pytest.raises(InputError, match="device must be one of auto, cpu, cuda, got 'gpu'"):
-        resolve_device("gpu")
+    for name in ("cuda:1", "mps"):
+        with pytest.raises(InputError, match=r"no (CUDA|MPS) device was found"):
+            resolve_device(name)
+    for name in ("gpu", "cuda:", "cuda:x", "mps:0", "cpu\n"):
+        with pytest.raises(InputError, match="must be one of auto, cpu, cuda, cuda:N, mps, got"):
+            resolve_device(name)
+
+
+def test_a_numbered_device_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(InputError, match="device cuda:2 is not there: 2 CUDA devices were found"):
+        resolve_device("cuda:2")

@@ -189,8 +189,8 @@ def test_label_files_that_were_edited_are_one_line(
     [
         "[" * 100_000,
         "null",
-        '{"options": {}, "shards": [], "schema_version": 2}',
-        '{"options": {}, "shards": [], "schema_version": 2, "name": "\\ud800"}',
+        '{"options": {}, "shards": [], "schema_version": 3}',
+        '{"options": {}, "shards": [], "schema_version": 3, "name": "\\ud800"}',
         '{"options": {}, "shards": [], "schema_version": ' + "1" * 6000 + "}",
     ],
 )

@@ -70,7 +70,7 @@ def test_it_is_read_back_as_it_was_written(tmp_path: Path) -> None:
         ("options.iou", 7, "must be from 0 to 1, got 7"),
         ("options.batch_size", 0, "must be 1 or more, got 0"),
         ("options.batch_size", 2.5, "must be a valid integer"),
-        ("options.device", "abacus", "must be one of auto, cpu, cuda, got 'abacus'"),
+        ("options.device", "abacus", "must be one of auto, cpu, cuda, cuda:N, mps, got 'abacus'"),
         ("options.masks", 1, "must be a valid boolean, got 1"),
         ("options.colour", "red", "is unknown"),
         ("dataset.images", "3", "must be a valid integer, got '3'"),
@@ -93,7 +93,7 @@ def test_a_wrong_value_is_one_line_with_file_and_field(
     assert "\n" not in message
 
 
-@pytest.mark.parametrize(("version", "came"), [(3, "3"), (None, "None"), ("2", "2")])
+@pytest.mark.parametrize(("version", "came"), [(4, "4"), (None, "None"), ("2", "2")])
 def test_another_schema_version_says_what_to_do(tmp_path: Path, version: object, came: str) -> None:
     with pytest.raises(UnusableManifest) as caught:
         read_manifest(written(tmp_path, schema_version=version))
@@ -110,7 +110,7 @@ def test_a_manifest_without_a_version_is_overwritten_only_when_told(tmp_path: Pa
     assert find_run(folder, MANIFEST, overwrite=True) is None
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"name": "app", "schema_version": 2}'])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"name": "app", "schema_version": 3}'])
 def test_what_is_no_runs_manifest_is_never_overwritten(tmp_path: Path, content: str) -> None:
     (tmp_path / "run.json").write_text(content)
     for overwrite in (False, True):

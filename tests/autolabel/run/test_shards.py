@@ -93,7 +93,7 @@ def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("metadata", "version"),
-    [({"images": "[]"}, 1), ({"shard": '{"schema_version": 3, "images": []}'}, 3)],
+    [({"images": "[]"}, 1), ({"shard": '{"schema_version": 4, "images": []}'}, 4)],
 )
 def test_a_shard_of_another_schema_version_is_refused(
     tmp_path: Path, metadata: dict[str, str], version: int
@@ -101,7 +101,7 @@ def test_a_shard_of_another_schema_version_is_refused(
     shard = write_shard(tmp_path, 0, [make_image(1, 3)])
     path = tmp_path / shard.file
     save_file({"boxes": np.zeros((0, 4), np.float32)}, path, metadata)
-    expected = rf"{path.name} must be of schema version 2, got {version}; .* with --overwrite$"
+    expected = rf"{path.name} must be of schema version 3, got {version}; .* with --overwrite$"
     with pytest.raises(InputError, match=expected):
         list(read_shards(tmp_path, [shard]))
 
