@@ -59,7 +59,7 @@ def written(folder: Path, **changes: Any) -> Path:
 def test_it_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     assert read_manifest(written(tmp_path)) == MANIFEST
     content = json.loads((tmp_path / "run.json").read_text())
-    assert content["schema_version"] == 2
+    assert content["schema_version"] == 3
     assert content["options"]["conf_threshold"] == 0.25
 
 
@@ -97,7 +97,7 @@ def test_a_wrong_value_is_one_line_with_file_and_field(
 def test_another_schema_version_says_what_to_do(tmp_path: Path, version: object, came: str) -> None:
     with pytest.raises(UnusableManifest) as caught:
         read_manifest(written(tmp_path, schema_version=version))
-    assert f"schema_version must be 2, got {came}; run again with --overwrite" in str(caught.value)
+    assert f"schema_version must be 3, got {came}; run again with --overwrite" in str(caught.value)
 
 
 def test_a_manifest_without_a_version_is_overwritten_only_when_told(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_manifest_without_a_version_is_overwritten_only_when_told(tmp_path: Pa
     content = json.loads((folder / "run.json").read_text())
     del content["schema_version"]
     (folder / "run.json").write_text(json.dumps(content))
-    with pytest.raises(UnusableManifest, match="schema_version must be 2, got none"):
+    with pytest.raises(UnusableManifest, match="schema_version must be 3, got none"):
         find_run(folder, MANIFEST, overwrite=False)
     assert find_run(folder, MANIFEST, overwrite=True) is None
 

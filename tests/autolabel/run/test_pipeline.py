@@ -223,7 +223,7 @@ def test_a_run_of_another_schema_version_is_one_line_and_can_be_overwritten(
     for refused in (command, ["relabel", out, "--vocab", finished.words]):
         result = autolabel_cli(*refused)
         assert result.exit_code == 1
-        assert "run.json: schema_version must be 2, got none; run again with" in result.stderr
+        assert "run.json: schema_version must be 3, got none; run again with" in result.stderr
         assert result.stderr.count("\n") == 1
     result = autolabel_cli(*command, "--overwrite", "--dry-run")
     assert result.exit_code == 0
