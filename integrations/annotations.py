@@ -332,8 +332,8 @@ def labelled_image(
                 "runner_up": labels.names[int(labels.runner_up[row])],
                 "margin": _fraction(labels.margin[row]),
                 "presence": _fraction(labels.presence[row]),
-            }
-            | _box_id(box_ids, row),
+                **_box_id(box_ids, row),
+            },
         )
         for row, (x1, y1, x2, y2) in enumerate(labels.boxes)
     )
