@@ -2,17 +2,24 @@
 
 One word a line. `#` starts a comment. `name: synonym, synonym` labels all of these as `name`. Words
 are compared as they are written: `Bass` and `bass` are two.
+
+`name: @FOLDER` labels as `name` what looks like the examples in a folder: crops, or images with a
+COCO JSON beside them that has boxes of `name`. `name: @RUN#LABEL` takes the labels of a run.
+Several references and synonyms may be mixed; where there is no synonym, the name itself is no text.
+Paths are relative to the file's folder, and hold neither comma nor ` #`.
 """
 
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from regionspot.errors import InputError
 from regionspot.files import read_text
 from regionspot.names import clean_name
+
+REFERENCE = "@"  # before where examples of a word are
 
 
 @dataclass(frozen=True)
@@ -22,16 +29,23 @@ class WordList:
     Attributes:
         names: K words.
         synonyms: for each name all strings that stand for it, the name itself first.
+        examples: for each name the references of its examples, without `@`; empty: no word has any.
     """
 
     names: tuple[str, ...]
     synonyms: tuple[tuple[str, ...], ...]
+    examples: tuple[tuple[str, ...], ...] = ()
 
     @property
     def sha256(self) -> str:
         """Of the words and synonyms in their order; comments and blanks do not count."""
-        content = json.dumps([self.names, self.synonyms], ensure_ascii=False)
+        parts = [self.names, self.synonyms, *([self.examples] if self.examples else [])]
+        content = json.dumps(parts, ensure_ascii=False)
         return hashlib.sha256(content.encode()).hexdigest()
+
+    def references_of(self, name: str) -> tuple[str, ...]:
+        """The references of the examples of a word."""
+        return self.examples[self.names.index(name)] if self.examples else ()
 
     def as_mapping(self) -> dict[str, list[str]]:
         """Name to its strings, as `RegionSpot.vocabulary` takes them."""
@@ -52,7 +66,13 @@ def read_words(path: Path, known: Collection[str] = ()) -> WordList:
         InputError: the file is missing, is not UTF-8, holds no word, a line is not understood, or
             a word or synonym is there twice; the message names the file and the line.
     """
-    return _checked(_groups(path, known), f"{path}: ", "line")
+    groups = list(_groups(path, known))
+    words = _checked([(line, strings) for line, strings, _ in groups], f"{path}: ", "line")
+    examples = tuple(
+        tuple(str(path.resolve().parent / each) for each in references)
+        for _, _, references in groups
+    )
+    return replace(words, examples=examples) if any(examples) else words
 
 
 def word_list(words: Sequence[str] | Mapping[str, Sequence[str]]) -> WordList:
@@ -99,22 +119,36 @@ def _checked(groups: Iterable[tuple[int, tuple[str, ...]]], prefix: str, unit: s
     return WordList(tuple(strings[0] for strings in checked), tuple(checked))
 
 
-def _groups(path: Path, known: Collection[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Line number, and the name with its synonyms, of each line that is not empty."""
+def _groups(
+    path: Path, known: Collection[str]
+) -> Iterator[tuple[int, tuple[str, ...], tuple[str, ...]]]:
+    """Line number, the name with its synonyms, and references, of each line that is not empty."""
     # Lines end with \n or \r\n only: str.splitlines would also split a word at exotic separators.
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if (whole := clean_name(line)) in known:
-            yield number, (whole,)
-        elif text := line.split("#", 1)[0].strip():
-            yield number, _parse(text, f"{path}: line {number}")
+            yield number, (whole,), ()
+        elif text := _without_comment(line):
+            yield number, *_parse(text, f"{path}: line {number}")
 
 
-def _parse(text: str, where: str) -> tuple[str, ...]:
-    """The name and synonyms of a line that is not empty."""
+def _without_comment(line: str) -> str:
+    """A line up to its first `#`; one within a reference, after no blank, belongs to it."""
+    for place, character in enumerate(line):
+        if character == "#":
+            part = line[:place].replace(":", ",", 1).rpartition(",")[2]
+            if not part.lstrip().startswith(REFERENCE) or part[-1:].isspace():
+                return line[:place].strip()
+    return line.strip()
+
+
+def _parse(text: str, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The name with its synonyms, and the references, of a line that is not empty."""
     name, colon, rest = text.partition(":")
-    strings = [clean_name(name)]
+    strings, references = [clean_name(name)], tuple[str, ...]()
     if colon:
-        strings += [clean_name(part) for part in rest.split(",")]
-    if not all(strings):
+        parts = [part.strip() for part in rest.split(",")]
+        references = tuple(part[1:].strip() for part in parts if part.startswith(REFERENCE))
+        strings += [clean_name(part) for part in parts if not part.startswith(REFERENCE)]
+    if not all(strings) or not all(references):
         raise InputError(f"{where}: expected `name` or `name: synonym, synonym`, got {text!r}")
-    return tuple(strings)
+    return tuple(strings), references

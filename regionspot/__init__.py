@@ -8,12 +8,14 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from regionspot.examples import Examples
     from regionspot.model import Predictor, RegionSpot, load_model
     from regionspot.types import Labels, Vocabulary
 
-__all__ = ["Labels", "Predictor", "RegionSpot", "Vocabulary", "load_model"]
+__all__ = ["Examples", "Labels", "Predictor", "RegionSpot", "Vocabulary", "load_model"]
 
 _MODULES = {
+    "Examples": "examples",
     "Labels": "types",
     "Predictor": "model",
     "RegionSpot": "model",

@@ -7,7 +7,7 @@ Axes: N regions of one image, T token width, P pooled channels, D text width, L 
 width.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -21,6 +21,7 @@ from regionspot.checkpoint import load_head
 from regionspot.config import ModelConfig, fast_dtype, preset, resolve_device
 from regionspot.encoders import VisionLanguageEncoder, build_encoder
 from regionspot.errors import InputError
+from regionspot.examples import ExampleRegions, Examples
 from regionspot.localizers.sam import SamLocalizer, build_sam, run_length_masks
 from regionspot.scoring import RegionScorer, checked_batch, checked_input, label_regions
 from regionspot.types import (
@@ -38,6 +39,7 @@ from regionspot.weights import cache_folder, sha256_by_preset, sha256_of
 
 SHIPPED = Path(__file__).parent / "checkpoints"
 Stage = Callable[[str], AbstractContextManager[None]]
+WordOrExamples = Sequence[str] | Examples | ExampleRegions
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,32 @@ class RegionSpot:
         """The scorer's."""
         return self.scorer.calibration
 
-    def vocabulary(self, words: Words) -> Vocabulary:
-        """Embed words, or words with their synonyms, for this model.
+    def vocabulary(self, words: Words | Mapping[str, WordOrExamples]) -> Vocabulary:
+        """Embed words, words with their synonyms, or words with examples, for this model.
+
+        Example:
+            >>> model.vocabulary({"forklift": Examples(images, boxes), "dog": []})
 
         Raises:
-            InputError: no words, an empty word, or the same word twice.
+            InputError: no words, an empty word, the same word twice, or examples without a box.
         """
-        return self.scorer.vocabulary(words)
+        if not isinstance(words, Mapping):
+            return self.scorer.vocabulary(words)
+        return self.scorer.with_examples(
+            {
+                name: self._example_regions(each) if isinstance(each, Examples) else each
+                for name, each in words.items()
+            }
+        )
+
+    def _example_regions(self, examples: Examples) -> ExampleRegions:
+        checked = checked_batch(examples.images, examples.boxes)
+        regions = [
+            self.regions([image], [boxes])[0]
+            for image, boxes in zip(examples.images, checked, strict=True)
+            if len(boxes)
+        ]
+        return ExampleRegions(regions, examples.strings)
 
     def predict(
         self, image: ImageArray, boxes: FloatArray, vocabulary: Vocabulary, masks: bool = False

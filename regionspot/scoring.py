@@ -3,7 +3,7 @@
 Axes: N regions, K words, D text width, M classes of the encoder's own classifier.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from regionspot.boxes import FloatArray, as_boxes, check_boxes
 from regionspot.checkpoint import TrainedHead
 from regionspot.encoders import VisionLanguageEncoder
 from regionspot.errors import InputError
+from regionspot.examples import ExampleRegions, add_examples, example_classes
 from regionspot.head import HeadInputs, RegionHead
 from regionspot.types import ImageArray, Labels, Regions, ScoreCalibration, Vocabulary
 from regionspot.vocabulary import Words, build_vocabulary
@@ -87,6 +88,23 @@ class RegionScorer:
         vocabulary = build_vocabulary(self.encoder, words, self.templates)
         return self.zero_shot.extend(vocabulary) if self.zero_shot else vocabulary
 
+    def with_examples(self, words: Mapping[str, Sequence[str] | ExampleRegions]) -> Vocabulary:
+        """Embed words of which some have example regions.
+
+        Raises:
+            InputError: as `vocabulary`, or examples that cannot be used.
+        """
+        groups = [each if isinstance(each, ExampleRegions) else None for each in words.values()]
+        texts = {
+            name: each.strings if isinstance(each, ExampleRegions) else each
+            for name, each in words.items()
+        }
+        vocabulary = self.vocabulary(texts)
+        if not any(groups):
+            return vocabulary
+        width = vocabulary.embedding.shape[-1]
+        return replace(vocabulary, examples=example_classes(groups, vocabulary.names, width))
+
     def regions(self, batch: Sequence[HeadInputs]) -> list[Regions]:
         """The regions of each image of a batch, on the CPU."""
         found = self.head.regions(batch)
@@ -111,6 +129,21 @@ class RegionScorer:
 
 def class_scores(regions: Regions, vocabulary: Vocabulary) -> torch.Tensor:
     """Scores (N, K) of regions with words, in float32; gradients reach the embeddings.
+
+    Examples of a word add to the score of its text, as `regionspot.examples` says.
+
+    Raises:
+        InputError: the words were embedded by another model.
+    """
+    scores = text_scores(regions, vocabulary)
+    if vocabulary.examples is None:
+        return scores
+    embedding = F.normalize(regions.embedding.float(), dim=-1)
+    return add_examples(scores, embedding, regions.class_logits, vocabulary.examples)
+
+
+def text_scores(regions: Regions, vocabulary: Vocabulary) -> torch.Tensor:
+    """Scores (N, K) of regions with the texts of words.
 
     Of a seen class the score is the cosine of region and word. Of an unseen class, by its novelty
     n in [0, 1], it is `cosine * (1 - SEEN_DISCOUNT n) + CLASSIFIER_WEIGHT n * logit + UNSEEN_BIAS
@@ -157,7 +190,10 @@ def presence(
     ones.
     """
     if vocabulary.zero_shot is not None:
-        scores = scores - UNSEEN_BIAS * vocabulary.zero_shot.novelty.to(scores.device)
+        bias = UNSEEN_BIAS * vocabulary.zero_shot.novelty.to(scores.device)  # (K,)
+        if vocabulary.examples is not None:
+            bias = bias * vocabulary.examples.text_weight.to(scores.device)
+        scores = scores - bias
     return torch.sigmoid(scores * calibration.presence_scale + calibration.presence_bias)
 
 

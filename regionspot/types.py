@@ -168,6 +168,30 @@ class ZeroShotClasses:
 
 
 @dataclass(frozen=True)
+class ExampleClasses:
+    """How the classes of a vocabulary are scored by example regions; a row of zeros: not at all.
+
+    Attributes:
+        text_weight: (K,) of the text's score: 1 without examples, 0 without text.
+        embedding: (K, D) weighted prototypes, multiplied with unit region embeddings.
+        logits: (K, M) weighted prototypes, multiplied with unit class logits; (K, 0) without.
+        bias: (K,) added to the score.
+    """
+
+    text_weight: torch.Tensor
+    embedding: torch.Tensor
+    logits: torch.Tensor
+    bias: torch.Tensor
+
+    def only(self, rows: Sequence[int]) -> "ExampleClasses":
+        """Some of the classes, in the order given."""
+        kept = list(rows)
+        return ExampleClasses(
+            self.text_weight[kept], self.embedding[kept], self.logits[kept], self.bias[kept]
+        )
+
+
+@dataclass(frozen=True)
 class Vocabulary:
     """Words and their embeddings.
 
@@ -176,12 +200,14 @@ class Vocabulary:
         embedding: (K, D) float32, L2-normalised.
         synonyms: for each name, all the strings that were averaged into it.
         zero_shot: for a model that scores unseen classes in another way than seen ones.
+        examples: where some of the words have example regions.
     """
 
     names: tuple[str, ...]
     embedding: torch.Tensor
     synonyms: tuple[tuple[str, ...], ...] = ()
     zero_shot: ZeroShotClasses | None = None
+    examples: ExampleClasses | None = None
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -202,7 +228,8 @@ class Vocabulary:
         if zero_shot:
             zero_shot = ZeroShotClasses(zero_shot.novelty[kept], zero_shot.mixture[kept])
         synonyms = tuple(self.synonyms[k] for k in kept) if self.synonyms else ()
-        return Vocabulary(tuple(names), self.embedding[kept], synonyms, zero_shot)
+        examples = self.examples.only(kept) if self.examples else None
+        return Vocabulary(tuple(names), self.embedding[kept], synonyms, zero_shot, examples)
 
 
 @dataclass(frozen=True)

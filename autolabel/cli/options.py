@@ -19,7 +19,8 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_d
 Vocab = Annotated[
     Path,
     typer.Option(
-        help="Vocabulary file: one word a line, `#` comments, `name: synonym, synonym`.",
+        help="Vocabulary file: one word a line, `#` comments, `name: synonym, synonym`, "
+        "examples as `name: @FOLDER` or `name: @RUN#LABEL`.",
         rich_help_panel=INPUT,
         show_default=False,
     ),

@@ -54,11 +54,17 @@ class DatasetInfo(TypedDict):
 
 
 class VocabularyInfo(TypedDict):
-    """The words of a run, each with its synonyms, itself first."""
+    """The words of a run, each with its synonyms, itself first.
+
+    Where some words have examples: `examples`, of each word its references, and the sha256 of all
+    that these name.
+    """
 
     words: list[str]
     synonyms: list[list[str]]
     sha256: str
+    examples: NotRequired[list[list[str]]]
+    examples_sha256: NotRequired[str]
 
 
 class Counts(TypedDict, total=False):
@@ -157,6 +163,10 @@ class Manifest:
             "dataset": (here["root"], there["root"]),
             "kind of dataset": (here["kind"], there["kind"]),
             "words": (self.vocabulary["sha256"], other.vocabulary["sha256"]),
+            "examples": (
+                self.vocabulary.get("examples_sha256"),
+                other.vocabulary.get("examples_sha256"),
+            ),
             "regions": (self.regions_of, other.regions_of),
             "--limit": (here.get("limit"), there.get("limit")),
         }

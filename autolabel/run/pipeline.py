@@ -6,6 +6,7 @@ from pathlib import Path
 
 from autolabel.draw.contact_sheet import draw_contact_sheet
 from autolabel.run.earlier_review import check_review, keep_review
+from autolabel.run.examples import words_with_examples
 from autolabel.run.given_boxes import GivenBoxes
 from autolabel.run.images import SkippedEntry
 from autolabel.run.inference import RegionComputer, StageTimer
@@ -79,7 +80,7 @@ def run(request: RunRequest, reporter: Reporter) -> RunFolder:
         detector = build_detector(
             name, sam=model.localizer.sam, device=model.device, max_boxes=options.max_boxes
         )
-    labeller = Labeller(model, model.vocabulary(plan.words.as_mapping()), options)
+    labeller = Labeller(model, model.vocabulary(words_with_examples(plan.words, model)), options)
     provenance = model.provenance() | {"detector": name, "device": str(model.device)}
     if plan.boxes:
         provenance["boxes"] = plan.boxes.sha256

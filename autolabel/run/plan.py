@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from autolabel.options import LABEL_FIELD, RUNS_FOLDER, Options
+from autolabel.run.examples import examples_sha256
 from autolabel.run.given_boxes import GivenBoxes, read_given_boxes
 from autolabel.run.images import FIFTYONE_PREFIX, ImageSource, open_source
 from autolabel.run.manifest import (
@@ -227,11 +228,15 @@ def describe_source(source: ImageSource) -> DatasetInfo:
 
 def describe(words: WordList) -> VocabularyInfo:
     """Words as a manifest holds them."""
-    return {
+    found: VocabularyInfo = {
         "words": list(words.names),
         "synonyms": [list(strings) for strings in words.synonyms],
         "sha256": words.sha256,
     }
+    if any(words.examples):
+        found["examples"] = [list(references) for references in words.examples]
+        found["examples_sha256"] = examples_sha256(words)
+    return found
 
 
 def find_run(folder: Path, wanted: Manifest, overwrite: bool) -> Manifest | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from autolabel.options import Options
 from autolabel.run.earlier_review import check_review, keep_review
+from autolabel.run.examples import check_same_weights, words_with_examples
 from autolabel.run.inference import StageTimer
 from autolabel.run.manifest import (
     REGIONS,
@@ -27,11 +28,9 @@ from autolabel.run.postprocess import Labeller
 from autolabel.run.shards import read_shards, write_shard
 from integrations.progress import Reporter
 from integrations.vocabulary_file import WordList, read_words
-from regionspot import RegionSpot, load_model
+from regionspot import load_model
 from regionspot.errors import InputError
 from regionspot.files import link_or_copy
-
-_SHA256_DIGITS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,14 +106,15 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
     options = wanted.options
     reporter.message(f"loading the model {options.model}")
     model = load_model(options.model, options.device, options.checkpoint or None)
-    _check_same_weights(model, source)
+    check_same_weights(model, source)
+    vocabulary = model.vocabulary(words_with_examples(words, model))
     with locked(folder):
         keep_review(earlier, reporter)
         run = RunFolder(folder, wanted)
         run.update()
         run.clear()
         _link_regions(request.run, run)
-        labeller = Labeller(model, model.vocabulary(words.as_mapping()), options)
+        labeller = Labeller(model, vocabulary, options)
         # Images that failed are in the shards.
         skipped = [each for each in read_skipped(request.run) if each.image_id is None]
         finish(Outputs(run, labeller), StageTimer(), skipped, new_samples=False, reporter=reporter)
@@ -139,19 +139,6 @@ def new_options(request: RelabelRequest, options: Options) -> Options:
             "were not kept by the first run"
         )
     return changed
-
-
-def _check_same_weights(model: RegionSpot, source: Manifest) -> None:
-    """Refuse a model whose embeddings are not those that were stored."""
-    changed = [
-        name
-        for name, value in model.provenance().items()
-        if len(value) == _SHA256_DIGITS and source.model.get(name) != value
-    ]
-    if changed:
-        raise InputError(
-            f"the regions were made with other weights ({', '.join(changed)}); run `autolabel run`"
-        )
 
 
 def _limited(source: Manifest, limit: int | None) -> DatasetInfo:

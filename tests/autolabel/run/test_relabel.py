@@ -3,7 +3,12 @@
 from pathlib import Path
 
 import fiftyone as fo
+import pytest
+from PIL import Image
 
+from autolabel.run.labels import Run
+from regionspot.localizers.sam import SamLocalizer
+from regionspot.model import RegionSpot
 from tests.autolabel.helpers import Autolabel, FinishedRun, read_json
 
 
@@ -49,3 +54,56 @@ def test_relabel_refuses_what_it_cannot_do(
         assert message in result.stderr
     result = autolabel_cli("relabel", tmp_path, "--vocab", words)
     assert "is no run folder" in result.stderr
+
+
+def _no_tower(*_: object) -> None:
+    raise AssertionError("no image goes through a tower")
+
+
+def test_labels_of_a_run_are_examples_without_a_tower(
+    autolabel_cli: Autolabel,
+    finished: FinishedRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(RegionSpot, "regions", _no_tower)
+    monkeypatch.setattr(RegionSpot, "embed", _no_tower)
+    monkeypatch.setattr(SamLocalizer, "encode", _no_tower)
+    words, out = tmp_path / "examples.txt", tmp_path / "by example"
+    words.write_text(f"zzz: @{finished.folder}#cat\nperson\nrocket  # by text\n")
+    command = ["relabel", finished.folder, "--vocab", words, "--out", out]
+    result = autolabel_cli(*command, "--label-field", "by_example")
+    assert result.exit_code == 0, result.output
+    cats = [row for row in Run.open(finished.folder).rows() if row.word == "cat"]
+    found = {(row.file_name, row.box) for row in Run.open(out).rows() if row.word == "zzz"}
+    assert cats
+    assert found & {(row.file_name, row.box) for row in cats}
+    words.write_text(f"zzz: @{finished.folder}#rocket\nperson\n")
+    result = autolabel_cli(*command, "--label-field", "by_example")
+    assert "other words" in result.stderr
+
+
+def test_crops_are_examples(
+    autolabel_cli: Autolabel, finished: FinishedRun, tmp_path: Path
+) -> None:
+    crops = tmp_path / "crops"
+    crops.mkdir()
+    row = next(row for row in Run.open(finished.folder).rows() if row.word == "cat")
+    with Image.open(finished.photos / row.file_name) as image:
+        image.convert("RGB").crop(tuple(map(int, row.box))).save(crops / "one.png")
+    words = tmp_path / "words.txt"
+    words.write_text("whiskers: kitten, @crops/\nperson\n")
+    out = tmp_path / "by crops"
+    command = ["relabel", finished.folder, "--vocab", words, "--out", out]
+    result = autolabel_cli(*command, "--label-field", "by_crops")
+    assert result.exit_code == 0, result.output
+    found = {(row.file_name, row.box) for row in Run.open(out).rows() if row.word == "whiskers"}
+    assert (row.file_name, row.box) in found
+    for reference, message in (
+        ("nowhere", "expected a folder of example images"),
+        (f"{finished.folder}#zebra", "the run has no such word"),
+    ):
+        words.write_text(f"x: @{reference}\n")
+        result = autolabel_cli(*command[:-1], tmp_path / "new")
+        assert result.exit_code == 1
+        assert message in result.stderr
