@@ -148,7 +148,10 @@ def explain(
     Raises:
         InputError: an image, words, boxes or a model that cannot be used, or no box was found.
     """
-    words = read_words(vocab).as_mapping()
+    listed = read_words(vocab)
+    if any(listed.examples):
+        raise InputError(f"{vocab}: explain takes words of text alone; leave out the examples (@)")
+    words = listed.as_mapping()
     image = read_image(image_path)
     given = parse_boxes(boxes)
     check_boxes(given, image.shape[1], image.shape[0])

@@ -24,6 +24,21 @@ def test_a_word_a_line_with_comments_and_synonyms(tmp_path: Path) -> None:
     assert words.as_mapping()["cat"] == ["cat", "kitten", "tabby cat"]
 
 
+def test_references_of_examples_are_no_synonyms(tmp_path: Path) -> None:
+    path = words_file(
+        tmp_path, "cart: trolley, @crops/ # by hand\nbox: @/runs/a#carton, @b#c d # two\ndog\n"
+    )
+    words = read_words(path)
+    folder = tmp_path.resolve()
+    assert words.synonyms == (("cart", "trolley"), ("box",), ("dog",))
+    assert words.references_of("cart") == (str(folder / "crops"),)
+    assert words.references_of("box") == ("/runs/a#carton", str(folder / "b#c d"))
+    assert words.references_of("dog") == ()
+    assert words.sha256 != read_words(words_file(tmp_path, "cart: trolley\nbox\ndog\n")).sha256
+    with pytest.raises(InputError, match="line 1: expected `name`"):
+        read_words(words_file(tmp_path, "cart: @\n"))
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path: Path) -> None:
     assert read_words(words_file(tmp_path, b"\xef\xbb\xbfcat\n")).names == ("cat",)
 
