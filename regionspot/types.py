@@ -33,6 +33,40 @@ def encode_mask(mask: npt.NDArray[np.bool_]) -> Rle:
     return Rle(size=[int(side) for side in rle["size"]], counts=rle["counts"].decode("ascii"))
 
 
+def encode_window(
+    window: npt.NDArray[np.bool_], left: int, top: int, width: int, height: int
+) -> Rle:
+    """Run lengths of a mask (height, width) that is false outside of a window.
+
+    The time depends on the window, and not on the image.
+
+    Args:
+        window: (h, w) of the mask.
+        left: first column of the window in the image.
+        top: first row of the window in the image.
+        width: of the image, in pixels.
+        height: of the image, in pixels.
+    """
+    # Run lengths go down the columns: (h, w) to (w, h), between two zeros each.
+    steps = np.diff(np.pad(window.T.astype(np.int8), ((0, 0), (1, 1))), axis=1)  # (w, h + 1)
+    starts, ends = (
+        (column + left) * height + row + top
+        for column, row in (np.nonzero(steps == 1), np.nonzero(steps == -1))
+    )
+    # Two runs are one where the first ends at the foot of a column.
+    apart = starts[1:] != ends[:-1]
+    starts, ends = (
+        starts[np.append(True, apart)[: len(starts)]],
+        ends[np.append(apart, True)[: len(ends)]],
+    )
+    edges = np.stack([starts, ends], axis=1).ravel()  # (runs, 2) to (2 runs,)
+    counts = np.diff(edges, prepend=0, append=width * height)
+    if len(counts) > 1 and counts[-1] == 0:
+        counts = counts[:-1]  # as pycocotools ends a mask that reaches the last pixel
+    rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
+    return Rle(size=[height, width], counts=rle["counts"].decode("ascii"))
+
+
 def decode_mask(rle: Rle) -> npt.NDArray[np.bool_]:
     """The mask (H, W) of run lengths."""
     return np.asarray(

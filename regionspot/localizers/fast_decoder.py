@@ -13,9 +13,12 @@ but by rounding:
   projection onto the few values.
 - Only the mask token (and the IoU token where masks are asked for) goes through the last
   attention, and the upscaling is left out where no masks are asked for.
+- Mask logits are computed in the window of each box alone. Both transposed convolutions of the
+  upscaling have a kernel as large as their stride, so that each image token becomes its own 4 x 4
+  logits, whatever lies beside it.
 
 Axes: N boxes, B boxes of a chunk, T prompt tokens, P image tokens, H heads, D channels of a head,
-C = 256 channels, h w rows and columns of the embedding (P = h w).
+C = 256 channels, h w rows and columns of the embedding (P = h w), M image tokens inside windows.
 """
 
 from dataclasses import dataclass
@@ -36,7 +39,7 @@ class Decoded:
 
     Attributes:
         token: (N, C) the first mask token after the transformer.
-        mask_logits: (N, 4 h, 4 w), or None where no masks were asked for.
+        mask_logits: (N, 4 h, 4 w), 0 outside of the windows, or None where no masks were asked for.
         mask_iou: (N,) estimated, or None likewise.
     """
 
@@ -68,7 +71,7 @@ class RegionDecoder:
         embedding: torch.Tensor,
         position: torch.Tensor,
         prompts: torch.Tensor,
-        masks: bool = False,
+        windows: torch.Tensor | None = None,
     ) -> Decoded:
         """Decode N boxes.
 
@@ -76,33 +79,33 @@ class RegionDecoder:
             embedding: (C, h, w) of the image, with the dense prompt (no mask) added.
             position: (C, h, w) positional encoding.
             prompts: (N, 2, C) sparse embeddings of the boxes' corners.
-            masks: whether mask logits are computed, too.
+            windows: (N, 4) int64 xyxy in columns and rows of the embedding, exclusive of the last,
+                where mask logits are computed, too; None: no masks.
         """
         image = _SharedImage(self.decoder, embedding, position, self.dtype)
         size = self.chunk or (CPU_CHUNK if prompts.device.type == "cpu" else GPU_CHUNK)
+        starts = range(0, len(prompts), size)
         parts = [
-            self._decode(image, chunk, masks) for chunk in torch.split(prompts, size) if len(chunk)
-        ]
-        if not parts:
-            empty = prompts.new_zeros
-            side = [4 * s for s in embedding.shape[1:]]
-            return Decoded(
-                empty(0, prompts.shape[-1]),
-                empty(0, *side) if masks else None,
-                empty(0) if masks else None,
+            self._decode(
+                image,
+                prompts[start : start + size],
+                None if windows is None else windows[start : start + size],
             )
-        token, logits, iou = zip(*parts, strict=True)
-        if not masks:
-            return Decoded(torch.cat(token), None, None)
-        return Decoded(torch.cat(token), torch.cat(logits), torch.cat(iou))
+            for start in starts
+        ]
+        empty = prompts.new_zeros
+        token = torch.cat([empty(0, prompts.shape[-1]), *(part.token for part in parts)])
+        if windows is None:
+            return Decoded(token, None, None)
+        side = [4 * s for s in embedding.shape[1:]]
+        logits = [part.mask_logits for part in parts if part.mask_logits is not None]
+        iou = [part.mask_iou for part in parts if part.mask_iou is not None]
+        return Decoded(token, torch.cat([empty(0, *side), *logits]), torch.cat([empty(0), *iou]))
 
     def _decode(
-        self, image: "_SharedImage", prompts: torch.Tensor, masks: bool
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Token (B, C), mask logits (B, 4 h, 4 w) and IoU (B,) of prompts (B, 2, C).
-
-        Without masks the last two are the token again, and are not looked at.
-        """
+        self, image: "_SharedImage", prompts: torch.Tensor, windows: torch.Tensor | None
+    ) -> Decoded:
+        """Decode the prompts (B, 2, C) of a chunk."""
         decoder, transformer = self.decoder, self.decoder.transformer
         first, second = transformer.layers
         output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])  # (5, C)
@@ -128,7 +131,8 @@ class RegionDecoder:
         keys += _image_to_token(attention, placed, tokens + prompt_position, tokens)
         keys = _norm(second.norm4, keys)
 
-        kept = slice(IOU_TOKEN if masks else MASK_TOKEN, MASK_TOKEN + 1)
+        first_kept = MASK_TOKEN if windows is None else IOU_TOKEN
+        kept = slice(first_kept, MASK_TOKEN + 1)
         tokens, prompt_position = tokens[:, kept], prompt_position[:, kept]  # (B, 1 or 2, C)
         attention = transformer.final_attn_token_to_image
         tokens = tokens + _token_to_image(
@@ -136,23 +140,58 @@ class RegionDecoder:
         )
         tokens = transformer.norm_final_attn(tokens)
         token = tokens[:, -1]  # (B, C)
-        if not masks:
-            return token, token, token
-        return token, self._masks(keys, token, image.side), self._iou(tokens[:, IOU_TOKEN])
+        if windows is None:
+            return Decoded(token, None, None)
+        logits = self._masks(keys, token, image.side, windows)
+        return Decoded(token, logits, self._iou(tokens[:, IOU_TOKEN]))
 
     def _masks(
-        self, keys: torch.Tensor, token: torch.Tensor, side: tuple[int, int]
+        self, keys: torch.Tensor, token: torch.Tensor, side: tuple[int, int], windows: torch.Tensor
     ) -> torch.Tensor:
-        """Mask logits (B, 4 h, 4 w) of image tokens (B, P, C) and mask tokens (B, C)."""
-        B, _, C = keys.shape
-        grid = keys.float().transpose(1, 2).reshape(B, C, *side)  # (B, P, C) to (B, C, h, w)
-        upscaled = self.decoder.output_upscaling(grid)  # (B, C / 8, 4 h, 4 w)
+        """Mask logits (B, 4 h, 4 w) inside windows (B, 4) of image tokens (B, P, C) and mask
+        tokens (B, C); 0 elsewhere."""
+        B, P, _ = keys.shape
+        h, w = side
+        inside = _cells(windows, side).flatten(1)  # (B, P)
         weights = self.decoder.output_hypernetworks_mlps[0](token)  # (B, C / 8)
-        return torch.einsum("bc,bchw->bhw", weights, upscaled)
+        box = inside.nonzero()[:, 0]  # (M,)
+        weight: torch.Tensor = weights[box][..., None]  # (M, C / 8, 1)
+        logits = self._upscaled(keys[inside].float()) @ weight  # (M, 16, 1)
+        # Columns and rows of the first and of the second doubling: (M, 2, 2, 2, 2) to (M, 4, 4).
+        cells = logits.view(-1, 2, 2, 2, 2).permute(0, 1, 3, 2, 4).reshape(-1, 4, 4)
+        grid = cells.new_zeros(B, P, 4, 4)
+        grid[inside] = cells
+        # (B, P, 4, 4) to (B, h, 4, w, 4) to (B, 4 h, 4 w)
+        return grid.view(B, h, w, 4, 4).transpose(2, 3).reshape(B, 4 * h, 4 * w)
+
+    def _upscaled(self, cells: torch.Tensor) -> torch.Tensor:
+        """The decoder's `output_upscaling` of image tokens (M, C): (M, 16, C / 8), the 16 as rows
+        and columns of the first doubling, then of the second."""
+        first, norm, gelu, second, last_gelu = self.decoder.output_upscaling
+        x = gelu(norm(_doubled(first, cells)[..., None, None])[..., 0, 0])  # (4 M, C / 4)
+        upscaled: torch.Tensor = last_gelu(_doubled(second, x))  # (16 M, C / 8)
+        return upscaled.view(len(cells), 16, upscaled.shape[1])
 
     def _iou(self, token: torch.Tensor) -> torch.Tensor:
         prediction: torch.Tensor = self.decoder.iou_prediction_head(token)  # (B, masks)
         return prediction[:, 0]
+
+
+def _cells(windows: torch.Tensor, side: tuple[int, int]) -> torch.Tensor:
+    """Which cells (B, h, w) lie in windows (B, 4)."""
+    rows = torch.arange(side[0], device=windows.device)[:, None]  # (h, 1)
+    columns = torch.arange(side[1], device=windows.device)  # (w,)
+    x1, y1, x2, y2 = windows.T[..., None, None]  # (B, 1, 1) each
+    return torch.as_tensor((columns >= x1) & (columns < x2) & (rows >= y1) & (rows < y2))
+
+
+def _doubled(layer: nn.ConvTranspose2d, x: torch.Tensor) -> torch.Tensor:
+    """A transposed convolution of kernel and stride 2, of single places: (M, C) to (4 M, C')."""
+    assert layer.kernel_size == layer.stride == (2, 2), "every place gets a square of its own"
+    out = layer.out_channels
+    weight = layer.weight.permute(0, 2, 3, 1).flatten(1)  # (C, C', 2, 2) to (C, 4 C')
+    bias = layer.bias.repeat(4) if layer.bias is not None else weight.new_zeros(weight.shape[1])
+    return torch.addmm(bias, x, weight).view(-1, out)
 
 
 class _SharedImage:

@@ -15,8 +15,11 @@ from regionspot.config import TokenSource
 from regionspot.errors import InputError
 from regionspot.localizers.fast_decoder import RegionDecoder
 from regionspot.localizers.mobile_sam import build_mobile_sam
-from regionspot.types import ImageArray, ImageEmbedding, RegionTokens, Rle, encode_mask
+from regionspot.types import ImageArray, ImageEmbedding, RegionTokens, Rle, encode_window
 from regionspot.weights import locate
+
+ENLARGEMENT = 4  # pixels of the padded square a side of a low-resolution logit
+MARGIN = 2  # logits, or cells of the embedding, around a box: more than bilinear sampling reaches
 
 
 class SamLocalizer:
@@ -56,7 +59,8 @@ class SamLocalizer:
     ) -> RegionTokens:
         """Tokens (N, T), and if asked mask logits (N, h, w), for xyxy pixel boxes (N, 4).
 
-        Token and mask come from the same pass of the decoder.
+        Token and mask come from the same pass of the decoder. The logits are those of the box and
+        of `MARGIN` cells around it; elsewhere they are 0.
         """
         scale = np.array(
             [
@@ -74,11 +78,23 @@ class SamLocalizer:
         if self.token == "prompt" and not masks:
             return RegionTokens(prompts.mean(1))
         decoded = self._decoder(
-            embedding.features + dense[0], encoder.get_dense_pe()[0], prompts, masks
+            embedding.features + dense[0],
+            encoder.get_dense_pe()[0],
+            prompts,
+            self._windows(corners) if masks else None,
         )
         return RegionTokens(
             self._chosen(prompts, decoded.token), decoded.mask_logits, decoded.mask_iou
         )
+
+    def _windows(self, corners: torch.Tensor) -> torch.Tensor:
+        """Cells (N, 4) of the embedding that boxes (N, 4) of the padded square touch, and MARGIN
+        cells around them."""
+        encoder = self.sam.prompt_encoder
+        cell = encoder.input_image_size[0] / encoder.image_embedding_size[0]  # pixels
+        first = (corners[:, :2] / cell).floor() - MARGIN
+        last = (corners[:, 2:] / cell).ceil() + MARGIN
+        return torch.cat([first, last], dim=1).long()
 
     def _chosen(self, prompts: torch.Tensor, mask_token: torch.Tensor) -> torch.Tensor:
         """Tokens (N, T), from prompts (N, 2, C) and mask tokens (N, C)."""
@@ -104,28 +120,48 @@ def run_length_masks(
         threshold: on the logits; 0 is SAM's own.
     """
     assert tokens.mask_logits is not None, "ask the localizer for masks"
-    side = 4 * tokens.mask_logits.shape[-1]
     result = []
     for logits, box in zip(tokens.mask_logits, boxes, strict=True):
-        square = F.interpolate(logits[None, None].float(), (side, side), mode="bilinear")
         x1, y1 = (int(v) for v in np.floor(box[:2]))
         x2, y2 = (int(v) for v in np.ceil(box[2:]))
         x2, y2 = min(x2, embedding.width), min(y2, embedding.height)
-        columns = _grid(x1, x2, embedding.input_width / embedding.width, side, square.device)
-        rows = _grid(y1, y2, embedding.input_height / embedding.height, side, square.device)
-        # (1, y2 - y1, x2 - x1, 2), x first
-        grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)[None]
-        window = F.grid_sample(square, grid, padding_mode="border", align_corners=False)
-        mask = np.zeros((embedding.height, embedding.width), np.bool_)
-        mask[y1:y2, x1:x2] = (window[0, 0] > threshold).cpu().numpy()
-        result.append(encode_mask(mask))
+        # Pixel centres of the original image, in pixels of the padded square.
+        across = (torch.arange(x1, x2) + 0.5) * (embedding.input_width / embedding.width)
+        down = (torch.arange(y1, y2) + 0.5) * (embedding.input_height / embedding.height)
+        mask = _sampled(logits.float(), across, down) > threshold
+        result.append(encode_window(mask.cpu().numpy(), x1, y1, embedding.width, embedding.height))
     return tuple(result)
 
 
-def _grid(start: int, stop: int, scale: float, side: int, device: torch.device) -> torch.Tensor:
-    """Pixel centres of the original image as positions in [-1, 1] of the padded square."""
-    centres = (torch.arange(start, stop, device=device) + 0.5) * scale
-    return 2 * centres / side - 1
+def _sampled(logits: torch.Tensor, across: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
+    """Logits at places of the padded square, as if they were enlarged to its size.
+
+    Only the part around the places is enlarged: what is farther than MARGIN cells has no influence
+    on them.
+
+    Args:
+        logits: (4 h, 4 w), each of ENLARGEMENT pixels of the square a side.
+        across: (X,) ascending pixels of the square.
+        down: (Y,) ascending pixels of the square.
+
+    Returns:
+        (Y, X).
+    """
+    (left, right), (top, bottom) = (
+        (
+            max(0, int(at[0]) // ENLARGEMENT - MARGIN),
+            min(side, int(at[-1]) // ENLARGEMENT + MARGIN + 1),
+        )
+        for at, side in ((across, logits.shape[1]), (down, logits.shape[0]))
+    )
+    part = logits[None, None, top:bottom, left:right]
+    enlarged = F.interpolate(part, scale_factor=ENLARGEMENT, mode="bilinear")
+    height, width = enlarged.shape[2:]
+    columns = (2 * (across - ENLARGEMENT * left) / width - 1).to(logits.device)
+    rows = (2 * (down - ENLARGEMENT * top) / height - 1).to(logits.device)
+    # (1, Y, X, 2), x first
+    grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)[None]
+    return F.grid_sample(enlarged, grid, padding_mode="border", align_corners=False)[0, 0]
 
 
 def build_sam(name: str) -> Sam:

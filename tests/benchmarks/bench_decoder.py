@@ -1,6 +1,7 @@
 """Tokens (and masks) of 50 boxes: our decoder over segment-anything's own, on the same weights."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 import torch
@@ -46,9 +47,17 @@ class Inputs:
         hook.remove()
         return caught[0], masks[:, 0]
 
-    def ours(self, dtype: torch.dtype, masks: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    def ours(
+        self, dtype: torch.dtype, masks: Literal["", "whole", "boxes"] = ""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token, and mask logits of the whole square or inside boxes of a fifth of its sides."""
+        side = {"": 0, "whole": GRID, "boxes": GRID // 5}[masks]
+        windows = torch.tensor([[0, 0, side, side]], device=self.prompts.device)
         decoded = RegionDecoder(self.decoder, dtype)(
-            self.embedding, self.position, self.prompts, masks
+            self.embedding,
+            self.position,
+            self.prompts,
+            windows.expand(BOXES, 4) if masks else None,
         )
         return decoded.token, decoded.token if decoded.mask_logits is None else decoded.mask_logits
 
@@ -69,8 +78,10 @@ def timings(inputs: Inputs, device: torch.device) -> dict[str, Timing]:
         "segment-anything, float32": inputs.package,
         "ours, float32": lambda: inputs.ours(full),
         "ours, bfloat16": lambda: inputs.ours(half),
-        "ours, float32, with masks": lambda: inputs.ours(full, masks=True),
-        "ours, bfloat16, with masks": lambda: inputs.ours(half, masks=True),
+        "ours, float32, with masks": lambda: inputs.ours(full, "whole"),
+        "ours, bfloat16, with masks": lambda: inputs.ours(half, "whole"),
+        "ours, float32, with masks in boxes": lambda: inputs.ours(full, "boxes"),
+        "ours, bfloat16, with masks in boxes": lambda: inputs.ours(half, "boxes"),
     }
     found = time_side_by_side(work, device)
     rates = {t: matmul_rate(device, t) for t in (full, half)}
@@ -91,7 +102,7 @@ def error(got: torch.Tensor, expected: torch.Tensor) -> float:
 )
 def test_error(inputs: Inputs, dtype: torch.dtype, limit: float) -> None:
     expected_token, expected_mask = inputs.package()
-    token, mask = inputs.ours(dtype, masks=True)
+    token, mask = inputs.ours(dtype, "whole")
     print(f"\nrelative error, {dtype}: token {error(token, expected_token):.1e}", end="")
     print(f", mask {error(mask, expected_mask):.1e}")
     assert error(token, expected_token) < limit
@@ -116,7 +127,7 @@ def test_memory(inputs: Inputs, device: torch.device) -> None:
     work = {
         "ours, bfloat16": lambda: inputs.ours(torch.bfloat16),
         "ours, float32": lambda: inputs.ours(torch.float32),
-        "ours, float32, with masks": lambda: inputs.ours(torch.float32, masks=True),
+        "ours, float32, with masks": lambda: inputs.ours(torch.float32, "whole"),
         "segment-anything, float32": inputs.package,
     }
     peaks = {name: peak_megabytes(call, device) for name, call in work.items()}

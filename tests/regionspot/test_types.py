@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from regionspot.errors import InputError
-from regionspot.types import Labels, Proposals, Vocabulary
+from regionspot.types import Labels, Proposals, Vocabulary, encode_mask, encode_window
 
 
 def test_vocabulary_checks_its_shape() -> None:
@@ -39,3 +41,15 @@ def test_some_rows_of_labels(rows: list[int], kept: list[int]) -> None:
 def test_a_proposal_has_one_score_a_box() -> None:
     with pytest.raises(InputError, match=r"score must be \(1,\), one for each box, got \(2,\)"):
         Proposals(np.array([[0, 0, 1, 1]]), np.zeros(2))
+
+
+@given(data=st.data())
+def test_a_window_has_the_run_lengths_of_the_whole_mask(data: st.DataObject) -> None:
+    height, width = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 12))
+    left, top = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    rows, columns = data.draw(st.integers(1, height - top)), data.draw(st.integers(1, width - left))
+    bits = data.draw(st.lists(st.booleans(), min_size=rows * columns, max_size=rows * columns))
+    window = np.array(bits).reshape(rows, columns)
+    mask = np.zeros((height, width), np.bool_)
+    mask[top : top + rows, left : left + columns] = window
+    assert encode_window(window, left, top, width, height) == encode_mask(mask)

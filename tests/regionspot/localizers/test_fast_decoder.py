@@ -29,10 +29,28 @@ def test_bfloat16_token_is_near(localizer: SamLocalizer) -> None:
 def test_chunks_change_nothing(localizer: SamLocalizer, chunk: int) -> None:
     embedding, position = torch.randn(256, 16, 16), localizer.sam.prompt_encoder.get_dense_pe()[0]
     prompts = torch.randn(5, 2, 256, generator=torch.Generator().manual_seed(1))
+    windows = torch.tensor([[0, 0, 16, 16], [3, 4, 5, 9], [-2, 10, 8, 18], [0, 0, 1, 1], [7] * 4])
     decoded = [
-        RegionDecoder(localizer.sam.mask_decoder, chunk=n)(embedding, position, prompts, masks=True)
+        RegionDecoder(localizer.sam.mask_decoder, chunk=n)(embedding, position, prompts, windows)
         for n in (4, chunk)
     ]
     for name in ("token", "mask_logits", "mask_iou"):
         first, second = (getattr(each, name) for each in decoded)
         torch.testing.assert_close(second, first, rtol=0, atol=1e-5)
+
+
+def test_a_window_changes_nothing_inside(localizer: SamLocalizer) -> None:
+    embedding, position = torch.randn(256, 16, 16), localizer.sam.prompt_encoder.get_dense_pe()[0]
+    prompts = torch.randn(2, 2, 256, generator=torch.Generator().manual_seed(1))
+    decode = RegionDecoder(localizer.sam.mask_decoder)
+    everywhere = torch.tensor([[0, 0, 16, 16]]).expand(2, 4)
+    whole = decode(embedding, position, prompts, everywhere).mask_logits
+    part = decode(
+        embedding, position, prompts, torch.tensor([[3, 4, 5, 9], [-2, 10, 8, 18]])
+    ).mask_logits
+    assert whole is not None
+    assert part is not None
+    expected = torch.zeros_like(whole)
+    expected[0, 16:36, 12:20] = whole[0, 16:36, 12:20]
+    expected[1, 40:, :32] = whole[1, 40:, :32]
+    torch.testing.assert_close(part, expected, rtol=0, atol=1e-5)

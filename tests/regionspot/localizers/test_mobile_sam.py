@@ -61,7 +61,10 @@ def test_mobile_sam_agrees_with_onnx_runtime(sam: Sam, photo: Callable[[str], Im
         clicked = (torch.from_numpy(point)[None].float(), torch.ones(1, 1))
         sparse, dense = prompt(clicked, torch.from_numpy(corners.reshape(1, 4)), None)
         ours = RegionDecoder(sam.mask_decoder)(
-            features[0] + dense[0], prompt.get_dense_pe()[0], sparse, masks=True
+            features[0] + dense[0],
+            prompt.get_dense_pe()[0],
+            sparse,
+            torch.tensor([[0, 0, 64, 64]]),
         )
     assert ours.mask_logits is not None
     mask = decoded_by_onnx(features, np.concatenate([point, corners]), [1, 2, 3])

@@ -60,13 +60,20 @@ def test_token_mask_and_iou_are_the_packages_own(
     torch.testing.assert_close(embedding.features[None], predictor.features, rtol=0, atol=1e-4)
     ours, theirs = localizer.tokens(embedding, BOXES, masks=True), predicted(predictor, BOXES)
     assert relative_error(ours.tokens, theirs.tokens) < 1e-5
-    for got, expected in (
-        (ours.mask_logits, theirs.mask_logits),
-        (ours.mask_iou, theirs.mask_iou),
-    ):
-        assert got is not None
-        assert expected is not None
-        assert relative_error(got, expected) < 1e-4
+    assert ours.mask_iou is not None
+    assert theirs.mask_iou is not None
+    assert relative_error(ours.mask_iou, theirs.mask_iou) < 1e-4
+    assert ours.mask_logits is not None
+    assert theirs.mask_logits is not None
+    scale = ours.mask_logits.shape[-1] / localizer.sam.image_encoder.img_size
+    scale *= embedding.input_width / embedding.width
+    for got, expected, box in zip(ours.mask_logits, theirs.mask_logits, BOXES * scale, strict=True):
+        x1, y1, x2, y2 = (int(side) for side in box)
+        window = slice(y1, y2 + 1), slice(x1, x2 + 1)
+        assert relative_error(got[window], expected[window]) < 1e-4
+        outside = torch.ones_like(got, dtype=torch.bool)
+        outside[max(0, y1 - 12) : y2 + 13, max(0, x1 - 12) : x2 + 13] = False
+        assert not got[outside].any()
 
 
 def test_sams_checkpoint_in_the_cache_is_read_strictly(
