@@ -42,6 +42,13 @@ def evaluate(
         Path | None,
         typer.Option(help="Predictions: COCO JSON, or a list of results.", rich_help_panel=FILES),
     ] = None,
+    vocab: Annotated[
+        Path | None,
+        typer.Option(
+            help="Vocabulary file: evaluate only the classes that its words stand for.",
+            rich_help_panel=FILES,
+        ),
+    ] = None,
     match_images: Annotated[
         ImageKey | None,
         typer.Option(
@@ -109,8 +116,10 @@ def evaluate(
         if (gt or dataset) and (out / "index.html").exists() and not overwrite:
             raise InputError(f"{out} holds a report; choose another --out, or say --overwrite")
         by: MatchImages | None = match_images.value if match_images else None
+        if vocab and not (gt and pred):
+            raise InputError("--vocab goes with --gt GT.json and --pred PRED.json")
         if gt and pred and not dataset:
-            files = Files(gt, pred, out, resamples, overwrite, by, limit)
+            files = Files(gt, pred, out, resamples, overwrite, by, limit, vocab)
             show_files(files, output)
         elif dataset and images and not (gt or pred):
             from autolabel.evaluation.benchmark import BOXES, BenchmarkRequest
@@ -147,6 +156,7 @@ class Files:
     overwrite: bool
     by: "MatchImages | None"
     limit: int | None
+    vocab: Path | None
 
 
 def show_benchmark(request: "BenchmarkRequest", output: "Output") -> None:
@@ -172,12 +182,16 @@ def show_files(files: Files, output: "Output") -> None:
     """Evaluate a file against another, write the report and show the metrics."""
     from autolabel.evaluation.evaluate import evaluate_files
     from autolabel.evaluation.report import write_report
+    from integrations.vocabulary_file import read_words
 
+    words = read_words(files.vocab) if files.vocab else None
     with output.progress() as reporter:
         result = evaluate_files(
-            files.gt, files.pred, files.resamples, reporter, files.by, files.limit
+            files.gt, files.pred, files.resamples, reporter, files.by, files.limit, words
         )
     facts = {"ground truth": str(files.gt), "predictions": str(files.pred)}
+    if files.vocab:
+        facts["classes of"] = str(files.vocab)
     title = f"Predictions {files.pred.name}"
     page = write_report(files.out, title, [result], (), facts, files.overwrite)
     show_metrics(result, output)
@@ -217,7 +231,7 @@ def show_metrics(result: "EvaluationResult", output: "Output") -> None:
         table.add_row(rows[0].name, *cells)
     output.show(table)
     output.line("upper bound: each box that overlaps a ground truth by half has its class")
-    for line in result.pairs.described():
+    for line in (*result.warnings, *result.pairs.described()):
         output.notice(line)
     if missing := classes_without_predictions(result):
         what = "ground-truth classes in the images that no prediction can have"

@@ -37,11 +37,13 @@ from autolabel.evaluation.metrics import (
     evaluate_coco,
     summarize,
 )
-from autolabel.evaluation.pairing import MatchImages, match_images
+from autolabel.evaluation.pairing import MatchImages, counted
 from autolabel.evaluation.predict import read_predictions
+from autolabel.evaluation.selection import classes_of_words, first_images, unreviewed_labels
 from integrations.annotations import LabelledSet, Tally
 from integrations.formats.coco import read_coco
 from integrations.progress import Reporter
+from integrations.vocabulary_file import WordList
 from regionspot.errors import InputError
 
 RESAMPLES = 200
@@ -99,6 +101,7 @@ class EvaluationResult:
         calibration: None where no bootstrap resamples were drawn, as matches are then not known.
         upper_bound: metrics of the same boxes with oracle labels; empty where not asked for.
         tally: what was changed and left out while the two were read.
+        warnings: what makes the metrics mean less than they seem to.
     """
 
     title: str
@@ -109,6 +112,7 @@ class EvaluationResult:
     calibration: Calibration | None
     upper_bound: tuple[Metric, ...] = ()
     tally: Tally = field(default_factory=Tally)
+    warnings: tuple[str, ...] = ()
 
     @property
     def boxes(self) -> MetricSection:
@@ -123,6 +127,7 @@ def evaluate_files(
     reporter: Reporter,
     match_by: MatchImages | None = None,
     limit: int | None = None,
+    words: WordList | None = None,
 ) -> EvaluationResult:
     """Evaluate a file of predictions against a COCO or LVIS file, with the upper bound.
 
@@ -133,9 +138,11 @@ def evaluate_files(
         reporter: receives the progress.
         match_by: how images are matched; as of `read_predictions`.
         limit: number of the first images of the ground truth to evaluate on; None: all.
+        words: whose classes alone are evaluated; None: all classes.
 
     Raises:
-        InputError: a file does not hold together, or the two have nothing in common.
+        InputError: a file does not hold together, the two have nothing in common, or no word is a
+            class of the ground truth.
     """
     labels = read_coco(ground_truth)
     if not any(image.annotations for image in labels.images):
@@ -145,25 +152,19 @@ def evaluate_files(
     tally.merge(labels.tally)
     tally.merge(found.tally)
     labels, found = first_images(labels, found, by, limit)
+    warnings: list[str] = []
+    if words is not None:
+        labels, found, unknown = classes_of_words(labels, found, words, tally)
+        warnings += counted("words of --vocab that are no class of the ground truth", unknown)
+    if same := unreviewed_labels(labels, found, by):
+        total = sum(len(image.annotations) for image in labels.images)
+        warnings.append(
+            f"warning: {same} of {total} ground-truth labels come from the run that made the "
+            "predictions and are not reviewed; compare with labels that a person reviewed"
+        )
     bound = upper_bound(labels, found, resamples, reporter, by)
     result = evaluate_sets(predictions.stem, labels, found, resamples, reporter, by)
-    return dataclasses.replace(result, upper_bound=bound, tally=tally)
-
-
-def first_images(
-    ground_truth: LabelledSet, predictions: LabelledSet, by: MatchImages, limit: int | None
-) -> tuple[LabelledSet, LabelledSet]:
-    """The first images of the ground truth, and the predictions without those of the others."""
-    images = ground_truth.images
-    if limit is None or limit >= len(images):
-        return ground_truth, predictions
-    others = match_images(images, predictions.images, by).predicted[limit:]
-    left_out = {id(each) for each in others}
-    kept = tuple(each for each in predictions.images if id(each) not in left_out)
-    return (
-        dataclasses.replace(ground_truth, images=images[:limit]),
-        dataclasses.replace(predictions, images=kept),
-    )
+    return dataclasses.replace(result, upper_bound=bound, tally=tally, warnings=tuple(warnings))
 
 
 def upper_bound(
