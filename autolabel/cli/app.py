@@ -22,6 +22,7 @@ COMMANDS = (
     "run",
     "relabel",
     "review",
+    "audit",
     "export",
     "convert",
     "verify",

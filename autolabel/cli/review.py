@@ -1,4 +1,4 @@
-"""`autolabel review`."""
+"""`autolabel review` and `autolabel audit`."""
 
 from typing import Annotated
 
@@ -35,3 +35,45 @@ def review(
     from integrations.output import print_line
 
     serve_review(run, address, port, browser, print_line)
+
+
+@app.command()
+def audit(
+    run: shared.Run,
+    field: Annotated[
+        str,
+        typer.Option(
+            help="Another field of detections of RUN's dataset, such as a person's.",
+            show_default="RUN's labels",
+        ),
+    ] = "",
+    limit: shared.Limit = None,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
+) -> None:
+    """List the labels that are likely wrong, badly placed or missing, in RUN's audit.csv.
+
+    Labels are taken as they stand in FiftyOne. The nearest regions on other images, and the words
+    that the model gave, judge the words; masks judge the boxes; the model's labels on which nobody
+    has a label are likely missing. No image is read and no model is loaded.
+    """
+    from autolabel.cli.tables import first_images, show_audit
+    from autolabel.review.audit import audit_run, write_audit
+    from integrations.output import Output
+
+    with Output(as_json, quiet) as output:
+        found = audit_run(run, field, limit)
+        path = write_audit(run, found)
+        show_audit(found, output)
+        if found.unmatched:
+            output.notice(
+                f"{found.unmatched} labels have no score: no region of {run} overlaps them"
+            )
+        counts = f"{found.labels} labels of {found.images} images{first_images(limit)}"
+        output.line(f"{len(found.suspects)} findings in {counts}: {path}")
+        kinds = [each.kind for each in found.suspects]
+        output.summary(
+            {"path": path, "images": found.images, "labels": found.labels, "limit": limit}
+            | {"unmatched": found.unmatched}
+            | {kind: kinds.count(kind) for kind in ("word", "place", "missing")}
+        )

@@ -12,6 +12,7 @@ from rich.table import Table
 from autolabel.cli.app import EXIT_ALL_LABELLED, EXIT_SOME_SKIPPED
 
 if TYPE_CHECKING:
+    from autolabel.review.audit import Audit
     from autolabel.run.images import SkippedEntry
     from autolabel.run.manifest import Manifest, RunFolder
     from autolabel.run.plan import Plan
@@ -179,3 +180,17 @@ def _counted(files: Mapping[str, int]) -> str:
     """Other files of a folder, as "3 (2 .txt, 1 without suffix)"."""
     kinds = [f"{count} {suffix or 'without suffix'}" for suffix, count in files.items()]
     return f"{sum(files.values())} other files ({_shown(kinds)})"
+
+
+def show_audit(audit: "Audit", output: "Output", rows: int = 10) -> None:
+    """Print the most suspicious labels of each kind."""
+    from integrations.output import cells
+
+    table = Table("kind", "score", "image", "label", "suggestion")
+    shown: Counter[str] = Counter()
+    for each in audit.suspects:
+        shown[each.kind] += 1
+        if shown[each.kind] <= rows:
+            score = f"{each.score:.2f}"
+            table.add_row(*cells(each.kind, score, each.file_name, each.label, each.suggestion))
+    output.show(table)

@@ -1,0 +1,290 @@
+"""`autolabel audit`: labels of a run that are likely wrong, badly placed or missing.
+
+The regions that the run stored judge the labels, and no model is loaded. Of each label that has a
+region, the region's nearest neighbours on other images vote for its class (k nearest neighbours,
+leave-one-image-out), and the class that the model gave the same box is a second vote.
+
+Axes: N labels with a region, R regions of one image, D text width, M classes of the encoder.
+"""
+
+import csv
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from autolabel.review.app import complete_run
+from autolabel.review.export import empty_images, with_new_words
+from autolabel.run.manifest import LVIS, Manifest, read_complete
+from autolabel.run.outputs import categories_of, label_field
+from autolabel.run.shards import ImageRegions, read_shards
+from integrations.annotations import Annotation, LabelledImage
+from integrations.fiftyone.dataset import LabelField, read_labels, words_in_use
+from integrations.formats.lvis import read_lvis
+from integrations.text import csv_cell
+from regionspot.boxes import FloatArray, box_iou
+from regionspot.errors import InputError
+from regionspot.files import atomic_write
+
+AUDIT = "audit.csv"
+WORD, PLACE, MISSING = "word", "place", "missing"
+SAME_OBJECT = 0.5  # IoU of a label and the region or the model's label that shows its object
+NEIGHBOURS = 10
+LEAST = {WORD: 0.5, PLACE: 0.25, MISSING: 0.0}  # score of what is listed
+_ROWS = 512  # of the similarity matrix at a time
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A label that is likely wrong, or a box without one.
+
+    Attributes:
+        kind: `word`, `place` or `missing`.
+        score: in [0, 1], higher is more suspicious; comparable within a kind alone.
+        file_name: of the image, relative to the images' folder.
+        box: x1, y1, x2, y2 in pixels of the upright image.
+        label: the word of the label; empty where it is missing.
+        suggestion: the word that the neighbours and the model hold likelier; empty for `place`.
+        image_id: of the image in the run.
+    """
+
+    kind: str
+    score: float
+    file_name: str
+    box: tuple[float, float, float, float]
+    label: str
+    suggestion: str
+    image_id: int
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found.
+
+    Attributes:
+        suspects: by kind, most suspicious first.
+        images: number of images.
+        labels: number of labels.
+        unmatched: number of labels that no region of the run overlaps by half; they have no score.
+    """
+
+    suspects: tuple[Suspect, ...]
+    images: int
+    labels: int
+    unmatched: int
+
+
+@dataclass
+class _Evidence:
+    """What is known of the labels that have a region, one entry a label."""
+
+    feature: list[FloatArray] = field(default_factory=list)
+    logits: list[FloatArray] = field(default_factory=list)
+    by_model: list[tuple[str, float]] = field(default_factory=list)  # word, margin; "" for none
+    labels: list[Suspect] = field(default_factory=list)
+
+
+def audit_run(folder: Path, label_field_name: str = "", limit: int | None = None) -> Audit:
+    """Rank what is likely wrong in the labels of a run, or in another field of its dataset.
+
+    Args:
+        folder: of a complete run.
+        label_field_name: a field of detections, such as a person's; empty: the run's own labels, as
+            they stand in FiftyOne, or in the run folder where it has none there.
+        limit: number of the first images; None: all.
+
+    Raises:
+        InputError: there is no such run or field.
+    """
+    manifest = read_complete(folder)
+    regions = (each for each in read_shards(folder, manifest.shards) if not each.skipped)
+    names = [category.name for category in categories_of(manifest)]
+    by_model = {each.id: each for each in read_lvis(folder / LVIS).images}
+    words, labelled = _labels(folder, manifest, label_field_name)
+    pairs = zip(regions, labelled, strict=True)
+    triples = ((each, image, by_model.get(each.image.id)) for each, image in pairs)
+    return audit_labels(itertools.islice(triples, limit), words, names)
+
+
+def _labels(
+    folder: Path, manifest: Manifest, field_name: str
+) -> tuple[dict[int, str], Iterator[LabelledImage]]:
+    """Names of categories by id, and the labels of each image that was not skipped."""
+    if manifest.fiftyone is None:
+        if field_name:
+            raise InputError(f"--field goes with a run in FiftyOne; {folder} has no labels there")
+        labels = read_lvis(folder / LVIS)
+        return {each.id: each.name for each in labels.categories}, iter(labels.images)
+    target = label_field(complete_run(folder))
+    if field_name:
+        target = LabelField(target.dataset, field_name, "")
+    categories = with_new_words(categories_of(manifest), words_in_use(target))
+    ids = {each.name: each.id for each in categories}
+    images = read_labels(target, empty_images(folder, manifest), ids)
+    return {each.id: each.name for each in categories}, images
+
+
+def audit_labels(
+    images: Iterable[tuple[ImageRegions, LabelledImage, LabelledImage | None]],
+    words: dict[int, str],
+    model_words: Sequence[str],
+) -> Audit:
+    """Rank what is likely wrong in labels.
+
+    Args:
+        images: the regions of an image, its labels, and the model's labels of it.
+        words: name of each category of the labels by its id.
+        model_words: names of the model's categories, which have the ids 1, 2, ...
+    """
+    evidence, suspects = _Evidence(), list[Suspect]()
+    count = labels = unmatched = 0
+    for regions, image, predicted in images:
+        guesses = predicted.annotations if predicted else ()
+        count += 1
+        labels += len(image.annotations)
+        unmatched += _collect(regions, image, guesses, words, model_words, evidence, suspects)
+    suspects += _word_suspects(evidence)
+    listed = [each for each in suspects if each.score >= LEAST[each.kind]]
+    order = list(LEAST)
+    listed.sort(key=lambda each: (order.index(each.kind), -each.score, each.image_id, each.box))
+    return Audit(tuple(listed), count, labels, unmatched)
+
+
+def _collect(
+    regions: ImageRegions,
+    image: LabelledImage,
+    guesses: Sequence[Annotation],
+    words: dict[int, str],
+    model_words: Sequence[str],
+    evidence: _Evidence,
+    suspects: list[Suspect],
+) -> int:
+    """Add one image; returns the number of its labels without a region."""
+    boxes = _boxes(image.annotations)
+    overlap = box_iou(boxes, regions.proposals.boxes)  # (labels, R)
+    with_guess = box_iou(boxes, _boxes(guesses))  # (labels, guesses)
+    unmatched = 0
+    for row, label in enumerate(image.annotations):
+        name = words[label.category_id]
+        suspect = Suspect(WORD, 0.0, image.file_name, label.box, name, "", regions.image.id)
+        region = int(overlap[row].argmax()) if overlap.shape[1] else -1
+        if region < 0 or overlap[row, region] < SAME_OBJECT:
+            unmatched += 1
+            continue
+        evidence.labels.append(suspect)
+        evidence.feature.append(regions.regions.embedding[region].float().numpy())
+        if regions.regions.class_logits is not None:
+            evidence.logits.append(regions.regions.class_logits[region].float().numpy())
+        evidence.by_model.append(_guess_of(with_guess[row], guesses, model_words))
+        placed = _placement(label, float(overlap[row, region]), regions, region)
+        suspects.append(replace(suspect, kind=PLACE, score=1 - placed))
+    for column, guess in enumerate(guesses):
+        if not len(boxes) or with_guess[:, column].max() < SAME_OBJECT:
+            word = model_words[guess.category_id - 1]
+            at = (image.file_name, guess.box, "", word, regions.image.id)
+            suspects.append(Suspect(MISSING, guess.score or 0.0, *at))
+    return unmatched
+
+
+def _boxes(annotations: Sequence[Annotation]) -> FloatArray:
+    return np.array([each.box for each in annotations], np.float32).reshape(-1, 4)
+
+
+def _guess_of(
+    overlap: FloatArray, guesses: Sequence[Annotation], model_words: Sequence[str]
+) -> tuple[str, float]:
+    """The model's word of the same object and its margin; an empty word where it has none."""
+    if not len(overlap) or overlap.max() < SAME_OBJECT:
+        return "", 0.0
+    guess = guesses[int(overlap.argmax())]
+    margin = guess.attributes.get("margin", 0.0)
+    return model_words[guess.category_id - 1], float(margin) if margin is not None else 0.0
+
+
+def _placement(label: Annotation, overlap: float, regions: ImageRegions, region: int) -> float:
+    """IoU of a label's box with its region's mask, or with the region's box without masks."""
+    if not regions.regions.masks:
+        return overlap
+    x, y, width, height = coco_mask.toBbox(regions.regions.masks[region])
+    if not width * height:
+        return overlap
+    tight = np.array([[x, y, x + width, y + height]], np.float32)
+    return float(box_iou(_boxes([label]), tight)[0, 0])
+
+
+def _word_suspects(evidence: _Evidence) -> list[Suspect]:
+    """Each label with the share of the evidence that speaks against its word."""
+    names = sorted({each.label for each in evidence.labels})
+    number = {name: index for index, name in enumerate(names)}
+    classes = np.array([number[each.label] for each in evidence.labels], np.int64)
+    images = np.array([each.image_id for each in evidence.labels], np.int64)
+    votes = neighbour_votes(_features(evidence), classes, images, len(names))
+    found = []
+    for row, label in enumerate(evidence.labels):
+        share = {name: float(votes[row, index]) for name, index in number.items()}
+        word, margin = evidence.by_model[row]
+        if word:  # the margin says how sure the model is of its word
+            share = {name: value / 2 for name, value in share.items()}
+            share[word] = share.get(word, 0.0) + (1 + margin) / 4
+            if word != label.label:
+                share[label.label] += (1 - margin) / 4
+        if not sum(share.values()):  # no neighbour and no word of the model
+            continue
+        others = {name: value for name, value in share.items() if name != label.label}
+        best = max(others, key=lambda name: others[name], default="")
+        score = (1 - share[label.label] + others.get(best, 0.0)) / 2
+        found.append(replace(label, score=score, suggestion=best))
+    return found
+
+
+def _features(evidence: _Evidence) -> FloatArray:
+    """(N, D + M) L2-normalised: the region's embedding, and the encoder's centred class logits."""
+    parts = [np.array(evidence.feature, np.float32)]
+    if evidence.logits and len(evidence.logits) == len(evidence.feature):
+        logits = np.array(evidence.logits, np.float32)
+        parts.append(logits - logits.mean(0))
+    unit = [each / np.maximum(np.linalg.norm(each, axis=-1, keepdims=True), 1e-6) for each in parts]
+    return np.asarray(np.concatenate(unit, -1) / np.sqrt(len(unit)), np.float32)
+
+
+def neighbour_votes(
+    features: FloatArray,
+    classes: npt.NDArray[np.int64],
+    images: npt.NDArray[np.int64],
+    count: int,
+) -> FloatArray:
+    """Share (N, count) of each class among the nearest neighbours on other images.
+
+    Args:
+        features: (N, D) L2-normalised.
+        classes: (N,) in [0, count).
+        images: (N,) a neighbour has another number.
+        count: number of classes.
+    """
+    votes = np.zeros((len(classes), count), np.float32)
+    for start in range(0, len(classes), _ROWS):
+        rows = slice(start, start + _ROWS)
+        alike = features[rows] @ features.T  # (rows, N)
+        alike[images[rows][:, None] == images[None]] = -np.inf
+        nearest = np.argsort(-alike, axis=1, kind="stable")[:, :NEIGHBOURS]
+        weight = np.maximum(np.take_along_axis(alike, nearest, 1), 0)  # (rows, k)
+        for vote, near, heavy in zip(votes[rows], nearest, weight, strict=True):
+            np.add.at(vote, classes[near], heavy)
+    return np.asarray(votes / np.maximum(votes.sum(1, keepdims=True), 1e-6), np.float32)
+
+
+def write_audit(folder: Path, audit: Audit) -> Path:
+    """Write `audit.csv` into the run folder."""
+    path = folder / AUDIT
+    with atomic_write(path) as file:
+        out = csv.writer(file, lineterminator="\n")
+        out.writerow(["kind", "score", "image", "x1", "y1", "x2", "y2", "label", "suggestion"])
+        for each in audit.suspects:
+            box = [f"{side:.1f}" for side in each.box]
+            texts = csv_cell(each.label), csv_cell(each.suggestion)
+            out.writerow([each.kind, f"{each.score:.4f}", csv_cell(each.file_name), *box, *texts])
+    return path
