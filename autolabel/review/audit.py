@@ -105,8 +105,12 @@ def audit_run(folder: Path, label_field_name: str = "", limit: int | None = None
     names = [category.name for category in categories_of(manifest)]
     by_model = {each.id: each for each in read_lvis(folder / LVIS).images}
     words, labelled = _labels(folder, manifest, label_field_name)
-    pairs = zip(regions, labelled, strict=True)
-    triples = ((each, image, by_model.get(each.image.id)) for each, image in pairs)
+    by_person = {each.id: each for each in labelled}  # without what was deleted from the dataset
+    triples = (
+        (each, by_person[each.image.id], by_model.get(each.image.id))
+        for each in regions
+        if each.image.id in by_person
+    )
     return audit_labels(itertools.islice(triples, limit), words, names)
 
 
