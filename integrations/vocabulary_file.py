@@ -7,6 +7,10 @@ are compared as they are written: `Bass` and `bass` are two.
 COCO JSON beside them that has boxes of `name`. `name: @RUN#LABEL` takes the labels of a run.
 Several references and synonyms may be mixed; where there is no synonym, the name itself is no text.
 Paths are relative to the file's folder, and hold neither comma nor ` #`.
+
+A file `.yaml`, `.yml` or `.json` is a list of names or entries, a mapping of names to synonyms or
+entries, or a mapping of prompts to names, `{"a photo of a dog": "dog"}`, of which the prompts alone
+are embedded. An entry has `name`, `synonyms` and `group`, the supercategory of COCO and LVIS.
 """
 
 import hashlib
@@ -15,11 +19,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from integrations.text_yaml import read_json, read_yaml
 from regionspot.errors import InputError
 from regionspot.files import read_text
 from regionspot.names import clean_name
 
 REFERENCE = "@"  # before where examples of a word are
+_READERS = {".yaml": read_yaml, ".yml": read_yaml, ".json": read_json}
+_KEYS = ("name", "synonyms", "group")
 
 
 @dataclass(frozen=True)
@@ -28,18 +35,25 @@ class WordList:
 
     Attributes:
         names: K words.
-        synonyms: for each name all strings that stand for it, the name itself first.
+        synonyms: for each name all strings that stand for it: the name itself first, or prompts.
         examples: for each name the references of its examples, without `@`; empty: no word has any.
+        groups: for each name its supercategory, or an empty text; empty: no word has any.
     """
 
     names: tuple[str, ...]
     synonyms: tuple[tuple[str, ...], ...]
     examples: tuple[tuple[str, ...], ...] = ()
+    groups: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
         """Of the words and synonyms in their order; comments and blanks do not count."""
-        parts = [self.names, self.synonyms, *([self.examples] if self.examples else [])]
+        parts: list[object] = [
+            self.names,
+            self.synonyms,
+            *([self.examples] if self.examples else []),
+        ]
+        parts += [{"groups": self.groups}] if self.groups else []
         content = json.dumps(parts, ensure_ascii=False)
         return hashlib.sha256(content.encode()).hexdigest()
 
@@ -64,8 +78,10 @@ def read_words(path: Path, known: Collection[str] = ()) -> WordList:
 
     Raises:
         InputError: the file is missing, is not UTF-8, holds no word, a line is not understood, or
-            a word or synonym is there twice; the message names the file and the line.
+            a word or synonym is there twice; the message names the file and the line or entry.
     """
+    if path.suffix.lower() in _READERS:
+        return _structured(_READERS[path.suffix.lower()](path), f"{path}: ")
     groups = list(_groups(path, known))
     words = _checked([(line, strings) for line, strings, _ in groups], f"{path}: ", "line")
     examples = tuple(
@@ -152,3 +168,65 @@ def _parse(text: str, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if not all(strings) or not all(references):
         raise InputError(f"{where}: expected `name` or `name: synonym, synonym`, got {text!r}")
     return tuple(strings), references
+
+
+def _structured(content: object, prefix: str) -> WordList:
+    """Words of a list or mapping, as the file's docstring describes them."""
+    entries: list[dict[object, object]]
+    if isinstance(content, list):
+        entries = [each if isinstance(each, dict) else {"name": each} for each in content]
+    elif isinstance(content, dict):
+        texts = [value for value in content.values() if isinstance(value, str) and value.strip()]
+        if texts and len(texts) == len(content):
+            return _prompts(content, prefix)
+        if texts:
+            raise InputError(
+                f"{prefix}expected either names with lists of synonyms or prompts with a name, "
+                f"got both; {texts[0]!r} is no list"
+            )
+        entries = [
+            {"name": key, **(value if isinstance(value, dict) else {"synonyms": value or []})}
+            for key, value in content.items()
+        ]
+    else:
+        raise InputError(f"{prefix}expected a list of words, or a mapping")
+    groups = [_entry(each, f"{prefix}entry {n}") for n, each in enumerate(entries, start=1)]
+    numbered = [(n, strings) for n, (strings, _) in enumerate(groups, start=1)]
+    words = _checked(numbered, prefix, "entry")
+    names = tuple(group for _, group in groups)
+    return replace(words, groups=names) if any(names) else words
+
+
+def _entry(entry: Mapping[object, object], where: str) -> tuple[tuple[str, ...], str]:
+    """The name with its synonyms, and the group, of an entry."""
+    if other := [key for key in entry if key not in _KEYS]:
+        raise InputError(f"{where}: expected the keys {', '.join(_KEYS)}, got {other[0]!r}")
+    synonyms = entry.get("synonyms", [])
+    listed = synonyms if isinstance(synonyms, list) else [synonyms]
+    name = _text(entry.get("name"), f"{where}: name")
+    strings = [_text(each, f"{where} ({name}): synonym") for each in listed]
+    group = _text(entry["group"], f"{where} ({name}): group") if "group" in entry else ""
+    return (name, *(each for each in strings if each != name)), group
+
+
+def _prompts(content: Mapping[object, object], prefix: str) -> WordList:
+    """Words of a mapping of prompts to names; prompts of one name stand for it together."""
+    prompts: dict[str, list[str]] = {}
+    for number, (prompt, name) in enumerate(content.items(), start=1):
+        where = f"{prefix}entry {number}"
+        prompts.setdefault(_text(name, f"{where}: name"), []).append(
+            _text(prompt, f"{where}: prompt")
+        )
+    _checked([(n, (name,)) for n, name in enumerate(prompts, start=1)], prefix, "name")
+    groups = [(n, tuple(strings)) for n, strings in enumerate(prompts.values(), start=1)]
+    return replace(_checked(groups, prefix, "prompts of name"), names=tuple(prompts))
+
+
+def _text(value: object, what: str) -> str:
+    """A text that is not empty and no reference of examples."""
+    text = clean_name(value) if isinstance(value, str) else ""
+    if not text:
+        raise InputError(f"{what}: expected a text that is not empty, got {value!r}")
+    if text.startswith(REFERENCE):
+        raise InputError(f"{what}: {text!r} names examples, which go into a text file of words")
+    return text

@@ -20,7 +20,7 @@ Vocab = Annotated[
     Path,
     typer.Option(
         help="Vocabulary file: one word a line, `#` comments, `name: synonym, synonym`, "
-        "examples as `name: @FOLDER` or `name: @RUN#LABEL`.",
+        "or the same as YAML or JSON; examples as `name: @FOLDER` or `name: @RUN#LABEL`.",
         rich_help_panel=INPUT,
         show_default=False,
     ),

@@ -54,7 +54,7 @@ class DatasetInfo(TypedDict):
 
 
 class VocabularyInfo(TypedDict):
-    """The words of a run, each with its synonyms, itself first.
+    """The words of a run, each with the strings that stand for it, and its group if any has one.
 
     Where some words have examples: `examples`, of each word its references, and the sha256 of all
     that these name.
@@ -63,6 +63,7 @@ class VocabularyInfo(TypedDict):
     words: list[str]
     synonyms: list[list[str]]
     sha256: str
+    groups: NotRequired[list[str]]
     examples: NotRequired[list[list[str]]]
     examples_sha256: NotRequired[str]
 

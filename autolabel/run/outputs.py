@@ -161,4 +161,10 @@ def file_info(manifest: Manifest) -> dict[str, str]:
 
 def categories_of(manifest: Manifest) -> tuple[Category, ...]:
     """The categories of a run's label files."""
-    return vocabulary_categories(manifest.vocabulary["words"], manifest.vocabulary["synonyms"])
+    vocabulary = manifest.vocabulary
+    categories = vocabulary_categories(vocabulary["words"], vocabulary["synonyms"])
+    groups = vocabulary.get("groups") or [""] * len(categories)
+    return tuple(
+        dataclasses.replace(category, supercategory=group)
+        for category, group in zip(categories, groups, strict=True)
+    )

@@ -233,6 +233,8 @@ def describe(words: WordList) -> VocabularyInfo:
         "synonyms": [list(strings) for strings in words.synonyms],
         "sha256": words.sha256,
     }
+    if words.groups:
+        found["groups"] = list(words.groups)
     if any(words.examples):
         found["examples"] = [list(references) for references in words.examples]
         found["examples_sha256"] = examples_sha256(words)

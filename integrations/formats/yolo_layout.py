@@ -14,13 +14,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import ClassVar
-
-import yaml
 
 from integrations.annotations import Category, Tally
 from integrations.image_kinds import SUFFIXES
 from integrations.images import find_images
+from integrations.text_yaml import read_yaml
 from regionspot.errors import InputError
 from regionspot.files import is_utf8, path_exists, path_inside, read_text
 
@@ -75,24 +73,6 @@ class DataFile:
         )
 
 
-class _TextLoader(yaml.SafeLoader):  # type: ignore[misc]
-    """Scalars stay the text that was written: `no`, `null` and `1.0` are class names too."""
-
-    # Of all patterns only the one of merge keys.
-    yaml_implicit_resolvers: ClassVar = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
-        """A mapping, whose keys must differ: YAML's own loader takes the last of equal ones."""
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
-                if key.value in seen:
-                    problem = f"the key {key.value!r} is there twice"
-                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-                seen.add(key.value)
-        return dict(super().construct_mapping(node, deep))
-
-
 def read_data_file(path: Path, tally: Tally) -> DataFile:
     """Read what describes a data set.
 
@@ -136,12 +116,7 @@ def _data_file(folder: Path) -> Path:
 
 
 def _yaml(file: Path, tally: Tally) -> DataFile:
-    try:
-        top = yaml.load(read_text(file), _TextLoader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+    top = read_yaml(file)
     if not isinstance(top, dict) or not {"names", "nc"} & top.keys():
         raise InputError(f'{file} is no data.yaml: expected "names"')
     parts: dict[str, tuple[str, ...]] = {}

@@ -158,3 +158,48 @@ def test_any_bytes_give_words_or_one_line_that_names_the_file(
     else:
         assert len(words.names) == len(words.synonyms) > 0
         assert all_differ([each for group in words.synonyms for each in group])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        ("yaml", "- {name: dog, synonyms: [puppy], group: animal}\n- no\n"),
+        ("yml", "dog:\n  synonyms: puppy\n  group: animal\n'no':\n"),
+        ("json", '[{"name": "dog", "synonyms": ["dog", "puppy"], "group": "animal"},\n\t"no"]'),
+    ],
+)
+def test_entries_of_yaml_and_json(tmp_path: Path, suffix: str, content: str) -> None:
+    path = tmp_path / f"words.{suffix}"
+    path.write_text(content)
+    words = read_words(path)
+    assert words.synonyms == (("dog", "puppy"), ("no",))
+    assert words.groups == ("animal", "")
+    assert words.sha256 != read_words(words_file(tmp_path, "dog: puppy\nno\n")).sha256
+
+
+def test_prompts_stand_for_a_class(tmp_path: Path) -> None:
+    path = tmp_path / "words.json"
+    path.write_text('{"a dog": "dog", "a cat": "cat", "a puppy": "dog"}')
+    assert read_words(path).as_mapping() == {"dog": ["a dog", "a puppy"], "cat": ["a cat"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "entry 1: there is no word"),
+        ('"dog"', "expected a list of words, or a mapping"),
+        ('["dog", 3]', "entry 2: name: expected a text that is not empty, got 3"),
+        ('["dog", {"synonyms": ["x"]}]', "entry 2: name: expected a text"),
+        ('[{"name": "dog", "colour": "x"}]', "entry 1: expected the keys .* got 'colour'"),
+        ('["dog", {"name": "cat", "synonyms": ["dog"]}]', "entry 2: 'dog' is on entry 1 already"),
+        ('[{"name": "dog", "synonyms": ["@crops"]}]', "names examples"),
+        ('{"a dog": "dog", "cat": ["kitten"]}', "got both"),
+        ('{"a": "dog", "a": "cat"}', "the key 'a' is there twice"),
+        ("[", "is not JSON"),
+    ],
+)
+def test_a_wrong_entry_is_named(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "words.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_words(path)
