@@ -58,12 +58,13 @@ def audit(
     has a label are likely missing. No image is read and no model is loaded.
     """
     from autolabel.cli.tables import first_images, show_audit
-    from autolabel.review.audit import audit_run, write_audit
+    from autolabel.review.audit import audit_run, save_audit_view, write_audit
     from integrations.output import Output
 
     with Output(as_json, quiet) as output:
         found = audit_run(run, field, limit)
         path = write_audit(run, found)
+        view = save_audit_view(run, found, field)
         show_audit(found, output)
         if found.unmatched:
             output.notice(
@@ -71,9 +72,11 @@ def audit(
             )
         counts = f"{found.labels} labels of {found.images} images{first_images(limit)}"
         output.line(f"{len(found.suspects)} findings in {counts}: {path}")
+        if view:
+            output.line(f"view {view!r} in FiftyOne")
         kinds = [each.kind for each in found.suspects]
         output.summary(
             {"path": path, "images": found.images, "labels": found.labels, "limit": limit}
-            | {"unmatched": found.unmatched}
+            | {"unmatched": found.unmatched, "view": view or None}
             | {kind: kinds.count(kind) for kind in ("word", "place", "missing")}
         )

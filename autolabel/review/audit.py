@@ -20,10 +20,10 @@ from pycocotools import mask as coco_mask
 from autolabel.review.app import complete_run
 from autolabel.review.export import empty_images, with_new_words
 from autolabel.run.manifest import LVIS, Manifest, read_complete
-from autolabel.run.outputs import categories_of, label_field
+from autolabel.run.outputs import as_sample, categories_of, label_field
 from autolabel.run.shards import ImageRegions, read_shards
 from integrations.annotations import Annotation, LabelledImage
-from integrations.fiftyone.dataset import LabelField, read_labels, words_in_use
+from integrations.fiftyone.dataset import LabelField, read_labels, save_selection, words_in_use
 from integrations.formats.lvis import read_lvis
 from integrations.text import csv_cell
 from regionspot.boxes import FloatArray, box_iou
@@ -31,6 +31,7 @@ from regionspot.errors import InputError
 from regionspot.files import atomic_write
 
 AUDIT = "audit.csv"
+VIEW = "likely wrong"  # the field's name follows
 WORD, PLACE, MISSING = "word", "place", "missing"
 SAME_OBJECT = 0.5  # IoU of a label and the region or the model's label that shows its object
 NEIGHBOURS = 10
@@ -123,13 +124,36 @@ def _labels(
             raise InputError(f"--field goes with a run in FiftyOne; {folder} has no labels there")
         labels = read_lvis(folder / LVIS)
         return {each.id: each.name for each in labels.categories}, iter(labels.images)
-    target = label_field(complete_run(folder))
-    if field_name:
-        target = LabelField(target.dataset, field_name, "")
+    target = _target(folder, field_name)
     categories = with_new_words(categories_of(manifest), words_in_use(target))
     ids = {each.name: each.id for each in categories}
     images = read_labels(target, empty_images(folder, manifest), ids)
     return {each.id: each.name for each in categories}, images
+
+
+def _target(folder: Path, field_name: str) -> LabelField:
+    target = label_field(complete_run(folder))
+    return LabelField(target.dataset, field_name, "") if field_name else target
+
+
+def save_audit_view(folder: Path, audit: Audit, label_field_name: str = "") -> str:
+    """Save a view of the images that an audit lists, in its order.
+
+    Returns:
+        The view's name; empty where the run has no labels in FiftyOne.
+    """
+    manifest = read_complete(folder)
+    if manifest.fiftyone is None:
+        return ""
+    order = list(dict.fromkeys(each.image_id for each in audit.suspects))
+    listed = set(order)
+    samples = {
+        each.image.id: as_sample(manifest, each.image)
+        for each in read_shards(folder, manifest.shards)
+        if each.image.id in listed
+    }
+    target = _target(folder, label_field_name)
+    return save_selection(target, VIEW, [samples[id] for id in order])
 
 
 def audit_labels(

@@ -261,6 +261,19 @@ def save_views(target: LabelField, confidence: float, margin: float) -> dict[str
     return names
 
 
+def save_selection(target: LabelField, name: str, samples: Sequence[Sample]) -> str:
+    """Save a view of some samples in their order, whole, and return its name.
+
+    The name gets the field's added, and a view that has it is replaced.
+    """
+    dataset = load_dataset(target.dataset)
+    ids = present_ids(dataset, samples)
+    view = dataset.select([ids[each] for each in samples if each in ids], ordered=True)
+    name = f"{name} {target.field}"
+    dataset.save_view(name, view, overwrite=True)
+    return name
+
+
 def registered_views(target: LabelField) -> dict[str, str]:
     """Name of each view that the run registered; empty where it is not registered."""
     dataset = load_dataset(target.dataset)

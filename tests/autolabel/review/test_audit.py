@@ -4,10 +4,11 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+import fiftyone as fo
 import numpy as np
 import torch
 
-from autolabel.review.audit import AUDIT, MISSING, PLACE, WORD, audit_labels, write_audit
+from autolabel.review.audit import AUDIT, MISSING, PLACE, VIEW, WORD, audit_labels, write_audit
 from autolabel.run.images import ImageRef
 from autolabel.run.shards import ImageRegions
 from integrations.annotations import Annotation, LabelledImage
@@ -79,11 +80,20 @@ def test_without_neighbours_and_model_a_label_has_no_score() -> None:
 def test_a_run_is_audited(autolabel_cli: Autolabel, finished: FinishedRun, tmp_path: Path) -> None:
     result = autolabel_cli("audit", finished.folder)
     path = finished.folder / AUDIT
+    target = finished.manifest.fiftyone
+    assert target is not None
+    dataset = fo.load_dataset(target.dataset)
+    dataset.reload()
+    view = f"{VIEW} {target.label_field}"
     try:
         assert result.exit_code == 0, result.output
         assert f"{finished.manifest.counts['labels']} labels of 5 images" in result.output
-        assert path.exists()
+        with path.open(encoding="utf-8") as file:
+            listed = dict.fromkeys(row["image"] for row in csv.DictReader(file))
+        names = [Path(name).name for name in dataset.load_saved_view(view).values("filepath")]
+        assert names == list(listed)
     finally:
+        dataset.delete_saved_view(view)
         path.unlink(missing_ok=True)
     missing = autolabel_cli("audit", finished.folder, "--field", "nowhere")
     assert missing.exit_code == 1
