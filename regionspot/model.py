@@ -21,7 +21,6 @@ from regionspot.checkpoint import load_head
 from regionspot.config import ModelConfig, fast_dtype, preset, resolve_device
 from regionspot.encoders import VisionLanguageEncoder, build_encoder
 from regionspot.errors import InputError
-from regionspot.examples import ExampleRegions, Examples
 from regionspot.localizers.sam import SamLocalizer, build_sam, run_length_masks
 from regionspot.scoring import RegionScorer, checked_batch, checked_input, label_regions
 from regionspot.types import (
@@ -34,7 +33,7 @@ from regionspot.types import (
     ScoreCalibration,
     Vocabulary,
 )
-from regionspot.vocabulary import Words
+from regionspot.vocabulary import ExampleRegions, Examples, Words
 from regionspot.weights import cache_folder, sha256_by_preset, sha256_of
 
 SHIPPED = Path(__file__).parent / "checkpoints"

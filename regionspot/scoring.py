@@ -15,10 +15,15 @@ from regionspot.boxes import FloatArray, as_boxes, check_boxes
 from regionspot.checkpoint import TrainedHead
 from regionspot.encoders import VisionLanguageEncoder
 from regionspot.errors import InputError
-from regionspot.examples import ExampleRegions, add_examples, example_classes
 from regionspot.head import HeadInputs, RegionHead
 from regionspot.types import ImageArray, Labels, Regions, ScoreCalibration, Vocabulary
-from regionspot.vocabulary import Words, build_vocabulary
+from regionspot.vocabulary import (
+    ExampleRegions,
+    Words,
+    add_examples,
+    build_vocabulary,
+    example_classes,
+)
 from regionspot.zero_shot import (
     CLASSIFIER_WEIGHT,
     SEEN_DISCOUNT,
@@ -130,7 +135,7 @@ class RegionScorer:
 def class_scores(regions: Regions, vocabulary: Vocabulary) -> torch.Tensor:
     """Scores (N, K) of regions with words, in float32; gradients reach the embeddings.
 
-    Examples of a word add to the score of its text, as `regionspot.examples` says.
+    Examples of a word add to the score of its text, as `regionspot.vocabulary` says.
 
     Raises:
         InputError: the words were embedded by another model.

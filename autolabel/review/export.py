@@ -9,9 +9,9 @@ from pathlib import Path
 from autolabel.convert import Exported, ImageMode, exported, image_placer
 from autolabel.options import LABEL_FIELD
 from autolabel.review.app import complete_run
+from autolabel.review.near_duplicates import near_duplicates
 from autolabel.run.images import FIFTYONE_PREFIX, open_source
 from autolabel.run.manifest import LVIS, Manifest, read_manifest
-from autolabel.run.near_duplicates import near_duplicates
 from autolabel.run.outputs import as_sample, categories_of, file_info, label_field
 from autolabel.run.shards import read_shards
 from integrations.annotations import Category, LabelledImage

@@ -15,10 +15,10 @@ from integrations.images import find_images, read_image
 from integrations.vocabulary_file import WordList
 from regionspot.boxes import FloatArray, box_iou
 from regionspot.errors import InputError
-from regionspot.examples import ExampleRegions
 from regionspot.model import RegionSpot
 from regionspot.names import name_key
 from regionspot.types import Regions
+from regionspot.vocabulary import ExampleRegions
 from regionspot.weights import sha256_of
 
 LABEL_MARK = "#"

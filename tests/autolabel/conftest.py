@@ -13,12 +13,14 @@ import autolabel.run.relabel
 from autolabel.cli import app
 from autolabel.demo import write_photos
 from tests.autolabel.helpers import PHOTOS, WORDS, Autolabel, FinishedRun
+from tests.autolabel.towers import remember_towers
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_model() -> Iterator[None]:
     """The real model, loaded once for all commands of this process: it takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
+        remember_towers(patch)
         load = cache(autolabel.run.pipeline.load_model)
         patch.setattr(autolabel.run.pipeline, "load_model", load)
         patch.setattr(autolabel.run.relabel, "load_model", load)

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
+from autolabel.review.near_duplicates import near_duplicates
 from autolabel.run.images import ImageRef
-from autolabel.run.near_duplicates import near_duplicates
 from autolabel.run.shards import ImageRegions, skipped_image
 from regionspot.types import Proposals, Regions
 

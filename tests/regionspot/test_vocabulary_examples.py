@@ -5,9 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from regionspot.errors import InputError
-from regionspot.examples import ExampleRegions, example_classes
 from regionspot.scoring import class_scores
 from regionspot.types import Regions, Vocabulary
+from regionspot.vocabulary import ExampleRegions, example_classes
 
 WIDTH, LOGITS = 16, 24
 
