@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from integrations.text_yaml import read_json, read_yaml
+from integrations.text import read_json, read_yaml
 from regionspot.errors import InputError
 from regionspot.files import read_text
 from regionspot.names import clean_name

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from integrations.annotations import Category, Tally
 from integrations.image_kinds import SUFFIXES
 from integrations.images import find_images
-from integrations.text_yaml import read_yaml
+from integrations.text import read_yaml
 from regionspot.errors import InputError
 from regionspot.files import is_utf8, path_exists, path_inside, read_text
 

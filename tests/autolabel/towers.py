@@ -31,14 +31,15 @@ def remember_towers(patch: pytest.MonkeyPatch) -> None:
 
 
 def remembered(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method that keeps its last results, and the arguments that are compared by identity."""
+    """A method that keeps its last results, and what is compared by identity, so that no other
+    object gets its id."""
     results: OrderedDict[object, tuple[object, Any]] = OrderedDict()
 
     @functools.wraps(method)
-    def call(self: object, *arguments: Any) -> Any:
-        key = (_settings(self), tuple(map(_key, arguments)))
+    def call(self: object, *arguments: Any, **named: Any) -> Any:
+        key = (_settings(self), _key(arguments), _key(tuple(named.items())))
         if key not in results:
-            results[key] = (arguments, method(self, *arguments))
+            results[key] = ((self, arguments, named), method(self, *arguments, **named))
             if len(results) > KEPT:
                 results.popitem(last=False)
         return results[key][1]
@@ -57,4 +58,4 @@ def _key(argument: object) -> object:
         return argument.shape, hashlib.sha256(np.ascontiguousarray(argument)).digest()
     if isinstance(argument, list | tuple):
         return tuple(map(_key, argument))
-    return argument if isinstance(argument, bool) else id(argument)
+    return argument if isinstance(argument, bool | str) else id(argument)
