@@ -1,5 +1,6 @@
 """Writing labels takes the memory of a shard, however many images there are."""
 
+import gc
 import tracemalloc
 from pathlib import Path
 
@@ -60,11 +61,14 @@ def make_outputs(folder: Path, images: int) -> Outputs:
 
 
 def peak_bytes(outputs: Outputs) -> int:
+    gc.collect()
+    gc.freeze()  # the objects of other tests would delay the collection of the writer's cycles
     tracemalloc.start()
     outputs.write_label_files()
     outputs.write_skipped([])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
+    gc.unfreeze()
     return peak
 
 
