@@ -4,13 +4,18 @@
 permissions, memory, a database that is gone. Whatever else is raised is a fault of the program.
 """
 
+import contextlib
 import errno
 import os
 import re
 import signal
 import sys
+from collections.abc import Iterator
 from types import FrameType
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
+
+import typer
+from typer.core import TyperGroup
 
 from integrations.text import printable
 
@@ -68,21 +73,56 @@ def raise_at_sigterm() -> None:
     signal.signal(signal.SIGTERM, end)
 
 
-def failure_of(error: BaseException) -> Failure | None:
+class CommandGroup(TyperGroup):
+    """A group of commands that reports in one line what they could not do."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse the options in front of a command."""
+        with _printable_usage():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            with _printable_usage():
+                return super().invoke(ctx)
+        except (Exception, KeyboardInterrupt) as error:
+            command = f"{ctx.command_path} {ctx.invoked_subcommand or ''}".strip()
+            if (code := report(error, command)) is None:
+                raise
+            raise typer.Exit(code) from error
+
+
+@contextlib.contextmanager
+def _printable_usage() -> Iterator[None]:
+    """Escape what messages on the usage of a command repeat of its arguments."""
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message") and isinstance(getattr(error, "message", None), str):
+            error.message = printable(error.message)  # type: ignore[attr-defined]
+        raise
+
+
+def failure_of(error: BaseException, command: str = "") -> Failure | None:
     """How a command ends that raised this; None where it is a fault of the program.
 
     Notes that were added to the error are part of the line.
+
+    Args:
+        error: that ended the command.
+        command: as it was given, without its options; empty where that is not known.
     """
-    found = _describe(error)
+    found = _describe(error, command)
     if found is None:
         return None
     notes = getattr(error, "__notes__", ())
     return Failure(one_line("; ".join((found.line, *notes))), found.code)
 
 
-def report(error: BaseException) -> int | None:
-    """Print how a command ends that raised this, and return its exit code; None as `failure_of`."""
-    failure = failure_of(error)
+def report(error: BaseException, command: str = "") -> int | None:
+    """Print how a command ends, and return its exit code; arguments and None as `failure_of`."""
+    failure = failure_of(error, command)
     if failure is None:
         return None
     what = "" if isinstance(error, KeyboardInterrupt) else "error: "
@@ -90,10 +130,11 @@ def report(error: BaseException) -> int | None:
     return failure.code
 
 
-def _describe(error: BaseException) -> Failure | None:
+def _describe(error: BaseException, command: str) -> Failure | None:
     if isinstance(error, KeyboardInterrupt):
         code = EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED
-        return Failure("stopped; the same command resumes `autolabel run`", code)
+        what = f"`{command}`" if command else "the same command"
+        return Failure(f"stopped; give {what} again, which keeps what is finished", code)
     if isinstance(error, MemoryError) or _is_out_of_memory(error):
         return Failure(f"the memory is full; {_MENDS[errno.ENOMEM]}", EXIT_UNFINISHED)
     if isinstance(error, OSError):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from integrations.failures import report
+from integrations.failures import CommandGroup, raise_at_sigterm
 from integrations.output import Output
 from regionspot.config import preset
 from regionspot.errors import InputError
@@ -25,7 +25,9 @@ from train.features.cache import FeatureSet
 from train.features.extract import FeatureExtractor, extract_sets
 from train.run import Paths, train
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=CommandGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 console = Console()
 
 CORES = os.cpu_count() or 1
@@ -328,12 +330,8 @@ def _train(
 
 def main() -> None:
     """Run the command line; what it could not do becomes one line and an exit code."""
-    try:
-        app()
-    except Exception as error:
-        if (code := report(error)) is None:
-            raise
-        raise SystemExit(code) from error
+    raise_at_sigterm()
+    app()
 
 
 if __name__ == "__main__":

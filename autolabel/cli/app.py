@@ -1,18 +1,14 @@
 """The root of all commands: exit codes, and failures as one line."""
 
-import contextlib
 import io
 import os
 import re
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
-from integrations.failures import raise_at_sigterm, report
-from integrations.text import printable
+from integrations.failures import CommandGroup, raise_at_sigterm
 
 EXIT_ALL_LABELLED, EXIT_SOME_SKIPPED = 0, 3  # others: `integrations.failures`
 DISTRIBUTION = "regionspot-autolabel"
@@ -40,39 +36,13 @@ Label a folder of images with your own words: boxes, masks and scores in FiftyOn
 """
 
 
-class Commands(TyperGroup):
-    """A group of commands that reports in one line what they could not do."""
+class Commands(CommandGroup):
+    """The tool's commands in the order of their use."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names in the order of `COMMANDS`; others follow as they were added."""
         names = super().list_commands(ctx)
         return sorted(names, key=lambda name: [*COMMANDS, name].index(name))
-
-    def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Parse the options in front of a command."""
-        with _printable_usage():
-            return super().make_context(*args, **kwargs)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command."""
-        try:
-            with _printable_usage():
-                return super().invoke(ctx)
-        except (Exception, KeyboardInterrupt) as error:
-            if (code := report(error)) is None:
-                raise
-            raise typer.Exit(code) from error
-
-
-@contextlib.contextmanager
-def _printable_usage() -> Iterator[None]:
-    """Escape what messages on the usage of a command repeat of its arguments."""
-    try:
-        yield
-    except Exception as error:
-        if hasattr(error, "format_message") and isinstance(getattr(error, "message", None), str):
-            error.message = printable(error.message)  # type: ignore[attr-defined]
-        raise
 
 
 app = typer.Typer(
@@ -107,7 +77,7 @@ def main() -> None:
             f"hides the other; `pip uninstall {name}` and install {DISTRIBUTION} again, or give "
             "each an environment of its own\n"
         )
-    app()
+    app(prog_name="autolabel")
 
 
 def other_distributions() -> list[str]:

@@ -47,8 +47,8 @@ def out_of_memory_in_numpy() -> BaseException:
         (ServerSelectionTimeoutError(LOST), EXIT_UNFINISHED, ["fails (127.0.0.1:1: refused)"]),
         (AutoReconnect("closed"), EXIT_UNFINISHED, ["database", "closed"]),
         (Exception("I/O (os error 28)"), EXIT_UNFINISHED, ["No space left", "free"]),
-        (KeyboardInterrupt(), EXIT_INTERRUPTED, ["stopped; the same"]),
-        (Terminated(), EXIT_TERMINATED, ["stopped; the same"]),
+        (KeyboardInterrupt(), EXIT_INTERRUPTED, ["stopped; give the same command again"]),
+        (Terminated(), EXIT_TERMINATED, ["stopped; give the same command again"]),
     ],
 )
 def test_one_line_with_the_mend(error: BaseException, code: int, parts: list[str]) -> None:
@@ -59,6 +59,12 @@ def test_one_line_with_the_mend(error: BaseException, code: int, parts: list[str
     assert "Topology" not in failure.line
     for part in parts:
         assert part in failure.line
+
+
+def test_a_command_that_was_stopped_is_named() -> None:
+    failure = failure_of(KeyboardInterrupt(), "autolabel export")
+    assert failure is not None
+    assert failure.line == "stopped; give `autolabel export` again, which keeps what is finished"
 
 
 def test_a_name_that_cannot_be_written_is_one_line() -> None:

@@ -1,11 +1,17 @@
 """`autolabel train` and `python -m train` are the same commands."""
 
+import os
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from autolabel.cli import app
+from integrations.failures import raise_at_sigterm
 from train.__main__ import app as training
 from train.__main__ import main
 
@@ -57,3 +63,39 @@ def test_autolabel_offers_all_commands() -> None:
     assert len(commands) == 8
     for name in commands:
         assert f" {name.replace('_', '-')} " in shown
+
+
+@pytest.fixture
+def handled_signals() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    raise_at_sigterm()
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("handled_signals")
+@pytest.mark.parametrize(
+    ("commands", "name", "arguments"),
+    [
+        (app, "autolabel", ["train", "mini"]),
+        (app, "autolabel", ["train", "extract"]),
+        (training, "python -m train", ["stage1"]),
+    ],
+)
+def test_sigterm_is_one_line_that_names_the_command(
+    tmp_path: Path, commands: typer.Typer, name: str, arguments: list[str]
+) -> None:
+    pipe = tmp_path / "instances.json"
+    os.mkfifo(pipe)
+
+    def stop() -> None:
+        with pipe.open("w"):  # returns once the command reads
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    stopper = threading.Thread(target=stop, daemon=True)
+    stopper.start()
+    found = CliRunner().invoke(commands, [*arguments, "--data", str(pipe)], prog_name=name)
+    stopper.join()
+    assert found.exit_code == 143
+    command = " ".join((name, *arguments))
+    assert found.output.endswith(f"stopped; give `{command}` again, which keeps what is finished\n")

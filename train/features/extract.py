@@ -6,12 +6,13 @@ same bytes. A broken image is skipped, and tried again once its file has changed
 
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
 import torch
@@ -181,9 +182,29 @@ def _extract_tower(
         initializer=_start_worker,
         initargs=(features.config, tower),
     ) as pool:
-        tasks = (pool.submit(_extract_shard, *each, features.view) for each in arguments)
-        for _ in _few_at_a_time(tasks, 2 * workers):
-            reporter.advance()
+        tasks = (_submitted(pool, *each, features.view) for each in arguments)
+        try:
+            for _ in _few_at_a_time(tasks, 2 * workers):
+                reporter.advance()
+        except KeyboardInterrupt:
+            for worker in active_children():  # which would finish their shards first
+                worker.terminate()
+            raise
+
+
+def _submitted(
+    pool: ProcessPoolExecutor, images: Sequence[AnnotatedImage], path: Path, view: View
+) -> "Future[None]":
+    """A task for a worker, which is started here if there are too few.
+
+    Ctrl-C in a terminal reaches all processes. Workers inherit that it is blocked: this process
+    ends them.
+    """
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(_extract_shard, images, path, view)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _few_at_a_time(tasks: Iterable["Future[None]"], most: int) -> Iterator[None]:

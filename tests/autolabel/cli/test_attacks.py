@@ -234,4 +234,4 @@ def test_sigterm_is_one_line_and_exit_code_143(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=120)
     assert process.returncode == 143
-    assert err == "stopped; the same command resumes `autolabel run`\n"
+    assert err == "stopped; give `autolabel run` again, which keeps what is finished\n"
