@@ -8,7 +8,7 @@ WORKERS ?= 2
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-browser test-interop fuzz torture lint format bench clean
+.PHONY: help install demo test test-browser test-interop test-ray fuzz torture lint format bench clean
 
 help:
 	@echo "make demo    label real photos and draw a contact sheet"
@@ -52,6 +52,10 @@ fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -X faulthandler -m tests.integrations.formats.fuzz 10000
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --hypothesis-profile=random \
 		--ignore=tests/integrations/formats/test_fuzz.py tests/integrations tests/regionspot
+
+# Clusters of two nodes on this machine, with processes and nodes that are killed.
+test-ray: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/ray
 
 # Needs a Chromium (Debian: apt-get install chromium), which `make test` does not.
 test-browser: $(STAMP)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from autolabel.cluster.ray_workers import ray_workers
 from autolabel.convert import Exported, ImageMode
 from autolabel.options import LABEL_FIELD, Options, with_boxes
 from autolabel.review.export import ExportRequest, export_labels
@@ -49,6 +50,9 @@ def label(
     limit: int | None = None,
     only_unlabelled: bool = False,
     only_unreviewed: bool = False,
+    workers: int = 0,
+    ray: str = "",
+    gpus_per_worker: float = 0.0,
     reporter: Reporter | None = None,
 ) -> Run:
     """Label images with words, as `autolabel run` does.
@@ -100,6 +104,10 @@ def label(
             out.
         only_unreviewed: whether images of `fiftyone:NAME` that are reviewed, or have a reviewed
             label in another field, are left out.
+        workers: number of processes that compute regions, by Ray; 0: this one alone, or with `ray`
+            as many as the cluster has room for.
+        ray: address of the Ray cluster whose machines compute regions; empty: one of this machine.
+        gpus_per_worker: GPUs of each worker; 0: its CPUs.
         reporter: receives the progress; None: nothing is shown.
 
     Returns:
@@ -143,7 +151,8 @@ def label(
         only_unreviewed=only_unreviewed,
         boxes=given,
     )
-    done = run_request(request, reporter or NullReporter())
+    processes = ray_workers(workers, ray, gpus_per_worker)
+    done = run_request(request, reporter or NullReporter(), processes)
     return Run(done.folder, done.manifest)
 
 

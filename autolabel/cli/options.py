@@ -12,6 +12,7 @@ T = TypeVar("T")
 
 INPUT, OUTPUT = "Input", "Output"
 SELECTION, MODEL = "Labels that are kept", "Model"
+MACHINES = "Processes and machines"
 PRINTED = "What is printed"
 FORMATS = "coco, lvis, yolo, yolo-seg, yolo-scores, voc, cvat, label-studio or fiftyone."
 
@@ -152,3 +153,33 @@ Checkpoint = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MODEL)]
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        min=0,
+        help="Processes that compute regions, by Ray; each holds the model.",
+        show_default="this one alone; with --ray as many as the cluster has room for",
+        rich_help_panel=MACHINES,
+    ),
+]
+RayAddress = Annotated[
+    str,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Ray cluster whose machines compute regions: auto or HOST:PORT. Images and run folder "
+        "lie on a file system that they share.",
+        show_default="a cluster of this machine's own, where --workers is given",
+        rich_help_panel=MACHINES,
+    ),
+]
+GpusPerWorker = Annotated[
+    float,
+    typer.Option(
+        "--gpus-per-worker",
+        min=0.0,
+        help="GPUs of each worker, such as 1 or 0.5; 0: its CPUs.",
+        rich_help_panel=MACHINES,
+    ),
+]

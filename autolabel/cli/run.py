@@ -132,6 +132,9 @@ def run(
             rich_help_panel=INPUT,
         ),
     ] = False,
+    workers: shared.Workers = 0,
+    ray: shared.RayAddress = "",
+    gpus_per_worker: shared.GpusPerWorker = 0.0,
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
@@ -142,6 +145,7 @@ def run(
     Exit code: 0 all images labelled, 3 some were skipped, 1 nothing could start.
     """
     from autolabel.cli.tables import show_plan, show_run
+    from autolabel.cluster.ray_workers import ray_workers
     from autolabel.run.pipeline import run as run_request
     from autolabel.run.plan import RunRequest, make_plan
     from integrations.output import Output
@@ -184,5 +188,5 @@ def run(
             show_plan(plan, output)
             return
         with output.progress() as reporter:
-            done = run_request(request, reporter)
+            done = run_request(request, reporter, ray_workers(workers, ray, gpus_per_worker))
         show_run(done, output, limit, launch)

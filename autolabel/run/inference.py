@@ -51,6 +51,11 @@ class StageTimer:
         finally:
             self._seconds[name] += time.perf_counter() - start
 
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Add what another process measured."""
+        for name, value in seconds.items():
+            self._seconds[name] += value
+
     def seconds(self) -> dict[str, float]:
         """Seconds by stage, rounded to a millisecond, in the order of STAGES."""
         return {name: round(self._seconds[name], 3) for name in STAGES}

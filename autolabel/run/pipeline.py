@@ -1,14 +1,16 @@
 """`autolabel run`: from a request to a run folder and labels in FiftyOne."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from autolabel.draw.contact_sheet import draw_contact_sheet
 from autolabel.run.earlier_review import check_review, keep_review
 from autolabel.run.examples import words_with_examples
-from autolabel.run.given_boxes import GivenBoxes
-from autolabel.run.images import SkippedEntry
+from autolabel.run.images import ImageRef, SkippedEntry
 from autolabel.run.inference import RegionComputer, StageTimer
 from autolabel.run.manifest import (
     COCO,
@@ -34,13 +36,52 @@ from integrations.fiftyone import dataset as fiftyone_dataset
 from integrations.progress import Reporter
 from regionspot import load_model
 from regionspot.errors import InputError
+from regionspot.model import RegionSpot
 from regionspot.weights import sha256_of
 
 COMPLETE_ALREADY = "this run is complete already; --overwrite makes it again"
 
 
-def run(request: RunRequest, reporter: Reporter) -> RunFolder:
+Todo = Mapping[int, Sequence[ImageRef]]  # the images of each shard that is missing, by its index
+
+
+@dataclass(frozen=True)
+class WrittenShard:
+    """A shard that is in the run folder.
+
+    Attributes:
+        index: of the shard.
+        shard: its entry in the manifest.
+        seconds: wall-clock seconds by stage that another process took for it.
+    """
+
+    index: int
+    shard: Shard
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+class ShardWorkers(Protocol):
+    """Other processes, or machines, that compute the regions of a run."""
+
+    @property
+    def device(self) -> str:
+        """What they compute on, as a run's manifest has it."""
+        ...
+
+    def write(
+        self, plan: Plan, reporter: Reporter, run: RunFolder, todo: Todo
+    ) -> Iterator[WrittenShard]:
+        """Write shards into the run folder, in any order."""
+        ...
+
+
+def run(request: RunRequest, reporter: Reporter, workers: ShardWorkers | None = None) -> RunFolder:
     """Label images, or resume the same run where it stopped.
+
+    Args:
+        request: the arguments.
+        reporter: receives the progress.
+        workers: that compute the regions; None: this process does.
 
     Raises:
         InputError: nothing could start.
@@ -70,25 +111,23 @@ def run(request: RunRequest, reporter: Reporter) -> RunFolder:
     )
     reporter.message(f"loading the model {options.model}")
     model = load_model(options.model, options.device, options.checkpoint or None)
-    name = options.detector or model.config.detector
-    detector: Detector | GivenBoxes
     if plan.boxes:
-        name, detector = "none", plan.boxes
         for line in plan.boxes.lines:
             reporter.message(line)
-    else:
-        detector = build_detector(
-            name, sam=model.localizer.sam, device=model.device, max_boxes=options.max_boxes
-        )
     labeller = Labeller(model, model.vocabulary(words_with_examples(plan.words, model)), options)
-    provenance = model.provenance() | {"detector": name, "device": str(model.device)}
-    if plan.boxes:
-        provenance["boxes"] = plan.boxes.sha256
+    provenance = provenance_of(plan, model)
+    if workers is not None:
+        provenance["device"] = workers.device
     with locked(plan.folder):
         keep_review(earlier, reporter)
         run = begin(plan, dataclasses.replace(plan.wanted, model=provenance, fiftyone=target))
         timer = StageTimer(run.manifest.seconds)
-        compute_shards(run, RegionComputer(plan.source, detector, model, options, timer), reporter)
+        if workers is None:
+            detector = plan.boxes or detector_of(plan, model)
+            computer = RegionComputer(plan.source, detector, model, options, timer)
+            compute_shards(run, plan, partial(write_shards, computer, reporter), timer, reporter)
+        else:
+            compute_shards(run, plan, partial(workers.write, plan, reporter), timer, reporter)
         outputs = Outputs(run, labeller)
         finish(outputs, timer, plan.source.skipped, not request.is_in_fiftyone, reporter)
     return run
@@ -131,24 +170,57 @@ def begin(plan: Plan, wanted: Manifest) -> RunFolder:
     return run
 
 
-def compute_shards(run: RunFolder, computer: RegionComputer, reporter: Reporter) -> None:
+def provenance_of(plan: Plan, model: RegionSpot) -> dict[str, str]:
+    """What a run's regions come from, as its manifest has it."""
+    name = "none" if plan.boxes else plan.request.options.detector or model.config.detector
+    found = model.provenance() | {"detector": name, "device": str(model.device)}
+    return found | ({"boxes": plan.boxes.sha256} if plan.boxes else {})
+
+
+def detector_of(plan: Plan, model: RegionSpot) -> Detector:
+    """The detector of a run."""
+    options = plan.request.options
+    return build_detector(
+        options.detector or model.config.detector,
+        sam=model.localizer.sam,
+        device=model.device,
+        max_boxes=options.max_boxes,
+    )
+
+
+def compute_shards(
+    run: RunFolder,
+    plan: Plan,
+    write: Callable[[RunFolder, Todo], Iterator[WrittenShard]],
+    timer: StageTimer,
+    reporter: Reporter,
+) -> None:
     """Write every shard that is not there yet, and enter each into the manifest once it is."""
-    images, size = computer.source.images, computer.options.shard_size
+    images, size = plan.source.images, plan.request.options.shard_size
     damaged = set(damaged_files(run.folder, run.manifest))
-    whole = {shard.file: shard for shard in run.manifest.shards if shard.file not in damaged}
-    shards: list[Shard] = []
-    reporter.start("labelling", len(images), sum(shard.images for shard in whole.values()))
-    for index, start in enumerate(range(0, len(images), size)):
-        if shard := whole.get(shard_file(index)):
-            shards.append(shard)
-            continue
+    known = {shard.file: shard for shard in run.manifest.shards if shard.file not in damaged}
+    starts = range(0, len(images), size)
+    done = {i: known[shard_file(i)] for i in range(len(starts)) if shard_file(i) in known}
+    todo = {i: images[start : start + size] for i, start in enumerate(starts) if i not in done}
+    reporter.start("labelling", len(images), sum(shard.images for shard in done.values()))
+    for written in write(run, todo) if todo else ():
+        done[written.index] = written.shard
+        timer.add(written.seconds)
+        shards = tuple(done[index] for index in sorted(done))
+        run.update(shards=shards, seconds=timer.seconds())
+    run.update(shards=tuple(done[index] for index in sorted(done)))
+
+
+def write_shards(
+    computer: RegionComputer, reporter: Reporter, run: RunFolder, todo: Todo
+) -> Iterator[WrittenShard]:
+    """Compute the regions of shards in this process, and write each."""
+    for index, images in todo.items():
         regions = []
-        for batch in computer.images(images[start : start + size]):
+        for batch in computer.images(images):
             regions += batch
             reporter.advance(len(batch))
-        shards.append(write_shard(run.folder, index, regions))
-        run.update(shards=tuple(shards), seconds=computer.timer.seconds())
-    run.update(shards=tuple(shards))
+        yield WrittenShard(index, write_shard(run.folder, index, regions))
 
 
 def finish(

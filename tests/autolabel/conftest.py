@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+import autolabel.cluster.ray_workers
 import autolabel.run.pipeline
 import autolabel.run.relabel
 from autolabel.cli import app
@@ -24,6 +25,7 @@ def one_model() -> Iterator[None]:
         load = cache(autolabel.run.pipeline.load_model)
         patch.setattr(autolabel.run.pipeline, "load_model", load)
         patch.setattr(autolabel.run.relabel, "load_model", load)
+        patch.setattr(autolabel.cluster.ray_workers, "load_model", load)
         yield
 
 

@@ -1,0 +1,292 @@
+"""Shards of a run computed by the actors of Ray Data, each of which holds the towers once.
+
+An actor reads its images by path and writes its shards into the run folder, so both lie on a file
+system that all machines share. The driver alone writes the manifest, the label files and FiftyOne.
+What a run ends with has the same bytes as on one machine.
+"""
+
+import importlib.util
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autolabel.run.images import ImageRef
+from autolabel.run.inference import RegionComputer, StageTimer
+from autolabel.run.manifest import RunFolder, Shard, read_manifest
+from autolabel.run.pipeline import Todo, WrittenShard, detector_of, provenance_of, write_shards
+from autolabel.run.plan import Plan
+from integrations.progress import NullReporter, Reporter
+from regionspot import load_model
+from regionspot.errors import InputError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+MOST_BLOCKS = 4096  # of a data set of Ray's; a block holds one shard or more
+# A shard whose actor dies is computed again this often: an image may be what kills it.
+RESTARTS = 3
+# Nothing is reported to Ray's makers, and nothing printed beside this program's own lines.
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DATA_LOG_LEVEL": "CRITICAL",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
+_COLOUR = re.compile(r"(\x1b|\\x1b)\[[0-9;]*m")
+NOT_INSTALLED = "Ray is not installed: pip install 'regionspot-autolabel[ray]'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayWorkers:
+    """Actors that compute the regions of a run.
+
+    Attributes:
+        address: of the cluster, as Ray has it: `auto` or HOST:PORT; empty: one of this machine's
+            own, which ends with the run.
+        count: number of actors; 0: one for each GPU share of the cluster, or for each CPU.
+        gpus_per_worker: GPUs that an actor takes, such as 1 or 0.5; 0: it computes on the CPU.
+    """
+
+    address: str = ""
+    count: int = 0
+    gpus_per_worker: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.count < 0 or self.gpus_per_worker < 0:
+            raise InputError("--workers and --gpus-per-worker must be 0 or more")
+
+    @property
+    def device(self) -> str:
+        """What the actors compute on, as a run's manifest has it."""
+        return "cuda" if self.gpus_per_worker else "cpu"
+
+    def write(
+        self, plan: Plan, reporter: Reporter, run: RunFolder, todo: Todo
+    ) -> Iterator[WrittenShard]:
+        """Write shards into the run folder, in the order in which they are done.
+
+        Raises:
+            InputError: Ray or its cluster is not there, an actor cannot start, or one died again
+                and again on the same shard.
+        """
+        with connected(self.address, self.count) as ray:
+            count = self.count or self._fitting(ray.cluster_resources())
+            reporter.message(f"starting {count} workers on {_machines(ray)}")
+            images = replace(plan.source, images=(), skipped=())  # a shard's come with it
+            folder, started = run.folder.resolve(), run.manifest.started
+            job = _Job(replace(plan, source=images), folder, started, self.device)
+            rows = [
+                {"index": index, "images": json.dumps([_row(each) for each in refs])}
+                for index, refs in todo.items()
+            ]
+            shards = ray.data.from_items(
+                rows, override_num_blocks=min(len(rows), MOST_BLOCKS)
+            ).map_batches(
+                ShardActor,
+                fn_constructor_args=[job],
+                batch_size=1,
+                compute=ray.data.ActorPoolStrategy(size=min(count, len(rows))),
+                num_gpus=self.gpus_per_worker or None,
+                num_cpus=self._cpus(ray.cluster_resources(), count),
+                max_restarts=RESTARTS,
+                max_task_retries=RESTARTS,
+            )
+            for row in self._rows(shards, run.folder):
+                shard = Shard(**json.loads(row["shard"]))
+                reporter.advance(shard.images)
+                yield WrittenShard(int(row["index"]), shard, json.loads(row["seconds"]))
+
+    def _fitting(self, resources: Mapping[str, float]) -> int:
+        """Number of actors that a cluster has room for."""
+        if self.gpus_per_worker:
+            return max(1, int(resources.get("GPU", 0) / self.gpus_per_worker))
+        return max(1, int(resources.get("CPU", 1)))
+
+    def _cpus(self, resources: Mapping[str, float], count: int) -> float:
+        """CPUs of an actor: those of the cluster, shared out."""
+        return max(1, int(resources.get("CPU", 1)) // count)
+
+    def _rows(self, shards: Any, folder: Path) -> Iterator[Mapping[str, Any]]:
+        from ray.exceptions import RayError
+
+        try:
+            yield from shards.iter_rows()
+        except RayError as error:
+            raise _as_input_error(error, folder) from error
+
+
+def ray_workers(count: int, address: str, gpus_per_worker: float) -> RayWorkers | None:
+    """The workers that `run --workers --ray --gpus-per-worker` ask for; None: this process.
+
+    Raises:
+        InputError: Ray is not installed, or the options do not go together.
+    """
+    if not count and not address:
+        if gpus_per_worker:
+            raise InputError("--gpus-per-worker goes with --workers or --ray")
+        return None
+    if importlib.util.find_spec("ray") is None:
+        raise InputError(NOT_INSTALLED)
+    return RayWorkers(address=address, count=count, gpus_per_worker=gpus_per_worker)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What an actor needs to know of a run.
+
+    Attributes:
+        plan: without its images.
+        folder: the run folder.
+        started: of the run's manifest.
+        device: what the actor is to compute on.
+    """
+
+    plan: Plan
+    folder: Path
+    started: str
+    device: str
+
+
+class ShardActor:
+    """Computes and writes one shard a call; called by Ray Data.
+
+    Raises:
+        InputError: the folders are not there on this machine, or its models are other ones.
+    """
+
+    def __init__(self, job: _Job) -> None:
+        self._run = _run_folder(job)
+        options = job.plan.request.options
+        device = job.device if options.device == "auto" else options.device
+        model = load_model(options.model, device, options.checkpoint or None)
+        own = provenance_of(job.plan, model) | {"device": job.device}
+        expected = self._run.manifest.model
+        if other := sorted(name for name, value in expected.items() if own.get(name) != value):
+            raise InputError(
+                f"the worker on {socket.gethostname()} has other {', '.join(other)} than the run; "
+                "install the same versions and weights on all machines"
+            )
+        self._timer = StageTimer()
+        detector = job.plan.boxes or detector_of(job.plan, model)
+        self._computer = RegionComputer(job.plan.source, detector, model, options, self._timer)
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """The index, the manifest's entry and the seconds by stage of a shard, as columns."""
+        before = self._timer.seconds()
+        (index,), (images,) = batch["index"], batch["images"]
+        todo = {int(index): [ImageRef(*each) for each in json.loads(images)]}
+        (written,) = write_shards(self._computer, NullReporter(), self._run, todo)
+        seconds = {name: value - before[name] for name, value in self._timer.seconds().items()}
+        return {
+            "index": [written.index],
+            "shard": [json.dumps(asdict(written.shard))],
+            "seconds": [json.dumps(seconds)],
+        }
+
+
+@contextmanager
+def connected(address: str, workers: int) -> "Iterator[ModuleType]":
+    """Ray, connected to a cluster until the block ends.
+
+    Args:
+        address: of the cluster; empty: a new one of this machine, which ends with the block.
+        workers: number of actors that it must have CPUs for.
+
+    Raises:
+        InputError: Ray is not installed, or there is no cluster at the address.
+    """
+    own = Path(tempfile.mkdtemp(prefix="ray-")) if not address else None
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if own:  # it listens on all of the machine's addresses, and answers to this token alone
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    try:
+        ray = _imported()
+        quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+        try:
+            if own:
+                cpus = max(workers, os.cpu_count() or 1)
+                ray.init(
+                    "local", num_cpus=cpus, include_dashboard=False, _temp_dir=str(own), **quiet
+                )
+            else:
+                ray.init(address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            where = address or "this machine"
+            raise InputError(
+                f"no Ray cluster answers at {where} ({str(error).splitlines()[0]}); start one with "
+                "`ray start --head`, or leave --ray out"
+            ) from error
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+    finally:
+        if own:
+            shutil.rmtree(own, ignore_errors=True)
+
+
+def _imported() -> "ModuleType":
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise InputError(NOT_INSTALLED) from error
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    return ray
+
+
+def _machines(ray: "ModuleType") -> str:
+    count = sum(node["Alive"] for node in ray.nodes())
+    return "this machine" if count == 1 else f"{count} machines"
+
+
+def _row(image: ImageRef) -> tuple[int, str, str]:
+    return image.id, image.file_name, image.sample_id
+
+
+def _run_folder(job: _Job) -> RunFolder:
+    """The run folder as this machine sees it."""
+    host = socket.gethostname()
+    if not job.plan.source.root.is_dir():
+        raise InputError(
+            f"the worker on {host} has no folder {job.plan.source.root}; the images must lie on a "
+            "file system that all machines share"
+        )
+    try:
+        manifest = read_manifest(job.folder)
+    except InputError as error:
+        manifest = None
+        reason = f": {error}"
+    else:
+        reason = ""
+    if manifest is None or manifest.started != job.started:
+        raise InputError(
+            f"the worker on {host} does not see the run folder {job.folder}{reason}; choose an "
+            "--out on a file system that all machines share"
+        )
+    return RunFolder(job.folder, manifest)
+
+
+def _as_input_error(error: BaseException, folder: Path) -> InputError:
+    """What an actor refused, or that actors died."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, InputError):
+            return InputError(str(cause))
+        inner = getattr(cause, "cause", None)
+        cause = inner if isinstance(inner, BaseException) else cause.__cause__
+    first = " ".join(_COLOUR.sub("", str(error)).split())[:200]
+    return InputError(
+        f"the workers failed ({type(error).__name__}: {first}); what they finished is in {folder}, "
+        "and the same command then goes on"
+    )
