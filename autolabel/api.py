@@ -71,7 +71,7 @@ def label(
 
     Args:
         images: a folder (with all below it), an image, a list of image files or the path of a
-            `.txt` file that lists them, a COCO JSON, or `fiftyone:NAME`.
+            `.txt` file that lists them, a COCO JSON, `fiftyone:NAME`, or a URL.
         words: a list of words, a mapping of words to synonyms, or the path of a vocabulary file.
         image_folder: folder of the images that a COCO JSON names (`--images`).
         out: run folder; None: `runs/NAME` of the images' folder, JSON or dataset. The same call

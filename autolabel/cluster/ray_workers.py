@@ -14,6 +14,7 @@ import secrets
 import shutil
 import socket
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -33,16 +34,34 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 MOST_BLOCKS = 4096  # of a data set of Ray's; a block holds one shard or more
-# A shard whose actor dies is computed again this often: an image may be what kills it.
+# An actor that dies is started again this often, and its shard is tried again: an image may be what
+# kills it. What fails all the same is left for another round, on the machines that are there then.
 RESTARTS = 3
+ERRORS_ALLOWED = -1  # any number
 # Nothing is reported to Ray's makers, and nothing printed beside this program's own lines.
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_LOG_LEVEL": "CRITICAL",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 _COLOUR = re.compile(r"(\x1b|\\x1b)\[[0-9;]*m")
 NOT_INSTALLED = "Ray is not installed: pip install 'regionspot-autolabel[ray]'"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What an actor needs to know of a run.
+
+    Attributes:
+        plan: without its images.
+        folder: the run folder.
+        started: of the run's manifest.
+        device: what the actor is to compute on.
+    """
+
+    plan: Plan
+    folder: Path
+    started: str
+    device: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,32 +97,65 @@ class RayWorkers:
             InputError: Ray or its cluster is not there, an actor cannot start, or one died again
                 and again on the same shard.
         """
+        images = replace(plan.source, images=(), skipped=())  # a shard's come with it
+        folder, started = run.folder.resolve(), run.manifest.started
+        job = _Job(replace(plan, source=images), folder, started, self.device)
+        left = dict(todo)
         with connected(self.address, self.count) as ray:
-            count = self.count or self._fitting(ray.cluster_resources())
-            reporter.message(f"starting {count} workers on {_machines(ray)}")
-            images = replace(plan.source, images=(), skipped=())  # a shard's come with it
-            folder, started = run.folder.resolve(), run.manifest.started
-            job = _Job(replace(plan, source=images), folder, started, self.device)
-            rows = [
-                {"index": index, "images": json.dumps([_row(each) for each in refs])}
-                for index, refs in todo.items()
-            ]
+            while left:
+                before = len(left)
+                for written in self._round(ray, job, left, reporter, ERRORS_ALLOWED):
+                    del left[written.index]
+                    yield written
+                if len(left) == before:  # nothing but errors: this time the first ends the round
+                    yield from self._round(ray, job, left, reporter, 0)
+                    return
+
+    def _round(
+        self, ray: "ModuleType", job: _Job, todo: Todo, reporter: Reporter, errors_allowed: int
+    ) -> Iterator[WrittenShard]:
+        """Compute shards on the machines that are there now.
+
+        Args:
+            ray: connected to a cluster.
+            job: the run.
+            todo: shards to compute.
+            reporter: receives the progress.
+            errors_allowed: number of blocks whose shards may fail; -1: any number.
+        """
+        from ray.exceptions import RayError
+
+        count = min(self.count or self._fitting(ray.cluster_resources()), len(todo))
+        reporter.message(f"starting {count} workers on {_machines(ray)}")
+        rows = [
+            {"index": index, "images": json.dumps([_row(each) for each in refs])}
+            for index, refs in todo.items()
+        ]
+        ray.data.DataContext.get_current().max_errored_blocks = errors_allowed
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # the last two have no other name yet
             shards = ray.data.from_items(
                 rows, override_num_blocks=min(len(rows), MOST_BLOCKS)
             ).map_batches(
                 ShardActor,
                 fn_constructor_args=[job],
                 batch_size=1,
-                compute=ray.data.ActorPoolStrategy(size=min(count, len(rows))),
+                # A machine that died takes no actor again, so the round goes on with fewer.
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=count, initial_size=count),
                 num_gpus=self.gpus_per_worker or None,
                 num_cpus=self._cpus(ray.cluster_resources(), count),
                 max_restarts=RESTARTS,
                 max_task_retries=RESTARTS,
             )
-            for row in self._rows(shards, run.folder):
+        try:
+            for row in shards.iter_rows():
                 shard = Shard(**json.loads(row["shard"]))
                 reporter.advance(shard.images)
                 yield WrittenShard(int(row["index"]), shard, json.loads(row["seconds"]))
+        except RayError as error:
+            raise _as_input_error(error, job.folder) from error
 
     def _fitting(self, resources: Mapping[str, float]) -> int:
         """Number of actors that a cluster has room for."""
@@ -114,14 +166,6 @@ class RayWorkers:
     def _cpus(self, resources: Mapping[str, float], count: int) -> float:
         """CPUs of an actor: those of the cluster, shared out."""
         return max(1, int(resources.get("CPU", 1)) // count)
-
-    def _rows(self, shards: Any, folder: Path) -> Iterator[Mapping[str, Any]]:
-        from ray.exceptions import RayError
-
-        try:
-            yield from shards.iter_rows()
-        except RayError as error:
-            raise _as_input_error(error, folder) from error
 
 
 def ray_workers(count: int, address: str, gpus_per_worker: float) -> RayWorkers | None:
@@ -137,23 +181,6 @@ def ray_workers(count: int, address: str, gpus_per_worker: float) -> RayWorkers 
     if importlib.util.find_spec("ray") is None:
         raise InputError(NOT_INSTALLED)
     return RayWorkers(address=address, count=count, gpus_per_worker=gpus_per_worker)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What an actor needs to know of a run.
-
-    Attributes:
-        plan: without its images.
-        folder: the run folder.
-        started: of the run's manifest.
-        device: what the actor is to compute on.
-    """
-
-    plan: Plan
-    folder: Path
-    started: str
-    device: str
 
 
 class ShardActor:

@@ -11,16 +11,21 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from autolabel.storage import is_url, local_copy
 from integrations.fiftyone.session import list_samples
 from integrations.formats.coco import read_coco_images
 from integrations.image_kinds import why_unread
 from integrations.images import expect_folder, find_images
+from integrations.progress import NullReporter, Reporter
 from regionspot.errors import InputError
 
 FIFTYONE_PREFIX = "fiftyone:"
 STANDARD_INPUT = "-"
 LIST_SUFFIX = ".txt"  # of a list of paths
-_SOURCES = "a folder of images, an image, a .txt list of paths, a COCO JSON, or fiftyone:NAME"
+_SOURCES = (
+    "a folder of images, an image, a .txt list of paths, a COCO JSON, fiftyone:NAME, or the "
+    "URL of a folder of images"
+)
 _BLOCK = 4096  # bytes
 
 
@@ -127,14 +132,22 @@ def _sampled_content(path: Path, size: int) -> bytes:
         return b"".join(blocks)
 
 
-def open_source(source: str | Sequence[Path], folder: Path | None = None) -> ImageSource:
+def open_source(
+    source: str | Sequence[Path],
+    folder: Path | None = None,
+    reporter: Reporter | None = None,
+    limit: int | None = None,
+) -> ImageSource:
     """List the images of a source.
 
     Args:
         source: a folder, an image, a `.txt` file that lists paths of images (one a line, relative
             to the file's folder), `-` for such a list on standard input (relative to the current
-            folder), a COCO JSON, `fiftyone:NAME`, or paths of image files.
+            folder), a COCO JSON, `fiftyone:NAME`, the URL of a folder of images or of an image, or
+            paths of image files.
         folder: of the images that a COCO JSON names.
+        reporter: receives the progress of fetching images by URL.
+        limit: number of the first images to fetch by URL; None: all.
 
     Raises:
         InputError: there is no such source, it holds no image, a path of a list is none, or
@@ -143,6 +156,8 @@ def open_source(source: str | Sequence[Path], folder: Path | None = None) -> Ima
     is_coco = isinstance(source, str) and source.lower().endswith(".json")
     if folder is not None and not is_coco:
         raise InputError(f"--images goes with a COCO JSON, and {source} is none")
+    if is_url(source):
+        source = str(local_copy(str(source), reporter or NullReporter(), limit))
     if not isinstance(source, str):
         found = _open_files(source)
     elif source == STANDARD_INPUT:

@@ -86,7 +86,7 @@ def run(request: RunRequest, reporter: Reporter, workers: ShardWorkers | None = 
     Raises:
         InputError: nothing could start.
     """
-    plan, options = make_plan(request), request.options
+    plan, options = make_plan(request, reporter), request.options
     target = None
     if request.fiftyone:
         reporter.message("starting FiftyOne's database")

@@ -26,6 +26,7 @@ from integrations.detectors import DETECTORS
 from integrations.fiftyone import dataset as fiftyone_dataset
 from integrations.fiftyone.review import unlabelled_samples, unreviewed_samples
 from integrations.fiftyone.session import connect
+from integrations.progress import Reporter
 from integrations.vocabulary_file import WordList, read_words
 from regionspot.boxes import FloatArray
 from regionspot.checkpoint import load_head
@@ -137,7 +138,7 @@ class Plan:
         return len(self.source.images) * KILOBYTES_PER_IMAGE / 1000
 
 
-def make_plan(request: RunRequest) -> Plan:
+def make_plan(request: RunRequest, reporter: Reporter | None = None) -> Plan:
     """Read the words and list the images, and look into the run folder.
 
     Raises:
@@ -155,7 +156,8 @@ def make_plan(request: RunRequest) -> Plan:
     words = read_words(request.words) if isinstance(request.words, Path) else request.words
     if request.is_in_fiftyone:
         connect(request.database)
-    source = _chosen(open_source(request.source, request.images), request).first(request.limit)
+    listed = open_source(request.source, request.images, reporter, request.limit)
+    source = _chosen(listed, request).first(request.limit)
     given = None
     if options.boxes:
         given = read_given_boxes(
