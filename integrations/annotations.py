@@ -194,17 +194,17 @@ class Tally:
 
     def to_json(self) -> dict[str, Any]:
         """Counts as the commands' JSON holds them."""
+        return {"images": self.images, "labels": self.annotations, **self.reading()}
+
+    def reading(self) -> dict[str, Any]:
+        """What was changed and left out, as `to_json` has it."""
         found = {"changed": self.changed, "left_out": self.left_out}
         return {
-            "images": self.images,
-            "labels": self.annotations,
-            **{
-                name: [
-                    {"kind": kind, "reason": reason, "count": entry.count, "first": entry.first}
-                    for (kind, reason), entry in entries.items()
-                ]
-                for name, entries in found.items()
-            },
+            name: [
+                {"kind": kind, "reason": reason, "count": entry.count, "first": entry.first}
+                for (kind, reason), entry in entries.items()
+            ]
+            for name, entries in found.items()
         }
 
 

@@ -1,6 +1,7 @@
 """`python -m train`: extract features, train the head, evaluate it."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -8,12 +9,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from integrations.annotations import Tally
 from integrations.failures import CommandGroup, raise_at_sigterm
 from integrations.output import Output
 from regionspot.config import preset
 from regionspot.errors import InputError
 from regionspot.model import SHIPPED
 from train import config as recipes
+from train.callbacks import load_tensorboard
 from train.data.coco import load_coco
 from train.data.registry import READERS, open_dataset
 from train.experiments.ablations import ablate, ablation_markdown, ablation_recipe
@@ -23,7 +26,7 @@ from train.experiments.simulated_review import review_table, simulate_reviews
 from train.features.augment import IDENTITY, parse_view
 from train.features.cache import FeatureSet
 from train.features.extract import FeatureExtractor, extract_sets
-from train.run import Paths, train
+from train.run import Paths, open_datasets, train
 
 app = typer.Typer(
     cls=CommandGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -67,7 +70,28 @@ Json = Annotated[
     bool,
     typer.Option("--json", help="Print the summary as one line of JSON on standard output."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress and no summary.")]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        help="Show no progress and no summary, only what was skipped, changed or left out.",
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Only the first N images of each data set.",
+        show_default="all",
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="Refuse a data set of which anything would be changed or left out."
+    ),
+]
 Curves = Annotated[bool, typer.Option(help="Write TensorBoard's files into the run folder.")]
 
 
@@ -78,6 +102,8 @@ def extract_command(
     model: Annotated[str, typer.Option(help="The preset whose towers are run.")] = "mini",
     cache: Cache = FEATURES,
     workers: Workers = CORES,
+    limit: Limit = None,
+    strict: Strict = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -85,17 +111,17 @@ def extract_command(
     with Output(as_json, quiet) as output:
         config = preset(model)
         views = dict.fromkeys([IDENTITY, *map(parse_view, view or ())])
-        images = {spec: open_dataset(spec).images for spec in data}
+        tally = Tally(strict=strict)
+        images = {spec: open_dataset(spec, limit, tally).images for spec in data}
         sets = {
             f"{spec}, {each}": FeatureSet.of(config, images[spec], cache, each)
             for spec in images
             for each in views
         }
         with output.progress() as reporter:
-            extract_sets(sets, cache, workers, reporter)
-        output.summary(
-            {"sets": [{"name": name, "images": len(each.images)} for name, each in sets.items()]}
-        )
+            extract_sets(sets, cache, workers, reporter, tally)
+        found = [{"name": name, "images": len(each.images)} for name, each in sets.items()]
+        _summarise(output, {"sets": found}, limit, tally)
 
 
 @app.command()
@@ -110,6 +136,8 @@ def stage1(
     device: Device = "auto",
     fresh: Fresh = False,
     curves: Curves = True,
+    limit: Limit = None,
+    strict: Strict = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -129,7 +157,8 @@ def stage1(
             fresh=fresh,
             curves=curves,
         )
-        _train(recipes.stage1(preset(model)), settings, data, paths, output)
+        recipe = recipes.override(recipes.stage1(preset(model)), settings or [])
+        _train(recipe, data, paths, limit, strict, output)
 
 
 @app.command()
@@ -145,6 +174,8 @@ def stage2(
     device: Device = "auto",
     fresh: Fresh = False,
     curves: Curves = True,
+    limit: Limit = None,
+    strict: Strict = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -164,7 +195,8 @@ def stage2(
             fresh=fresh,
             curves=curves,
         )
-        _train(recipes.stage2(preset(model), str(start)), settings, data, paths, output)
+        recipe = recipes.override(recipes.stage2(preset(model), str(start)), settings or [])
+        _train(recipe, data, paths, limit, strict, output)
 
 
 @app.command()
@@ -180,6 +212,8 @@ def mini(
     seed: Annotated[int, typer.Option(help="Of the weights and of the order of images.")] = 0,
     fresh: Fresh = False,
     curves: Curves = True,
+    limit: Limit = None,
+    strict: Strict = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -197,7 +231,8 @@ def mini(
             fresh=fresh,
             curves=curves,
         )
-        _train(recipe, settings, data, paths, output)
+        recipe = recipes.override(recipe, settings or [])
+        _train(recipe, data, paths, limit, strict, output)
 
 
 @app.command()
@@ -220,6 +255,8 @@ def measure(
             "chosen among all classes; may be repeated.",
         ),
     ] = None,
+    limit: Limit = None,
+    strict: Strict = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -228,37 +265,38 @@ def measure(
     Beside them the mean presence of the best class, which is top-1 where it is calibrated.
     """
     with Output(as_json, quiet) as output:
+        tally = Tally(strict=strict)
         with output.progress() as reporter:
-            features = FeatureExtractor.of(preset("mini"), cache, workers, reporter)
-            rows = evaluate_folders(data, checkpoint, features, listed, synonyms, of or ())
+            features = FeatureExtractor.of(preset("mini"), cache, workers, reporter, tally)
+            rows = evaluate_folders(data, checkpoint, features, listed, synonyms, of or (), limit)
         if not (as_json or quiet):
             Console(width=max(console.width, TABLE_WIDTH)).print(evaluation_table(rows))
-        output.summary({"rows": [asdict(row) for row in rows]})
+        _summarise(output, {"rows": [asdict(row) for row in rows]}, limit, tally)
 
 
 @app.command()
 def ablations(
     data: Annotated[Path, typer.Option(help="Folder to train on, like --data of mini.")],
     test: Annotated[Path, typer.Option(help="Folder to measure on.")],
-    images: Annotated[int | None, typer.Option(min=1, help="Train on the first images.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="May be repeated; 0 by default.")] = None,
     cache: Cache = FEATURES,
     workers: Workers = CORES,
+    limit: Limit = None,
+    strict: Strict = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """The paper's Tables 3 to 5: what the head loses with each of its parts, as Markdown."""
-    training = load_coco(data)[:images]
     with Output(as_json, quiet) as output:
+        tally = Tally(strict=strict)
         with output.progress() as reporter:
-            features = FeatureExtractor.of(preset("mini"), cache, workers, reporter)
-            recipe = ablation_recipe()
-            rows = ablate(
-                recipe, training, load_coco(test), features, features.encoder, seed or [0], reporter
-            )
+            training, tested = (load_coco(folder, limit, tally) for folder in (data, test))
+            features = FeatureExtractor.of(preset("mini"), cache, workers, reporter, tally)
+            recipe, encoder = ablation_recipe(), features.encoder
+            rows = ablate(recipe, training, tested, features, encoder, seed or [0], reporter)
         for line in ablation_markdown(rows).splitlines():
             output.line(line)
-        output.summary({"rows": [asdict(row) for row in rows]})
+        _summarise(output, {"rows": [asdict(row) for row in rows]}, limit, tally)
 
 
 @app.command()
@@ -271,6 +309,8 @@ def leave_classes_out(
     epochs: Annotated[int, typer.Option(min=1, help="Passes of each training.")] = 4,
     cache: Cache = FEATURES,
     workers: Workers = CORES,
+    limit: Limit = None,
+    strict: Strict = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -280,11 +320,12 @@ def leave_classes_out(
     among all classes on the images that `mini` holds out.
     """
     with Output(as_json, quiet) as output:
+        tally = Tally(strict=strict)
         with output.progress() as reporter:
-            features = FeatureExtractor.of(preset("mini"), cache, workers, reporter)
-            folds = leave_out_of_folder(data, parts, beside, epochs, features)
+            features = FeatureExtractor.of(preset("mini"), cache, workers, reporter, tally)
+            folds = leave_out_of_folder(data, parts, beside, epochs, features, limit)
         output.show(fold_table(folds))
-        output.summary({"folds": [asdict(fold) for fold in folds]})
+        _summarise(output, {"folds": [asdict(fold) for fold in folds]}, limit, tally)
 
 
 @app.command()
@@ -297,6 +338,8 @@ def simulate_review(
     replay: Annotated[int, typer.Option(min=1, help="Photos of --data that are replayed.")] = 300,
     cache: Cache = FEATURES,
     workers: Workers = CORES,
+    limit: Limit = None,
+    strict: Strict = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -306,26 +349,58 @@ def simulate_review(
     was not trained on, where there are such. The table has top-1 accuracy in percent on --test.
     """
     with Output(as_json, quiet) as output:
+        tally = Tally(strict=strict)
         with output.progress() as reporter:
-            features = FeatureExtractor.of(preset("mini"), cache, workers, reporter)
-            effects = simulate_reviews(data, test, checkpoint, words, reviews, replay, features)
+            features = FeatureExtractor.of(preset("mini"), cache, workers, reporter, tally)
+            effects = simulate_reviews(
+                data, test, checkpoint, words, reviews, replay, features, limit
+            )
         output.show(review_table(effects))
-        output.summary({"reviews": [asdict(effect) for effect in effects]})
+        _summarise(output, {"reviews": [asdict(effect) for effect in effects]}, limit, tally)
 
 
 def _train(
     recipe: recipes.Recipe,
-    settings: list[str] | None,
-    data: list[str],
+    specs: list[str],
     paths: Paths,
+    limit: int | None,
+    strict: bool,
     output: Output,
 ) -> None:
-    recipe = recipes.override(recipe, settings or [])
+    is_first = os.environ.get("RANK", "0") == "0"  # torchrun starts several processes
+    if paths.curves:
+        load_tensorboard()  # if it is missing, before any work
+    read, skipped = Tally(strict=strict), Tally(strict=strict)
+    data = open_datasets(specs, limit, read)
+    if is_first:
+        _note(output, read)  # before hours of training
     with output.progress() as reporter:
-        train(recipe, data, paths, reporter)
-    # torchrun starts several processes.
-    if os.environ.get("RANK", "0") == "0":
-        output.summary({"checkpoint": paths.out, "run_folder": paths.run})
+        train(recipe, data, paths, reporter, skipped)
+    if is_first:
+        _note(output, skipped)
+        read.merge(skipped)
+        output.summary(
+            {
+                "checkpoint": paths.out,
+                "run_folder": paths.run,
+                "data": [{"name": each.name, "images": len(each)} for each, _ in data],
+                "limit": limit,
+                **read.reading(),
+            }
+        )
+
+
+def _summarise(
+    output: Output, content: Mapping[str, object], limit: int | None, tally: Tally
+) -> None:
+    """Print what was changed and left out, and the line of JSON."""
+    _note(output, tally)
+    output.summary({**content, "limit": limit, **tally.reading()})
+
+
+def _note(output: Output, tally: Tally) -> None:
+    for line in tally.lines():
+        output.notice(line)
 
 
 def main() -> None:

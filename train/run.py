@@ -1,13 +1,14 @@
 """A training from data sets to a checkpoint: extract features, train, calibrate, save."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from integrations.annotations import Tally
 from integrations.progress import NullReporter, Reporter
 from regionspot.checkpoint import TrainedHead, save_head
 from regionspot.encoders import VisionLanguageEncoder, build_encoder
@@ -16,7 +17,7 @@ from regionspot.files import atomic_write
 from regionspot.head import RegionHead
 from regionspot.types import IntArray, ScoreCalibration, Vocabulary
 from regionspot.vocabulary import build_vocabulary
-from train.callbacks import AttentionImage, Monitor, load_tensorboard
+from train.callbacks import AttentionImage, Monitor
 from train.config import Recipe, as_json
 from train.data.dataset import AnnotatedImage, Dataset, Subset, merge_label_spaces
 from train.data.registry import open_dataset, short_name
@@ -54,44 +55,61 @@ class Paths:
     curves: bool = True
 
 
-def train(recipe: Recipe, specs: Sequence[str], paths: Paths, reporter: Reporter) -> None:
+def open_datasets(
+    specs: Sequence[str], limit: int | None, tally: Tally
+) -> list[tuple[Dataset, float]]:
+    """Data sets and their ratios, as `parse_specs` gives them.
+
+    Args:
+        specs: data sets, each `SPEC` or `SPEC=RATIO`.
+        limit: number of the first images with a box to read of each; None: all.
+        tally: counts what is mended and left out.
+
+    Raises:
+        InputError: a data set that cannot be used.
+    """
+    return [(open_dataset(spec, limit, tally), ratio) for spec, ratio in parse_specs(specs)]
+
+
+def train(
+    recipe: Recipe,
+    data: Sequence[tuple[Dataset, float]],
+    paths: Paths,
+    reporter: Reporter,
+    tally: Tally,
+) -> None:
     """Train the head of a recipe and write its checkpoint; resumes where it was stopped.
 
     Args:
         recipe: of the training.
-        specs: data sets, each `SPEC` or `SPEC=RATIO`. Without ratios, each image is shown equally
-            often.
+        data: data sets, each with its ratio of the images. Where the ratios are 0, each image is
+            shown equally often.
         paths: what is read and written.
         reporter: receives the progress.
+        tally: counts the images that are skipped.
 
     Raises:
         InputError: data, settings or a state that cannot be used.
     """
-    if paths.curves:
-        load_tensorboard()  # if it is missing, before any work
-    parsed = parse_specs(specs)
     with joined_processes(paths.device) as processes:
         reporter = reporter if processes.is_first else NullReporter()
-        specs = [spec for spec, _ in parsed]
-        _, datasets = merge_label_spaces([open_dataset(spec) for spec in specs])
-        views = extracted_views(
-            recipe, dict(zip(specs, datasets, strict=True)), paths, processes, reporter
-        )
+        _, datasets = merge_label_spaces([dataset for dataset, _ in data])
+        views = extracted_views(recipe, datasets, paths, processes, reporter, tally)
         encoder = build_encoder(recipe.model.encoder, torch.device("cpu"), torch.float32)
         sources = [
-            source_of(dataset, short_name(spec), each, encoder)
-            for dataset, spec, each in zip(datasets, specs, views, strict=True)
+            source_of(dataset, short_name(dataset.name), each, encoder)
+            for dataset, each in zip(datasets, views, strict=True)
         ]
         halves = [source.split(recipe.held_out, recipe.seed) for source in sources]
         held_out = [half[1] for half in halves]
         training = [
-            replace(data, ratio=ratio / len(half[0]) if ratio else len(data))
-            for half, (_, ratio) in zip(halves, parsed, strict=True)
-            for data in half[0]
+            replace(view, ratio=ratio / len(half[0]) if ratio else len(view))
+            for half, (_, ratio) in zip(halves, data, strict=True)
+            for view in half[0]
         ]
         sampler = Sampler(training, recipe.seed, recipe.repeat_threshold)
         recipe = resolved(recipe, sampler, processes)
-        classes = sorted({name for data in training for name in data.classes})
+        classes = sorted({name for view in training for name in view.classes})
         vocabulary = build_vocabulary(encoder, classes, recipe.model.encoder.templates)
         settings = {"recipe": as_json(recipe), "data": described(training)}
         counts = sum(map(len, training)), sum(map(len, held_out))
@@ -172,10 +190,11 @@ def parse_specs(specs: Sequence[str]) -> list[tuple[str, float]]:
 
 def extracted_views(
     recipe: Recipe,
-    datasets: Mapping[str, Dataset],
+    datasets: Sequence[Dataset],
     paths: Paths,
     processes: Processes,
     reporter: Reporter,
+    tally: Tally,
 ) -> list[list[FeatureSet]]:
     """The views of each data set, the original first; the first process extracts their features.
 
@@ -185,15 +204,15 @@ def extracted_views(
     views = [IDENTITY, *map(parse_view, recipe.views)]
     sets = [
         [FeatureSet.of(recipe.model, dataset.images, paths.cache, view) for view in views]
-        for dataset in datasets.values()
+        for dataset in datasets
     ]
     if processes.is_first:
         named = {
-            f"{spec}, {each.view}": each
-            for spec, of_spec in zip(datasets, sets, strict=True)
-            for each in of_spec
+            f"{dataset.name}, {each.view}": each
+            for dataset, of_dataset in zip(datasets, sets, strict=True)
+            for each in of_dataset
         }
-        extract_sets(named, paths.cache, paths.workers, reporter)
+        extract_sets(named, paths.cache, paths.workers, reporter, tally)
     processes.barrier()
     return sets
 

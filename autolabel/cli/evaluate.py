@@ -202,14 +202,14 @@ def show_report(
     page: Path, images: int, limit: int | None, tally: "Tally", output: "Output"
 ) -> None:
     """Print where a report is and what was left out; as JSON, the report's metrics."""
-    from autolabel.cli.tables import first_images, reading
+    from autolabel.cli.tables import first_images
     from autolabel.evaluation.report import METRICS
 
     output.line(f"{images} images{first_images(limit)}; report: {page}")
     for line in tally.lines():
         output.notice(line)
     metrics = json.loads((page.parent / METRICS).read_text(encoding="utf-8"))
-    output.summary({"report": page, "images": images, "limit": limit, **reading(tally), **metrics})
+    output.summary({"report": page, "images": images, "limit": limit, **tally.reading(), **metrics})
 
 
 def show_metrics(result: "EvaluationResult", output: "Output") -> None:

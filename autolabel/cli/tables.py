@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from autolabel.run.images import SkippedEntry
     from autolabel.run.manifest import Manifest, RunFolder
     from autolabel.run.plan import Plan
-    from integrations.annotations import Tally
     from integrations.output import Output
 
 WORDS_SHOWN = 15
@@ -129,12 +128,6 @@ def show_plan(plan: "Plan", output: "Output") -> None:
 def first_images(limit: int | None) -> str:
     """What a summary says of --limit, behind a number of images."""
     return f" (the first {limit} at most: --limit)" if limit else ""
-
-
-def reading(tally: "Tally") -> dict[str, object]:
-    """What was changed and left out, without the counts of what was written."""
-    found = tally.to_json()
-    return {name: found[name] for name in ("changed", "left_out")}
 
 
 def _of_all(manifest: "Manifest") -> str:

@@ -122,6 +122,7 @@ def from_review(
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes for the frozen towers.")] = CORES,
     limit: shared.Limit = None,
+    strict: shared.Strict = False,
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
@@ -163,6 +164,7 @@ def from_review(
             workers=workers,
             overwrite=overwrite,
             limit=limit,
+            strict=strict,
             config=FinetuneConfig(epochs=epochs, seed=seed),
         )
         with output.progress() as reporter:
@@ -174,7 +176,6 @@ def show_finetuned(finetuned: "Finetuned", limit: int | None, output: "Output") 
     """Print the accuracy before and after, and where the checkpoint is."""
     from rich.table import Table
 
-    from autolabel.cli.tables import reading
     from integrations.output import cells
 
     result = finetuned.result
@@ -209,7 +210,7 @@ def show_finetuned(finetuned: "Finetuned", limit: int | None, output: "Output") 
             "held_out_images": result.held_out,
             "before": dataclasses.asdict(before),
             "after": dataclasses.asdict(after),
-            **reading(finetuned.tally),
+            **finetuned.tally.reading(),
         }
     )
 

@@ -22,6 +22,7 @@ from regionspot.scoring import RegionScorer
 from regionspot.weights import cache_folder, sha256_by_preset, sha256_of
 from train.config import FinetuneConfig
 from train.data.coco import load_coco
+from train.data.dataset import used_classes
 from train.features.extract import FeatureExtractor
 from train.finetune.examples import (
     ExampleSet,
@@ -53,6 +54,7 @@ class FinetuneRequest:
         workers: processes for the frozen towers.
         limit: number of the first images of the review that are read; None: all.
         overwrite: whether an existing checkpoint is replaced.
+        strict: whether anything that would be changed or left out is an error.
         config: settings of the fine-tuning.
     """
 
@@ -69,6 +71,7 @@ class FinetuneRequest:
     workers: int = 1
     overwrite: bool = False
     limit: int | None = None
+    strict: bool = False
     config: FinetuneConfig = dataclasses.field(default_factory=FinetuneConfig)
 
 
@@ -80,7 +83,7 @@ class Finetuned:
         path: of the checkpoint; its provenance is beside it as `.json`.
         corrections: number of corrections by word.
         result: the model with its metrics.
-        tally: labels and images that are not trained on.
+        tally: labels and images that are not trained on, of the review and of replayed sets.
     """
 
     path: Path
@@ -112,7 +115,7 @@ def finetune_on_review(request: FinetuneRequest, reporter: Reporter) -> Finetune
     review = find_review(request.source, request.run, request.label_field)
     out = where_to_write(request, review)
     initial = _initial(request, review)
-    tally = Tally()
+    tally = Tally(strict=request.strict)
     images = reviewed_images(review, request.keep, request.config.seed, request.limit, tally)
     if not count_corrections(images) and not any(image.is_empty for image in images):
         raise InputError(
@@ -120,7 +123,7 @@ def finetune_on_review(request: FinetuneRequest, reporter: Reporter) -> Finetune
             "boxes (`autolabel review`), and train then"
         )
     cache = request.cache or cache_folder() / "features"
-    extractor = FeatureExtractor.of(initial.config, cache, request.workers, reporter)
+    extractor = FeatureExtractor.of(initial.config, cache, request.workers, reporter, tally)
     templates = initial.config.encoder.templates
     scorer = RegionScorer.of(extractor.encoder, initial.trained, templates)
     vocabulary = scorer.vocabulary(words_of(review, images))
@@ -188,10 +191,8 @@ def _replayed(
     extractor: FeatureExtractor,
 ) -> ExampleSet:
     """A sample of an annotated folder, with its own classes."""
-    images = [image for image in load_coco(folder) if len(image.boxes)]
-    names = sorted({name for image in images for name in image.names})
-    if not names:
-        raise InputError(f"{folder} holds no box; replay a data set with labels")
+    images = load_coco(folder, tally=extractor.tally)
+    names = used_classes(images)
     features = extractor(config, images, str(folder))
     order = torch.randperm(
         len(features), generator=torch.Generator().manual_seed(request.config.seed)

@@ -1,9 +1,5 @@
 """All boxes of a data set in flat arrays, and its images put together from them one by one.
 
-In such arrays also the classes that are verified in each image of a federated data set. A class may
-be a negative only where it is exhaustively labelled or verified to be absent (Gupta et al. 2019,
-section 3, for LVIS; Kuznetsova et al. 2020, section 3, for Open Images).
-
 Some 60 bytes an image and 20 a box: the 27 million boxes of Objects365 take half a gigabyte.
 Readers fill a `BoxTableBuilder` in whatever order their files are in.
 
@@ -11,21 +7,26 @@ Axes: M images, A boxes of all images, N boxes of one image.
 """
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from integrations.annotations import Tally
 from integrations.images import UnreadableImage, image_size
+from integrations.masks import LARGEST_COORDINATE
 from regionspot.boxes import FloatArray, box_area, clip_boxes, relative_to_pixels, xywh_to_xyxy
 from regionspot.errors import InputError
 from regionspot.files import check_relative, path_inside
 from train.data.dataset import AnnotatedImage, LazySequence
 
 CHUNK = 1 << 20  # boxes that are checked together
+# What a box may reach out of its image by rounding: in pixels, and in fractions of the sides.
+ROUNDING = {False: 1.0, True: 1e-3}
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass
@@ -36,11 +37,13 @@ class BoxTableBuilder:
         source: the file they come from, for messages.
         folder: of the images.
         relative: boxes are in fractions of the image's sides, not in pixels.
+        tally: counts the boxes that are clipped or left out.
     """
 
     source: Path
     folder: Path
     relative: bool = False
+    tally: Tally = field(default_factory=Tally)
     ids: "array[int]" = field(default_factory=lambda: array("Q"))
     sizes: "array[int]" = field(default_factory=lambda: array("i"))
     names: bytearray = field(default_factory=bytearray)
@@ -68,18 +71,29 @@ class BoxTableBuilder:
         self.box_class.append(class_index)
         self.xywh.extend(xywh)
 
-    def finish(self, classes: Sequence[str]) -> "BoxTable":
-        """The table, without boxes that are empty once clipped and images without any box.
+    def finish(self, classes: Sequence[str | None]) -> "BoxTable":
+        """The table, without images that have no box.
+
+        Boxes are left out, and counted, whose image or class is not known, and those that are
+        empty once clipped.
+
+        Args:
+            classes: that class indices count in; None where the file does not say the class.
 
         Raises:
-            InputError: two images have the same id, or a box is on an image that is not listed.
+            InputError: two images have the same id, a box lies far from its image, or no box is
+                left.
         """
         ids = np.array(self.ids, np.uint64)
-        by_id = np.argsort(ids, kind="stable")
-        row = self._rows_of_boxes(ids, by_id)
-        sizes = np.array(self.sizes, np.int32).reshape(-1, 2)  # (2 M,) to (M, 2)
+        row = self._rows_of_boxes(ids)
         boxes = np.array(self.xywh, np.float32).reshape(-1, 4)  # (4 A,) to (A, 4)
-        kept = self._not_empty(boxes, sizes, row)
+        is_kept = self._have_image_and_class(row, classes)
+        sizes = np.array(self.sizes, np.int32).reshape(-1, 2)  # (2 M,) to (M, 2)
+        self._leave_out_empty(boxes, sizes, row, is_kept)
+        kept = np.flatnonzero(is_kept)
+        if not kept.size:
+            found = "; ".join(self.tally.lines()) or "it has no boxes"
+            raise InputError(f"{self.source}: there is no box to train on: {found}")
         order = kept[np.argsort(row[kept], kind="stable")]
         counts = np.bincount(row[order], minlength=len(ids))
         used = np.flatnonzero(counts)
@@ -87,7 +101,7 @@ class BoxTableBuilder:
         return BoxTable(
             folder=self.folder,
             relative=self.relative,
-            classes=tuple(classes),
+            classes=tuple(name or "" for name in classes),
             ids=ids[used],
             sizes=sizes[used],
             names=bytes(self.names),
@@ -97,7 +111,9 @@ class BoxTableBuilder:
             class_index=np.array(self.box_class, np.int32)[order],
         )
 
-    def _rows_of_boxes(self, ids: npt.NDArray[np.uint64], by_id: npt.NDArray[np.intp]) -> Ints:
+    def _rows_of_boxes(self, ids: npt.NDArray[np.uint64]) -> Ints:
+        """(A,) the row of each box's image; -1 where there is none."""
+        by_id = np.argsort(ids, kind="stable")
         ordered = ids[by_id]
         if (twice := np.flatnonzero(ordered[1:] == ordered[:-1])).size:
             raise InputError(
@@ -108,22 +124,62 @@ class BoxTableBuilder:
         place = np.searchsorted(ordered, wanted)
         known = place < len(ordered)
         known[known] = ordered[place[known]] == wanted[known]
-        if not known.all():
-            raise InputError(
-                f"{self.source}: a box is on the image {wanted[~known][0]}, which is not among "
-                "the images; add the image or leave its boxes out"
-            )
-        return by_id[place].astype(np.int64)
+        row = np.full(len(wanted), -1, np.int64)
+        row[known] = by_id[place[known]]
+        return row
 
-    def _not_empty(self, boxes: FloatArray, sizes: npt.NDArray[np.int32], row: Ints) -> Ints:
-        found = [np.zeros(0, np.int64)]
+    def _have_image_and_class(self, row: Ints, classes: Sequence[str | None]) -> Bools:
+        """(A,) whether a box's image and class are known."""
+        has_image = row >= 0
+        named = np.array([name is not None for name in classes], bool)
+        has_class = named[np.array(self.box_class, np.int32)] if len(named) else has_image
+        for is_missing, key in (
+            (~has_image, "image_id is not among the images"),
+            (has_image & ~has_class, "category_id is not among the categories"),
+        ):
+            self._leave_out(np.flatnonzero(is_missing), row, f"its {key}")
+        return has_image & has_class
+
+    def _leave_out_empty(
+        self, boxes: FloatArray, sizes: npt.NDArray[np.int32], row: Ints, is_kept: Bools
+    ) -> None:
+        """Take out of `is_kept` the boxes that are empty once clipped to their images."""
         for start in range(0, len(boxes), CHUNK):
-            corners = xywh_to_xyxy(boxes[start : start + CHUNK])
-            sides = sizes[row[start : start + CHUNK]].astype(np.float32)
+            rows = start + np.flatnonzero(is_kept[start : start + CHUNK])
+            xywh = boxes[rows]
+            far = ~(np.abs(xywh) <= LARGEST_COORDINATE).all(1)
+            if far.any():
+                first = int(np.argmax(far))
+                raise InputError(
+                    f"{self._place(rows[first], row)}: a box must lie near its image, got "
+                    f"{xywh[first].tolist()}"
+                )
+            corners = xywh_to_xyxy(xywh)
+            sides = sizes[row[rows]].astype(np.float32)
             limit = np.tile(np.ones_like(sides) if self.relative else sides, 2)
             clipped = np.clip(corners, np.float32(0), limit)
-            found.append(start + np.flatnonzero(box_area(clipped) > 0))
-        return np.concatenate(found)
+            is_reversed = (xywh[:, 2:] < 0).any(1)
+            is_empty = ~(box_area(clipped) > 0)
+            reaches_out = (np.abs(clipped - corners) > ROUNDING[self.relative]).any(1)
+            self._leave_out(rows[is_reversed], row, "its box has a negative width or height")
+            self._leave_out(rows[is_empty & ~is_reversed], row, "it has no area inside the image")
+            if (out := rows[reaches_out & ~is_empty]).size:
+                reason = "it reaches out of the image and is clipped"
+                self.tally.change("box", reason, self._place(out[0], row), out.size)
+            is_kept[rows[is_empty]] = False
+
+    def _leave_out(self, boxes: Ints, row: Ints, reason: str) -> None:
+        if boxes.size:
+            self.tally.leave_out("label", reason, self._place(boxes[0], row), boxes.size)
+
+    def _place(self, box: int, row: Ints) -> str:
+        """The file, and the image of a box."""
+        image = int(row[box])
+        if image < 0:
+            return f"{self.source}: image_id {self.box_image[box]}"
+        start = self.name_ends[image - 1] if image else 0
+        name = self.names[start : self.name_ends[image]].decode("utf-8", "replace")
+        return f"{self.source}: image {name!r}"
 
 
 @dataclass(frozen=True)
@@ -236,82 +292,3 @@ class PathsInside:
                 found = ""
             self._found[parent] = f"{found}/" if found else ""
         return path_inside(self._root, self._found[parent] + last)
-
-
-class VerifiedClasses:
-    """The verified classes of an image, by its id: filled with `add`, then closed by `finish`.
-
-    Entries lie in flat arrays, of which LVIS has some 30 an image: 17 bytes each, or 11 where
-    category ids fit into two bytes.
-
-    Args:
-        source: the file that the entries come from, for messages.
-        typecode: of `array`, for category ids.
-    """
-
-    # A class has boxes in the image, is absent, or there may be more of it than is labelled.
-    BOXED, ABSENT, OPEN = range(3)
-
-    def __init__(self, source: Path, typecode: str = "q") -> None:
-        self._source = source
-        self._image: array[int] = array("Q")
-        self._category: array[int] = array(typecode)
-        self._kind: array[int] = array("b")
-
-    def add(self, image_id: int, category_id: int, kind: int) -> None:
-        """Add what is known of a category in an image: BOXED, ABSENT or OPEN."""
-        self._image.append(image_id)
-        self._category.append(category_id)
-        self._kind.append(kind)
-
-    def finish(
-        self, names: Mapping[int, str], ancestors: Mapping[int, frozenset[int]] | None = None
-    ) -> "VerifiedClasses":
-        """Sort the entries by image.
-
-        Args:
-            names: the class of each category id. Categories of one class verify it together: it
-                is verified where all of them are.
-            ancestors: of a category id, those in a hierarchy. What is absent has absent
-                descendants, and what is open has open ancestors.
-
-        Raises:
-            InputError: an entry is of a category that has no name.
-        """
-        image = np.array(self._image, np.uint64)
-        order = np.argsort(image, kind="stable")
-        self._images = image[order]
-        self._categories = np.array(self._category)[order]
-        self._kinds = np.array(self._kind)[order]
-        unknown = self._categories[~np.isin(self._categories, list(names))]
-        if unknown.size:
-            raise InputError(
-                f"{self._source}: an image says something of the category {unknown[0]}, "
-                "which is not among the categories; add the category"
-            )
-        self._names = names
-        ids_of: dict[str, set[int]] = {}
-        for category_id, name in names.items():
-            ids_of.setdefault(name, set()).add(category_id)
-        self._ids_of_shared = {name: ids for name, ids in ids_of.items() if len(ids) > 1}
-        self._ancestors = ancestors or {}
-        self._descendants: dict[int, set[int]] = {}
-        for category_id, above in self._ancestors.items():
-            for each in above:
-                self._descendants.setdefault(each, set()).add(category_id)
-        return self
-
-    def __call__(self, image_id: int) -> frozenset[str]:
-        """The classes that may be negatives in an image."""
-        key = np.uint64(image_id)
-        rows = slice(
-            np.searchsorted(self._images, key), np.searchsorted(self._images, key, "right")
-        )
-        category, kind = self._categories[rows], self._kinds[rows]
-        kinds = self.BOXED, self.ABSENT, self.OPEN
-        boxed, absent, open_ = (set(category[kind == each].tolist()) for each in kinds)
-        absent = absent.union(*(self._descendants.get(each, ()) for each in absent))
-        open_ = open_.union(*(self._ancestors.get(each, ()) for each in open_))
-        closed = (boxed | absent) - open_
-        found = {self._names[each] for each in closed}
-        return frozenset(name for name in found if self._ids_of_shared.get(name, closed) <= closed)

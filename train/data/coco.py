@@ -2,31 +2,46 @@
 
 In an image of LVIS some classes only are annotated, in those of the others all.
 
-The file is read once, whatever the order of its lists; segmentations are passed over. Classes are
-called as the file names them; in what each data set differs, its reader says.
+The file is read once, whatever the order of its lists; segmentations are passed over where there is
+a box. Classes are called as the file names them; in what each data set differs, its reader says.
+What a reader mends or leaves out it counts in the tally that it is given; nothing but a blemish of
+one record is. A file that does not hold together, or has no box to train on, is an InputError.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from integrations.annotations import Category, class_labels, without_unused_twins
+from integrations.annotations import (
+    Category,
+    LabelledImage,
+    Tally,
+    class_labels,
+    without_unused_twins,
+)
 from integrations.formats.coco import GROUPS, VERIFIED_KEYS, check_federated, image_name
+from integrations.formats.coco_annotations import read_annotation
 from integrations.formats.json_stream import load_json, stream_records
 from integrations.formats.record import Record
 from integrations.formats.validation import check_new_id
+from integrations.images import UnreadableImage, image_size
+from regionspot.boxes import xyxy_to_xywh
 from regionspot.errors import InputError
 from regionspot.names import clean_name, display_name, distinct_names, without_underscores
-from train.data.box_table import BoxTable, BoxTableBuilder, BoxTableImages, VerifiedClasses
+from train.data.box_table import BoxTable, BoxTableBuilder, BoxTableImages, PathsInside
 from train.data.dataset import AnnotatedImage, ClassSynonyms, Dataset, join_synonyms, names_of
+from train.data.verified_classes import VerifiedClasses
 
 INSTANCES, IMAGES = "instances.json", "images"
 V3DET_TRAIN, V3DET_TREE = "v3det_2023_v1_train.json", "v3det_2023_v1_category_tree.json"
-# What marks a box that is no single object, or one that is only suspected to be none.
-CROWDS = ("iscrowd", "maybe_crowd")
+# Keys of a box that is no single object, or only suspected to be none, and what it is called.
+CROWDS = {"iscrowd": "crowd region", "maybe_crowd": "suspected crowd region"}
+NO_OBJECTS = {"isfake": "depiction of an object", "isreflected": "reflection of an object"}
+# Keys of an annotation that may hold the angle of its box.
+ANGLES = ("rotation", "attributes")
 
 
-def read_coco(path: Path, images: Path, name: str = "") -> Dataset:
+def read_coco(path: Path, images: Path, name: str = "", tally: Tally | None = None) -> Dataset:
     """COCO's instances JSON (cocodataset.org, "Data format", object detection), or LVIS's as one.
 
     Crowds and suspected crowds (`maybe_crowd`) are no single objects and are left out. Their
@@ -37,14 +52,15 @@ def read_coco(path: Path, images: Path, name: str = "") -> Dataset:
         path: of the JSON.
         images: folder of the images.
         name: of the data set; empty: made of the path.
+        tally: counts what is mended and left out; None: a new one.
 
     Raises:
-        InputError: the file cannot be read or does not hold together.
+        InputError: the file cannot be read or does not hold together, or has no box to train on.
     """
-    return dataset_of(name or f"coco:{path}", read_boxes(path, images))
+    return dataset_of(name or f"coco:{path}", read_boxes(path, images, tally))
 
 
-def read_lvis(path: Path, images: Path, name: str = "") -> Dataset:
+def read_lvis(path: Path, images: Path, name: str = "", tally: Tally | None = None) -> Dataset:
     """An LVIS JSON, v0.5 or v1 (lvisdataset.org, "Data format").
 
     `verified` holds the classes that an image has all boxes of, and those that it is verified not
@@ -56,12 +72,12 @@ def read_lvis(path: Path, images: Path, name: str = "") -> Dataset:
         path: of the JSON.
         images: folder of the images, or of the folders `train2017` and `val2017` with them.
         name: of the data set; empty: made of the path.
+        tally: counts what is mended and left out; None: a new one.
 
     Raises:
-        InputError: the file cannot be read or does not hold together, or does not say what was
-            verified.
+        InputError: as `read_coco`, or the file does not say what was verified.
     """
-    verified = VerifiedClasses(path)
+    verified = VerifiedClasses(path, tally=tally)
 
     def on_record(record: Record) -> None:
         if record.group == "annotations":
@@ -75,12 +91,14 @@ def read_lvis(path: Path, images: Path, name: str = "") -> Dataset:
             for category in record.wholes(key):
                 verified.add(image, category, kind)
 
-    boxes = read_boxes(path, images, on_record=on_record)
+    boxes = read_boxes(path, images, tally, on_record=on_record)
     verified.finish(boxes.class_of)
     return dataset_of(name or f"lvis:{path}", boxes, verified)
 
 
-def read_objects365(path: Path, images: Path, name: str = "") -> Dataset:
+def read_objects365(
+    path: Path, images: Path, name: str = "", tally: Tally | None = None
+) -> Dataset:
     """Objects365's JSON, v1 or v2 (Shao et al. 2019; objects365.org).
 
     Left out beside crowds: what is a picture or a toy of the object (`isfake`) or a reflection of
@@ -89,8 +107,8 @@ def read_objects365(path: Path, images: Path, name: str = "") -> Dataset:
 
     Args, Raises: as `read_coco`.
     """
-    left_out = (*CROWDS, "isfake", "isreflected")
-    boxes = read_boxes(path, images, left_out, forms=(lambda name: _alternatives(name)[0],))
+    forms = (lambda name: _alternatives(name)[0],)
+    boxes = read_boxes(path, images, tally, CROWDS | NO_OBJECTS, forms=forms)
     classes = join_synonyms(
         (boxes.class_of[each.id], [text for text in _alternatives(each.name)[1:] if text])
         for each in boxes.categories
@@ -98,7 +116,9 @@ def read_objects365(path: Path, images: Path, name: str = "") -> Dataset:
     return replace(dataset_of(name or f"objects365:{path}", boxes), classes=classes)
 
 
-def read_v3det(path: Path, images: Path, tree: Path, name: str = "") -> Dataset:
+def read_v3det(
+    path: Path, images: Path, tree: Path, name: str = "", tally: Tally | None = None
+) -> Dataset:
     """V3Det's JSON and its category tree (Wang et al. 2023, section 3; V3Det's README).
 
     Args:
@@ -106,23 +126,26 @@ def read_v3det(path: Path, images: Path, tree: Path, name: str = "") -> Dataset:
         images: folder of the images.
         tree: the JSON of the category tree: `categoryid2treeid` and `ancestor2descendant`.
         name: of the data set; empty: made of the path.
+        tally: counts what is mended and left out; None: a new one.
 
     Raises:
-        InputError: a file cannot be read or does not hold together.
+        InputError: as `read_coco`, also of the tree.
     """
-    boxes = read_boxes(path, images)
+    boxes = read_boxes(path, images, tally)
     class_of = {str(id): name for id, name in boxes.class_of.items()}
     return replace(dataset_of(name or f"v3det:{path}", boxes), ancestors=_ancestors(tree, class_of))
 
 
-def read_folder(folder: Path) -> Dataset:
+def read_folder(folder: Path, tally: Tally | None = None) -> Dataset:
     """`folder/instances.json` with the images of `folder/images`; as `read_coco`."""
-    return read_coco(folder / INSTANCES, folder / IMAGES)
+    return read_coco(folder / INSTANCES, folder / IMAGES, tally=tally)
 
 
-def load_coco(folder: Path) -> list[AnnotatedImage]:
-    """All images with boxes of `read_folder`, at once."""
-    return list(read_folder(folder).images)
+def load_coco(
+    folder: Path, limit: int | None = None, tally: Tally | None = None
+) -> list[AnnotatedImage]:
+    """All images with boxes of `read_folder`, or the first of them, at once."""
+    return list(read_folder(folder, tally).images[:limit])
 
 
 @dataclass(frozen=True)
@@ -155,7 +178,8 @@ class CocoBoxes:
 def read_boxes(
     path: Path,
     folder: Path,
-    left_out: tuple[str, ...] = CROWDS,
+    tally: Tally | None = None,
+    left_out: Mapping[str, str] = CROWDS,
     on_record: Callable[[Record], None] = lambda _: None,
     forms: tuple[Callable[[str], str], ...] = (),
 ) -> CocoBoxes:
@@ -164,15 +188,19 @@ def read_boxes(
     Args:
         path: of the JSON.
         folder: of the images.
-        left_out: keys of an annotation; where one is true, its box is left out.
-        on_record: is shown each image and annotation, also those left out.
+        tally: counts what is mended and left out; None: a new one.
+        left_out: keys of an annotation, and what one where it is true is called; its box is left
+            out.
+        on_record: is shown each image, and each annotation that says its image and class, also
+            those left out.
         forms: of the data set's names, as of `class_names`.
 
     Raises:
-        InputError: the file cannot be read or does not hold together; the message names the
-            record.
+        InputError: the file cannot be read or does not hold together, in which case the message
+            names the record; or it has no box to train on.
     """
-    builder = BoxTableBuilder(path, folder)
+    builder = BoxTableBuilder(path, folder, tally=tally or Tally())
+    path_of = PathsInside(folder)
     categories: list[Category] = []
     seen: set[int] = set()
     # Categories may stand behind the annotations, so each id gets its index when it is first met.
@@ -181,21 +209,47 @@ def read_boxes(
         if record.group == "categories":
             categories.append(_category(record))
             check_new_id(categories[-1].id, seen, record.where)
-            continue
-        on_record(record)
-        if record.group == "images":
-            _add_image(builder, record)
-        elif not any(record.values.get(key) for key in left_out):
-            index = indices.setdefault(record.whole("category_id"), len(indices))
-            builder.add_box(record.identifier("image_id"), index, record.xywh("bbox"))
-    for unknown in indices.keys() - seen:
-        raise InputError(
-            f"{path}: a box has the category {unknown}, which is not among the categories; "
-            "add the category or leave its boxes out"
-        )
+        elif record.group == "images":
+            on_record(record)
+            _add_image(builder, record, path_of)
+        elif _has_references(record, builder.tally):
+            on_record(record)
+            _add_box(builder, record, left_out, indices)
     class_of = class_names(categories, indices.keys(), forms)
-    table = builder.finish([class_of[id] for id in indices])
+    table = builder.finish([class_of.get(id) for id in indices])
     return CocoBoxes(tuple(categories), class_of, table)
+
+
+def _has_references(record: Record, tally: Tally) -> bool:
+    """Whether an annotation says its image and its class; one that does not is counted."""
+    for key, of in (("image_id", "images"), ("category_id", "categories")):
+        if record.values.get(key) is None:
+            tally.leave_out("label", f"its {key} is not among the {of}", record.where)
+            return False
+    return True
+
+
+def _add_box(
+    builder: BoxTableBuilder,
+    record: Record,
+    left_out: Mapping[str, str],
+    indices: dict[int, int],
+) -> None:
+    values, category_id = record.values, record.whole("category_id")
+    for key, kind in left_out.items():
+        if values.get(key) and record.flag(key):
+            builder.tally.leave_out(kind, "training takes single objects", record.where)
+            return
+    xywh = record.xywh("bbox") if values.get("bbox") else (0.0, 0.0, -1.0, -1.0)
+    if min(xywh[2:]) < 0 or any(key in values for key in ANGLES):
+        # Rare, so that an annotation of millions is not read whole.
+        unsized = LabelledImage(0, "", 0, 0)
+        found = read_annotation(record, unsized, {category_id}, builder.tally)
+        if found is None:
+            return
+        xywh = xyxy_to_xywh(found.box)
+    index = indices.setdefault(category_id, len(indices))
+    builder.add_box(record.identifier("image_id"), index, xywh)
 
 
 def class_names(
@@ -247,14 +301,18 @@ def _category(record: Record) -> Category:
     )
 
 
-def _add_image(builder: BoxTableBuilder, record: Record) -> None:
+def _add_image(builder: BoxTableBuilder, record: Record, path_of: PathsInside) -> None:
     name = image_name(record)
     # LVIS v0.5 has names of COCO 2014, whose images it asks for under their names of 2017.
     if name.startswith("COCO_") and record.values.get("neg_category_ids") is not None:
         name = name.rsplit("_", 1)[-1]
     width, height = record.size("width"), record.size("height")
     if not width or not height:
-        record.refuse(f'expected a "width" and a "height" in pixels, got {width} x {height}')
+        try:
+            width, height = image_size(path_of(name))
+        except UnreadableImage as error:
+            record.refuse(f'expected a "width" and a "height" in pixels, or the image: {error}')
+        builder.tally.change("image", "its size is missing; the file's is taken", record.where)
     builder.add_image(record.identifier("id"), name, width, height)
 
 

@@ -11,17 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from integrations.annotations import Tally
 from integrations.formats.json_stream import load_json
 from regionspot.boxes import xyxy_to_xywh
 from regionspot.errors import InputError
 from regionspot.names import display_name, distinct_names
-from train.data.box_table import BoxTableBuilder, BoxTableImages, VerifiedClasses
+from train.data.box_table import BoxTableBuilder, BoxTableImages
 from train.data.dataset import Dataset, join_synonyms, names_of
+from train.data.verified_classes import VerifiedClasses
 
 BOX_COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax", "IsGroupOf", "IsDepiction")
 LABEL_COLUMNS = ("ImageID", "Source", "LabelName", "Confidence")
 # Labels that a person gave or checked; "machine" is a classifier's guess.
 HUMAN = frozenset({"verification", "crowdsource-verification"})
+# Columns of a box that is not trained on, and what such a box is.
+LEFT_OUT = {"IsGroupOf": "group of objects", "IsDepiction": "depiction of an object"}
+ROUNDING = 1e-3  # of an image's side, by which a box may reach out of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +48,7 @@ class OpenImagesFiles:
     images: Path
 
 
-def read_open_images(files: OpenImagesFiles, name: str = "") -> Dataset:
+def read_open_images(files: OpenImagesFiles, name: str = "", tally: Tally | None = None) -> Dataset:
     """A split of Open Images, in the order of its boxes.
 
     Classes are called in lower case and without the sense that some names have in brackets ("Bat
@@ -56,19 +61,21 @@ def read_open_images(files: OpenImagesFiles, name: str = "") -> Dataset:
     Args:
         files: of the split.
         name: of the data set; empty: made of the path of the boxes.
+        tally: counts what is left out; None: a new one.
 
     Raises:
-        InputError: a file cannot be read or has other columns.
+        InputError: a file cannot be read or has other columns, or there is no box to train on.
     """
+    tally = tally or Tally()
     hierarchy = _read_hierarchy(files.hierarchy)
     classes = _read_classes(files.classes, hierarchy)
     index = {label: i for i, label in enumerate(classes)}
-    verified = VerifiedClasses(files.boxes, typecode="H")
-    builder = BoxTableBuilder(files.boxes, files.images, relative=True)
+    verified = VerifiedClasses(files.boxes, typecode="H", tally=tally)
+    builder = BoxTableBuilder(files.boxes, files.images, relative=True, tally=tally)
     _read_boxes(files.boxes, index, builder, verified)
     for path in files.labels:
         for row in _rows(path, LABEL_COLUMNS):
-            if row["LabelName"] in index and row["Source"] in HUMAN and _number(row) == 0:
+            if row["LabelName"] in index and row["Source"] in HUMAN and _number(row, path) == 0:
                 verified.add(
                     _image_id(row["ImageID"], path), index[row["LabelName"]], verified.ABSENT
                 )
@@ -156,23 +163,24 @@ def _read_boxes(
     last = None
     seen: set[int] = set()
     for row in _rows(path, BOX_COLUMNS):
+        where = f"{path}: image {row['ImageID']}"
         label = index.get(row["LabelName"])
         if label is None:
-            raise InputError(
-                f"{path}: the label {row['LabelName']!r} is not in the class descriptions and "
-                "the hierarchy; give those of the same release"
-            )
+            reason = "its LabelName is not in the class descriptions and the hierarchy"
+            builder.tally.leave_out("label", reason, f"{where}: {row['LabelName']!r:.40}")
+            continue
         image = _image_id(row["ImageID"], path)
         # Boxes of an image mostly stand together.
         if image != last and image not in seen:
             builder.add_image(image, f"{row['ImageID']}.jpg")
             seen.add(image)
         last = image
-        if row["IsGroupOf"] == "1" or row["IsDepiction"] == "1":
+        if kind := next((kind for key, kind in LEFT_OUT.items() if row[key] == "1"), None):
+            builder.tally.leave_out(kind, "training takes single objects", where)
             verified.add(image, label, verified.OPEN)
             continue
         verified.add(image, label, verified.BOXED)
-        x1, x2, y1, y2 = (_number(row, key) for key in ("XMin", "XMax", "YMin", "YMax"))
+        x1, x2, y1, y2 = (_fraction(row, key, path) for key in ("XMin", "XMax", "YMin", "YMax"))
         builder.add_box(image, label, xyxy_to_xywh((x1, y1, x2, y2)))
 
 
@@ -199,14 +207,26 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
         raise InputError(f"{path} cannot be read as CSV: {error}") from error
 
 
-def _number(row: dict[str, str], key: str = "Confidence") -> float:
+def _fraction(row: dict[str, str], key: str, path: Path) -> float:
+    value = _number(row, path, key)
+    if -ROUNDING <= value <= 1 + ROUNDING:
+        return value
+    raise InputError(
+        f"{path}: image {row['ImageID']}: {key} must be a fraction of the image's side from 0 to "
+        f"1, got {row[key]!r:.40}"
+    )
+
+
+def _number(row: dict[str, str], path: Path, key: str = "Confidence") -> float:
     try:
         value = float(row[key])
     except ValueError:
         value = math.nan
     if math.isfinite(value):
         return value
-    raise InputError(f"image {row['ImageID']}: {key} must be a number, got {row[key]!r}")
+    raise InputError(
+        f"{path}: image {row['ImageID']}: {key} must be a number, got {row[key]!r:.40}"
+    )
 
 
 def _image_id(text: str, path: Path) -> int:

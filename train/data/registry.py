@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from integrations.annotations import Tally
 from integrations.vocabulary_file import read_words
 from regionspot.errors import InputError
 from regionspot.names import clean_name
@@ -26,15 +27,17 @@ from train.data.fiftyone import read_fiftyone
 from train.data.open_images import OpenImagesFiles, read_open_images
 
 Options = Mapping[str, str]
-Reader = Callable[[str, Options], Dataset]
+Reader = Callable[[str, Options, Tally], Dataset]
 WORDS = "words"
 
 
-def open_dataset(spec: str) -> Dataset:
+def open_dataset(spec: str, limit: int | None = None, tally: Tally | None = None) -> Dataset:
     """Open the data set that a person named.
 
     Args:
         spec: as the table above says; without a kind it is a folder in COCO's form.
+        limit: number of the first images with a box to read; None: all.
+        tally: counts what is mended and left out; None: a new one.
 
     Raises:
         InputError: an unknown kind or option, or files that are not there or cannot be used.
@@ -61,7 +64,9 @@ def open_dataset(spec: str) -> Dataset:
     if not place:
         raise InputError(f"{spec!r} does not say where the data is: write {kind}:PATH")
     words = options.pop(WORDS, None)
-    dataset = replace(read(place, options), name=spec)
+    dataset = read(place, options, Tally() if tally is None else tally)
+    images = dataset.images if limit is None else dataset.images[:limit]
+    dataset = replace(dataset, name=spec, images=images)
     return restricted(dataset, Path(words)) if words else dataset
 
 
@@ -120,28 +125,28 @@ def _json_of(place: str, options: Options, default: str) -> tuple[Path, Path]:
     return json, Path(options.get("images", folder / coco.IMAGES))
 
 
-def _coco(place: str, options: Options) -> Dataset:
-    return coco.read_coco(*_json_of(place, options, coco.INSTANCES))
+def _coco(place: str, options: Options, tally: Tally) -> Dataset:
+    return coco.read_coco(*_json_of(place, options, coco.INSTANCES), tally=tally)
 
 
-def _objects365(place: str, options: Options) -> Dataset:
-    return coco.read_objects365(*_json_of(place, options, coco.INSTANCES))
+def _objects365(place: str, options: Options, tally: Tally) -> Dataset:
+    return coco.read_objects365(*_json_of(place, options, coco.INSTANCES), tally=tally)
 
 
-def _lvis(place: str, options: Options) -> Dataset:
-    return read_lvis(*_json_of(place, options, coco.INSTANCES))
+def _lvis(place: str, options: Options, tally: Tally) -> Dataset:
+    return read_lvis(*_json_of(place, options, coco.INSTANCES), tally=tally)
 
 
-def _v3det(place: str, options: Options) -> Dataset:
+def _v3det(place: str, options: Options, tally: Tally) -> Dataset:
     json, images = _json_of(place, options, coco.V3DET_TRAIN)
     # V3Det's names of images begin with "images" themselves; a missing folder is left away.
     root = json.parent.parent if json.parent.name == "annotations" else json.parent
     images = Path(options["images"]) if "images" in options else root / coco.IMAGES
     tree = Path(options.get("tree", json.parent / coco.V3DET_TREE))
-    return coco.read_v3det(json, images, tree)
+    return coco.read_v3det(json, images, tree, tally=tally)
 
 
-def _open_images(place: str, options: Options) -> Dataset:
+def _open_images(place: str, options: Options, tally: Tally) -> Dataset:
     folder, split = Path(place), options.get("split", "train")
 
     def file(key: str, *names: str) -> Path:
@@ -164,12 +169,13 @@ def _open_images(place: str, options: Options) -> Dataset:
             ),
             hierarchy=file("hierarchy", "bbox_labels_600_hierarchy.json"),
             images=file("images", split, coco.IMAGES),
-        )
+        ),
+        tally=tally,
     )
 
 
-def _fiftyone(place: str, options: Options) -> Dataset:
-    return read_fiftyone(place, **options)
+def _fiftyone(place: str, options: Options, tally: Tally) -> Dataset:
+    return read_fiftyone(place, tally=tally, **options)
 
 
 def _first(folder: Path, *names: str) -> Path:

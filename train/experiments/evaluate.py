@@ -47,16 +47,18 @@ def evaluate_folders(
     listed: bool = False,
     synonyms: bool = False,
     parts: Sequence[Path] = (),
+    limit: int | None = None,
 ) -> list[EvaluationRow]:
     """Evaluate a head on each folder, and on the classes of each vocabulary file.
 
     Args:
         folders: with `instances.json` and `images/` each.
         checkpoint: the head.
-        features_of: extracts features of images.
+        features_of: extracts features of images; its tally counts what is left out.
         listed: classify among all classes that the data lists, not those with a box.
         synonyms: average the synonyms that the data lists into each class.
         parts: vocabulary files; the regions of their classes are evaluated separately, too.
+        limit: number of the first images of each folder; None: all.
 
     Raises:
         InputError: a folder, file or checkpoint that cannot be used.
@@ -66,8 +68,8 @@ def evaluate_folders(
     scorer = RegionScorer.of(features_of.encoder, trained, config.encoder.templates)
     rows = []
     for folder in folders:
-        dataset = read_folder(folder)
-        images, groups = list(dataset.images), dataset.classes
+        dataset = read_folder(folder, features_of.tally)
+        images, groups = list(dataset.images[:limit]), dataset.classes
         known = {file.stem: known_classes(file, dataset) for file in parts}
         features = features_of(config, images)
         classes = groups if listed else used_classes(images)

@@ -65,7 +65,12 @@ class Fold:
 
 
 def leave_out_of_folder(
-    data: Path, folds: int, distractors: Path | None, epochs: int, features_of: FeatureExtractor
+    data: Path,
+    folds: int,
+    distractors: Path | None,
+    epochs: int,
+    features_of: FeatureExtractor,
+    limit: int | None = None,
 ) -> list[Fold]:
     """`leave_classes_out` on a folder, with the recipe of the preset `mini` without teachers.
 
@@ -74,10 +79,11 @@ def leave_out_of_folder(
         folds: number of class folds.
         distractors: vocabulary file of classes without a region.
         epochs: of each training.
-        features_of: extracts features of images.
+        features_of: extracts features of images; its tally counts what is left out.
+        limit: number of the first images; None: all.
     """
     recipe = replace(mini(), teachers=0, epochs=epochs)
-    features = features_of(recipe.model, load_coco(data))
+    features = features_of(recipe.model, load_coco(data, limit, features_of.tally))
     names = [image.names for image in features]
     classes = tuple(sorted({name for each in names for name in each}))
     every = TrainingSet(short_name(str(data)), features, names, classes)

@@ -52,6 +52,7 @@ def simulate_reviews(
     reviews: int,
     replay: int,
     features_of: FeatureExtractor,
+    limit: int | None = None,
 ) -> list[Effect]:
     """Simulate reviews of other classes each, of a head of the preset `mini`.
 
@@ -62,13 +63,16 @@ def simulate_reviews(
         words: number of classes that the annotator corrects.
         reviews: number of reviews.
         replay: images of `data` at most that are replayed.
-        features_of: extracts features of images.
+        features_of: extracts features of images; its tally counts what is left out.
+        limit: number of the first images of each folder; None: all.
     """
     recipe, reporter = mini(), features_of.reporter
     trained = load_head(checkpoint, recipe.model)
     scorer = RegionScorer.of(features_of.encoder, trained, recipe.model.encoder.templates)
-    features = features_of(recipe.model, load_coco(data))
-    tested = features_of(recipe.model, load_coco(test))
+    features, tested = (
+        features_of(recipe.model, load_coco(folder, limit, features_of.tally))
+        for folder in (data, test)
+    )
     names = [image.names for image in features]
     every = TrainingSet(short_name(str(data)), features, names, trained.seen_classes)
     classes = sorted({name for image in (*features, *tested) for name in image.names})

@@ -11,12 +11,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
 import torch
 
+from integrations.annotations import Tally
 from integrations.images import UnreadableImage, read_image
 from integrations.progress import Reporter
 from regionspot.config import ModelConfig, fast_dtype
@@ -41,20 +42,27 @@ class FeatureExtractor:
         encoder: of all models that features are asked for; computes the priors.
         cache: folder of features.
         workers: processes for the frozen towers.
+        tally: counts the images that are skipped by calls.
     """
 
     encoder: VisionLanguageEncoder
     cache: Path
     workers: int
     reporter: Reporter
+    tally: Tally = field(default_factory=Tally)
 
     @classmethod
     def of(
-        cls, config: ModelConfig, cache: Path, workers: int, reporter: Reporter
+        cls,
+        config: ModelConfig,
+        cache: Path,
+        workers: int,
+        reporter: Reporter,
+        tally: Tally | None = None,
     ) -> "FeatureExtractor":
         """For a model, whose encoder's text and classifier are built here once."""
         encoder = build_encoder(config.encoder, torch.device("cpu"), torch.float32)
-        return cls(encoder, cache, workers, reporter)
+        return cls(encoder, cache, workers, reporter, tally or Tally())
 
     def __call__(
         self, config: ModelConfig, images: Sequence[AnnotatedImage], name: str = "images"
@@ -70,7 +78,7 @@ class FeatureExtractor:
             InputError: as of `extract_sets`.
         """
         features = FeatureSet.of(config, images, self.cache)
-        extract_sets({name: features}, self.cache, self.workers, self.reporter)
+        extract_sets({name: features}, self.cache, self.workers, self.reporter, self.tally)
         return list(FeatureStore(features, self.encoder))
 
     def some(
@@ -88,7 +96,11 @@ class FeatureExtractor:
 
 
 def extract_sets(
-    sets: Mapping[str, FeatureSet], cache: Path, workers: int, reporter: Reporter
+    sets: Mapping[str, FeatureSet],
+    cache: Path,
+    workers: int,
+    reporter: Reporter,
+    tally: Tally | None = None,
 ) -> None:
     """Compute what the cache lacks of several sets of images, after checking the free space.
 
@@ -97,6 +109,7 @@ def extract_sets(
         cache: folder of the features.
         workers: processes, each with one thread.
         reporter: receives the progress.
+        tally: counts the images that are skipped.
 
     Raises:
         InputError: the disk has less room than is needed, or no image of a set can be used.
@@ -114,6 +127,9 @@ def extract_sets(
                 f"as {skipped[0]}; are the images where the annotations expect them?"
             )
         if skipped:
+            if tally is not None:
+                reason = "it cannot be read, or has another size than annotated"
+                tally.leave_out("image", reason, skipped[min(skipped)], len(skipped))
             reporter.message(f"{name}: {len(skipped)} of {len(features.images)} images skipped")
             for row in sorted(skipped)[:MAX_LISTED]:
                 reporter.message(f"  {skipped[row]}")

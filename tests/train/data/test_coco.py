@@ -11,10 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from integrations.annotations import Tally
 from regionspot.errors import InputError
 from tests.train.data.contents import lvis, two_photos
-from tests.train.written import annotation, coco, image, write_json
-from train.data.coco import load_coco, read_coco
+from tests.train.written import (
+    HEIGHT,
+    WIDTH,
+    annotation,
+    coco,
+    image,
+    write_image,
+    write_json,
+)
+from train.data.coco import load_coco, read_coco, read_folder
 from train.data.dataset import merge_label_spaces
 from train.data.registry import open_dataset
 
@@ -159,8 +168,10 @@ def test_v3det_and_its_tree(tmp_path: Path) -> None:
             r"annotations\[1\].*finite",
         ),
         (lambda c: c["images"].append(image(7)), "image id 7 is there twice"),
-        (lambda c: c["annotations"][1].update(image_id=4), "image 4, which is not among"),
-        (lambda c: c["annotations"][1].update(category_id=4), "category 4, which is not among"),
+        (lambda c: c["annotations"][1].update(bbox=[1, 2, 1e12, 3]), "must lie near its image"),
+        (lambda c: c["annotations"][1].update(iscrowd="no"), r"annotations\[1\].*must be 0 or 1"),
+        (lambda c: c.update(annotations=[]), "no box to train on: it has no boxes"),
+        (lambda c: c.update(categories=[]), "no box to train on: .*4 x label: its category_id"),
         (lambda c: c["annotations"][1].update(bbox=[1, 2, 3]), r"annotations\[1\].*bbox"),
         (lambda c: c["annotations"][1].update(bbox=[1, 2, 3, "4"]), r"annotations\[1\].*bbox"),
         (lambda c: c["categories"].append({"id": 1, "name": "x"}), r"categories\[4\].*twice"),
@@ -178,6 +189,62 @@ def test_a_file_that_does_not_hold_together_is_refused(
     with pytest.raises(InputError, match=message) as refusal:
         load_coco(tmp_path)
     assert "\n" not in str(refusal.value)
+
+
+CROWDS = {"crowd region": 1, "suspected crowd region": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "names", "kind", "reason"),
+    [
+        ({}, 2, "label", ""),
+        ({"image_id": 4}, 1, "label", "its image_id is not among the images"),
+        ({"image_id": None}, 1, "label", "its image_id is not among the images"),
+        ({"category_id": 4}, 1, "label", "its category_id is not among the categories"),
+        ({"category_id": None}, 1, "label", "its category_id is not among the categories"),
+        ({"bbox": [60, 40, -9, 5]}, 2, "box", "it is missing or reversed; that of the mask"),
+        ({"bbox": None}, 2, "box", "it is missing or reversed; that of the mask is taken"),
+        ({"bbox": [], "segmentation": []}, 1, "label", "it has neither a box nor a mask"),
+        ({"bbox": [9, 9, 5, -1], "segmentation": []}, 1, "label", "negative width or height"),
+        ({"bbox": [70, 0, 5, 5]}, 1, "label", "it has no area inside the image"),
+        ({"bbox": [60, 40, 9, 5]}, 2, "box", "it reaches out of the image and is clipped"),
+        ({"attributes": {"rotation": 90}, "segmentation": []}, 2, "rotated box", "its angle"),
+    ],
+)
+def test_a_blemish_of_one_box_is_counted(
+    tmp_path: Path, change: Any, names: int, kind: str, reason: str
+) -> None:
+    content = two_photos()
+    content["annotations"][2].update(bbox=[50, 30, 10, 6])
+    content["annotations"][5].update(bbox=[50, 40, 9, 8])
+    content["annotations"][2].update(change)
+    write_json(tmp_path / "instances.json", content)
+    tally = Tally()
+    photo = next(each for each in read_folder(tmp_path, tally).images if each.id == 7)
+    assert len(photo.names) == names + 1
+    left_out = {of: entry.count for (of, _), entry in tally.left_out.items()}
+    changed = {of: entry.count for (of, _), entry in tally.changed.items()}
+    assert CROWDS.items() <= left_out.items()
+    others = left_out.items() - CROWDS.items() | changed.items()
+    assert others == ({(kind, 1)} if change else set())
+    assert any(kind in line and reason in line for line in tally.lines()) or not change
+    assert all(str(tmp_path / "instances.json") in line for line in tally.lines())
+    with pytest.raises(InputError, match="--strict"):
+        read_folder(tmp_path, Tally(strict=True))
+
+
+def test_a_size_that_is_missing_is_that_of_the_file(tmp_path: Path) -> None:
+    content = two_photos()
+    del content["images"][0]["width"]
+    write_json(tmp_path / "instances.json", content)
+    write_image(tmp_path / "images/000007.jpg")
+    tally = Tally()
+    first = read_folder(tmp_path, tally).images[0]
+    assert (first.width, first.height) == (WIDTH, HEIGHT)
+    assert [(kind, entry.count) for (kind, _), entry in tally.changed.items()] == [
+        ("image", 1),
+        ("box", 1),
+    ]
 
 
 def test_a_linked_folder_out_of_the_images_is_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from integrations.annotations import Tally
 from integrations.images import UnreadableImage, read_image
 from regionspot.config import preset
 from regionspot.errors import InputError
@@ -103,6 +104,21 @@ def test_boxes_classes_and_what_was_verified(folder: Path) -> None:
     assert merge_label_spaces([dataset])[1] == [dataset]
 
 
+def test_what_is_left_out_is_counted(folder: Path) -> None:
+    tally, path = Tally(), folder / "oidv6-train-annotations-bbox.csv"
+    with path.open("a") as file:
+        file.write(box(TWO, "/m/none") + "\n")
+    assert len(open_dataset(f"openimages:{folder}", tally=tally)) == 2
+    found = {(kind, entry.count) for (kind, _), entry in tally.left_out.items()}
+    assert found == {("group of objects", 1), ("depiction of an object", 1), ("label", 1)}
+    assert all(f"{path}: image " in line for line in tally.lines())
+    limited = Tally()
+    assert len(open_dataset(f"openimages:{folder}", 1, limited)) == 1
+    assert limited.lines() == tally.lines()
+    with pytest.raises(InputError, match=f"{ONE}: group of objects.*--strict"):
+        open_dataset(f"openimages:{folder}", tally=Tally(strict=True))
+
+
 def test_class_descriptions_with_a_header(folder: Path) -> None:
     path = folder / "class-descriptions-boxable.csv"
     before = open_dataset(f"openimages:{folder}").classes
@@ -116,7 +132,8 @@ def test_class_descriptions_with_a_header(folder: Path) -> None:
         ("oidv6-train-annotations-bbox.csv", "IsGroupOf", "Group", "the columns IsGroupOf are"),
         ("oidv6-train-annotations-bbox.csv", ",0.25,", ",left,", "XMin must be a number"),
         ("oidv6-train-annotations-bbox.csv", ONE, "../../x", "16 hexadecimal digits"),
-        ("oidv6-train-annotations-bbox.csv", "/m/0k4j", "/m/none", "'/m/none' is not in the class"),
+        ("oidv6-train-annotations-bbox.csv", ",0.25,", ",16.5,", "XMin must be a fraction of the"),
+        ("oidv6-train-annotations-bbox.csv", "/m/0", "/m/none", "no box to train on: .* LabelName"),
         ("oidv6-train-annotations-bbox.csv", ",-1\n", "\n", "line 2: expected 21 columns, got 20"),
         ("class-descriptions-boxable.csv", ",", ";", "line 1: expected a label and its name"),
         ("bbox_labels_600_hierarchy.json", "LabelName", "Label", "is not the hierarchy"),

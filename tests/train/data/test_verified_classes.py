@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from integrations.annotations import Tally
 from regionspot.errors import InputError
-from train.data.box_table import VerifiedClasses
+from train.data.verified_classes import VerifiedClasses
 
 BOXED, ABSENT, OPEN = VerifiedClasses.BOXED, VerifiedClasses.ABSENT, VerifiedClasses.OPEN
 NAMES = {1: "animal", 2: "dog", 3: "puppy", 4: "car", 5: "bow", 6: "bow"}
@@ -45,8 +46,17 @@ def test_what_is_verified(
     assert verified(2) == frozenset()
 
 
-def test_a_category_without_a_name_is_refused() -> None:
-    verified = VerifiedClasses(Path("labels.json"))
+def test_what_is_said_of_a_category_without_a_name_is_counted() -> None:
+    tally = Tally()
+    verified = VerifiedClasses(Path("labels.json"), tally=tally)
     verified.add(1, 9, ABSENT)
-    with pytest.raises(InputError, match=r"labels\.json: .* the category 9, which is not among"):
-        verified.finish(NAMES)
+    verified.add(1, 4, ABSENT)
+    verified.add(1, 8, BOXED)  # counted where the boxes are
+    assert verified.finish(NAMES)(1) == {"car"}
+    (line,) = tally.lines()
+    assert line.startswith("left out: 1 x verified class of an image: its category is not among")
+    assert line.endswith("first: labels.json: image_id 1, category 9")
+    strict = VerifiedClasses(Path("labels.json"), tally=Tally(strict=True))
+    strict.add(1, 9, ABSENT)
+    with pytest.raises(InputError, match=r"labels\.json: .*category 9: .*--strict"):
+        strict.finish(NAMES)
