@@ -5,6 +5,7 @@ Axes: N regions, K words, D text width, M classes of the encoder's own classifie
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +17,9 @@ from regionspot.checkpoint import TrainedHead
 from regionspot.encoders import VisionLanguageEncoder
 from regionspot.errors import InputError
 from regionspot.head import HeadInputs, RegionHead
-from regionspot.types import ImageArray, Labels, Regions, ScoreCalibration, Vocabulary
+from regionspot.nouns.bank import bank_presence, evidence, noun_bank
+from regionspot.nouns.wordnet import noun_hierarchy
+from regionspot.types import ImageArray, Labels, NounBank, Regions, ScoreCalibration, Vocabulary
 from regionspot.vocabulary import (
     ExampleRegions,
     Words,
@@ -91,7 +94,17 @@ class RegionScorer:
             InputError: no words, an empty word, or the same word twice.
         """
         vocabulary = build_vocabulary(self.encoder, words, self.templates)
-        return self.zero_shot.extend(vocabulary) if self.zero_shot else vocabulary
+        if self.zero_shot is None:
+            return vocabulary
+        vocabulary = self.zero_shot.extend(vocabulary)
+        return replace(vocabulary, bank=noun_bank(self._nouns, vocabulary))
+
+    @cached_property
+    def _nouns(self) -> Vocabulary:
+        """The bank's nouns, embedded; their texts are kept in the user's cache."""
+        assert self.zero_shot is not None, "their presence is asked for"
+        nouns = build_vocabulary(self.encoder, noun_hierarchy().names, self.templates)
+        return self.zero_shot.extend(nouns)
 
     def with_examples(self, words: Mapping[str, Sequence[str] | ExampleRegions]) -> Vocabulary:
         """Embed words of which some have example regions.
@@ -187,9 +200,42 @@ def class_probabilities(scores: torch.Tensor, calibration: ScoreCalibration) -> 
 
 
 def presence(
+    regions: Regions, scores: torch.Tensor, vocabulary: Vocabulary, calibration: ScoreCalibration
+) -> torch.Tensor:
+    """Probability (N, K) that a region shows a word, which does not depend on the other words.
+
+    It compares the word with a bank of common nouns, as `regionspot.nouns.bank` says. Of a model
+    without a bank, and of a word with examples, it is the sigmoid of the word's score alone.
+
+    Args:
+        regions: N of them.
+        scores: (N, K) of `class_scores`.
+        vocabulary: K words of the same model.
+        calibration: from scores to probabilities.
+    """
+    bank, zero_shot = vocabulary.bank, vocabulary.zero_shot
+    if bank is None or zero_shot is None:
+        return _score_presence(scores, vocabulary, calibration)
+    found = bank_presence(
+        noun_evidence(regions, scores, bank, calibration.logit_scale), zero_shot.novelty
+    )
+    if vocabulary.examples is None:
+        return found
+    with_examples = vocabulary.examples.bias.to(scores.device) != 0  # (K,)
+    return torch.where(with_examples, _score_presence(scores, vocabulary, calibration), found)
+
+
+def noun_evidence(
+    regions: Regions, scores: torch.Tensor, bank: NounBank, logit_scale: float
+) -> torch.Tensor:
+    """Evidence (N, K) for words against the nouns of the bank, from scores (N, K) of the words."""
+    return evidence(logit_scale * scores, logit_scale * text_scores(regions, bank.nouns), bank)
+
+
+def _score_presence(
     scores: torch.Tensor, vocabulary: Vocabulary, calibration: ScoreCalibration
 ) -> torch.Tensor:
-    """Sigmoid (N, K) of each score alone, which does not depend on the other words.
+    """Sigmoid (N, K) of each score alone.
 
     The bias of unseen classes is subtracted: it only makes up for the head's preference for seen
     ones.
@@ -220,6 +266,7 @@ def label_regions(
     probabilities = class_probabilities(scores, calibration)
     best, order = probabilities.topk(min(2, len(vocabulary)), dim=-1)  # (N, 2)
     class_id = order[:, :1]
+    present = presence(regions, scores, vocabulary, calibration)
     second = best[:, 1] if len(vocabulary) > 1 else torch.zeros(len(best))
     return Labels(
         boxes=as_boxes(boxes),
@@ -227,7 +274,7 @@ def label_regions(
         score=best[:, 0].numpy(),
         runner_up=order[:, -1].numpy(),
         margin=(best[:, 0] - second).numpy(),
-        presence=presence(scores, vocabulary, calibration).gather(1, class_id)[:, 0].numpy(),
+        presence=present.gather(1, class_id)[:, 0].numpy(),
         names=vocabulary.names,
         masks=regions.masks,
         mask_iou=regions.mask_iou,

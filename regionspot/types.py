@@ -235,6 +235,8 @@ class Vocabulary:
         synonyms: for each name, all the strings that were averaged into it.
         zero_shot: for a model that scores unseen classes in another way than seen ones.
         examples: where some of the words have example regions.
+        bank: nouns that the words are compared with for their presence, where the model has a
+            zero-shot classifier.
     """
 
     names: tuple[str, ...]
@@ -242,6 +244,7 @@ class Vocabulary:
     synonyms: tuple[tuple[str, ...], ...] = ()
     zero_shot: ZeroShotClasses | None = None
     examples: ExampleClasses | None = None
+    bank: "NounBank | None" = None
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -263,7 +266,28 @@ class Vocabulary:
             zero_shot = ZeroShotClasses(zero_shot.novelty[kept], zero_shot.mixture[kept])
         synonyms = tuple(self.synonyms[k] for k in kept) if self.synonyms else ()
         examples = self.examples.only(kept) if self.examples else None
-        return Vocabulary(tuple(names), self.embedding[kept], synonyms, zero_shot, examples)
+        bank = self.bank.only(kept) if self.bank else None
+        return Vocabulary(tuple(names), self.embedding[kept], synonyms, zero_shot, examples, bank)
+
+
+@dataclass(frozen=True)
+class NounBank:
+    """Common nouns that the words of a vocabulary are compared with.
+
+    Attributes:
+        nouns: B of them, embedded.
+        kinds: (K, B) 1 where a noun is a kind of a word, or the word itself; 0 elsewhere.
+        against: (K, B) 1 where a noun is evidence against a word; 0 elsewhere.
+    """
+
+    nouns: Vocabulary
+    kinds: torch.Tensor
+    against: torch.Tensor
+
+    def only(self, rows: Sequence[int]) -> "NounBank":
+        """For some of the words, in the order given."""
+        kept = list(rows)
+        return replace(self, kinds=self.kinds[kept], against=self.against[kept])
 
 
 @dataclass(frozen=True)
@@ -276,8 +300,8 @@ class Labels:
         score: (N,) float32 in [0, 1]: the best word's softmax probability over the vocabulary.
         runner_up: (N,) index of the second-best word; the best one where there is only one word.
         margin: (N,) float32, probability of the best minus that of the second-best word.
-        presence: (N,) float32 in [0, 1]: sigmoid of the best word's score, which does not depend
-            on the other words of the vocabulary.
+        presence: (N,) float32 in [0, 1]: probability that the box shows the best word, which does
+            not depend on the other words of the vocabulary.
         names: the vocabulary's words.
         masks: N run-length masks of the image's size, or empty where none were asked for.
         mask_iou: (N,) the localizer's estimate of each mask's IoU, or empty.

@@ -15,13 +15,17 @@ from integrations.output import Output
 from regionspot.config import preset
 from regionspot.errors import InputError
 from regionspot.model import SHIPPED
+from regionspot.nouns.wordnet import NOUNS
 from train import config as recipes
 from train.callbacks import load_tensorboard
 from train.data.coco import load_coco
+from train.data.nouns import build_noun_bank
 from train.data.registry import READERS, open_dataset
 from train.experiments.ablations import ablate, ablation_markdown, ablation_recipe
 from train.experiments.evaluate import evaluate_folders, evaluation_table
 from train.experiments.leave_classes_out import fold_table, leave_out_of_folder
+from train.experiments.presence import fit_presence as fit_constants_of_presence
+from train.experiments.presence import presence_table
 from train.experiments.simulated_review import review_table, simulate_reviews
 from train.features.augment import IDENTITY, parse_view
 from train.features.cache import FeatureSet
@@ -357,6 +361,44 @@ def simulate_review(
             )
         output.show(review_table(effects))
         _summarise(output, {"reviews": [asdict(effect) for effect in effects]}, limit, tally)
+
+
+@app.command()
+def fit_presence(
+    data: Annotated[Path, typer.Option(help="Folder that --checkpoint was trained on by mini.")],
+    checkpoint: Annotated[Path, typer.Option(help="A head trained without some of the classes.")],
+    test: Annotated[list[Path], typer.Option(help="Folder to measure on; may be repeated.")],
+    held_out: Annotated[
+        float, typer.Option(min=0, max=1, help="Fraction of the images that training held out.")
+    ] = recipes.Recipe.held_out,
+    cache: Cache = FEATURES,
+    workers: Workers = CORES,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit the constants of presence on classes that a head was not trained on, and test them.
+
+    They stand in regionspot/nouns/bank.py. The table has the calibration on --test.
+    """
+    with Output(as_json, quiet) as output:
+        with output.progress() as reporter:
+            features = FeatureExtractor.of(preset("mini"), cache, workers, reporter)
+            found = fit_constants_of_presence(data, checkpoint, test, held_out, features)
+        output.show(presence_table(found))
+        output.summary(asdict(found))
+
+
+@app.command()
+def noun_bank(
+    lvis: Annotated[Path, typer.Option(help="LVIS's annotations, for its categories.")],
+    coco: Annotated[Path, typer.Option(help="COCO's annotations, for its categories.")],
+    out: Annotated[Path, typer.Option(help="The file.")] = NOUNS,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make the bank of nouns that presence compares words with, out of WordNet (from npm)."""
+    with Output(as_json, quiet) as output:
+        output.summary({"nouns": build_noun_bank(lvis, coco, out), "file": out})
 
 
 def _train(

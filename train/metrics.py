@@ -80,16 +80,25 @@ def region_scores(
         vocabulary: of K classes; of a scorer, as it embeds them.
         ancestors: of a class, the classes that hold for its regions too.
     """
-    head = model.head if isinstance(model, RegionScorer) else model
     space = LabelSpace.of(vocabulary.names, ancestors, vocabulary)
     found = []
-    for image in images:
-        batch = collate([image], [torch.arange(len(image.names))], space.index)
-        logits = model.class_logits(image) if isinstance(model, RegionScorer) else None
-        # Not `head.regions`: normalising twice would change the calibration in its last digits.
-        regions = Regions(batch.embed(head)[0].cpu(), class_logits=logits)
+    for image, regions in zip(images, embedded(model, images), strict=True):
         mask = space.loss_mask(image, range(len(image.names)))
         found.append(class_scores(regions, vocabulary).masked_fill(~mask, -torch.inf))
+    return found
+
+
+@torch.inference_mode()
+def embedded(model: RegionHead | RegionScorer, images: Sequence[ImageFeatures]) -> list[Regions]:
+    """The regions of each image, on the CPU."""
+    head = model.head if isinstance(model, RegionScorer) else model
+    found = []
+    for image in images:
+        rows, nothing = torch.arange(len(image.names)), dict.fromkeys(image.names, 0)
+        batch = collate([image], [rows], nothing)
+        logits = model.class_logits(image) if isinstance(model, RegionScorer) else None
+        # Not `head.regions`: normalising twice would change the calibration in its last digits.
+        found.append(Regions(batch.embed(head)[0].cpu(), class_logits=logits))
     return found
 
 
@@ -140,17 +149,17 @@ def regions_of(
     return chosen_scores, chosen
 
 
-def mean_presence(
-    scores: Sequence[torch.Tensor], vocabulary: Vocabulary, calibration: ScoreCalibration
-) -> float:
-    """Mean presence of the best class, in percent, from scores (N, K) an image.
-
-    Where presence is calibrated, it equals top-1 accuracy.
-    """
-    best = [
-        presence(s, vocabulary, calibration).gather(1, s.argmax(1, keepdim=True)) for s in scores
+def best_presence(
+    regions: Sequence[Regions],
+    scores: Sequence[torch.Tensor],
+    vocabulary: Vocabulary,
+    calibration: ScoreCalibration,
+) -> list[torch.Tensor]:
+    """Presence (N,) of each region's best class, from scores (N, K) an image."""
+    return [
+        presence(r, s, vocabulary, calibration).gather(1, s.argmax(1, keepdim=True))[:, 0]
+        for r, s in zip(regions, scores, strict=True)
     ]
-    return 100 * float(torch.cat(best).mean())
 
 
 def calibrate_presence(

@@ -213,7 +213,7 @@ def explain_regions(
     scores = class_scores(regions, vocabulary)  # (N, K)
     probabilities = class_probabilities(scores, model.calibration)
     best, order = probabilities.topk(min(BEST_WORDS, len(vocabulary)))
-    present = presence_of(scores, vocabulary, model.calibration).gather(1, order[:, :1])[:, 0]
+    present = presence_of(regions, scores, vocabulary, model.calibration)  # (N, K)
     maps, class_token = attention.mean()
     return [
         Explanation(
@@ -221,7 +221,7 @@ def explain_regions(
             words=tuple(
                 (vocabulary.names[i], float(p)) for i, p in zip(order[row], best[row], strict=True)
             ),
-            presence=float(present[row]),
+            presence=float(present[row, order[row, 0]]),
             attention=maps[row],
             class_token=float(class_token[row]),
         )

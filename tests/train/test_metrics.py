@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from regionspot.head import RegionHead
-from regionspot.types import ScoreCalibration
+from regionspot.types import Regions, ScoreCalibration
 from tests.train.factories import image, images, small_model, vocabulary
 from train.metrics import (
     accuracy_of,
+    best_presence,
     calibrate_presence,
-    mean_presence,
     region_scores,
     regions_of,
     top_k,
@@ -30,8 +30,9 @@ def test_presence_estimates_how_often_the_best_class_is_correct() -> None:
     estimated = torch.sigmoid(scale * cosine + bias)
     assert estimated.mean().item() == pytest.approx(is_correct.float().mean().item(), abs=0.01)
     assert scale == pytest.approx(8, rel=0.3)
-    mean = mean_presence(found, vocabulary(), ScoreCalibration(20, scale, bias))
-    assert mean == pytest.approx(100 * estimated.mean().item())
+    regions = [Regions(torch.zeros(1, 8))] * len(found)  # a model without a bank reads scores alone
+    best = best_presence(regions, found, vocabulary(), ScoreCalibration(20, scale, bias))
+    torch.testing.assert_close(torch.cat(best), estimated)
 
 
 def test_the_interval_holds_the_value() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from rich.table import Table
 
 from integrations.output import cells
@@ -17,7 +18,7 @@ from train.data.coco import read_folder
 from train.data.dataset import used_classes
 from train.data.registry import known_classes
 from train.features.extract import FeatureExtractor
-from train.metrics import Accuracy, mean_presence, region_scores, regions_of, top_k
+from train.metrics import Accuracy, best_presence, embedded, region_scores, regions_of, top_k
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,16 @@ def evaluate_folders(
             {name: groups[name] if synonyms else [name] for name in classes}
         )
         scores = region_scores(scorer, features, vocabulary)
-        found = {folder.name: (scores, features)}
-        for name, part in known.items():
-            found[f"{folder.name}: {name}"] = regions_of(part, scores, features)
-        for name, (some_scores, some) in found.items():
+        regions = embedded(scorer, features)
+        presences = torch.cat(best_presence(regions, scores, vocabulary, scorer.calibration))
+        names = [name for image in features for name in image.names]
+        parts_of = {folder.name: set(names)}
+        parts_of |= {f"{folder.name}: {name}": set(part) for name, part in known.items()}
+        for name, part in parts_of.items():
+            some_scores, some = regions_of(part, scores, features)
             top_1, top_5 = (top_k(some_scores, some, vocabulary, k) for k in (1, 5))
-            presence = None
-            if some:
-                presence = mean_presence(some_scores, vocabulary, scorer.calibration)
+            inside = torch.tensor([each in part for each in names])
+            presence = 100 * float(presences[inside].mean()) if some else None
             rows.append(EvaluationRow(name, len(some), len(vocabulary), top_1, top_5, presence))
     return rows
 

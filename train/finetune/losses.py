@@ -132,7 +132,11 @@ def set_loss(
     loss = (distill * each).sum() / distill.sum().clamp(min=1)
     background = torch.cat([example.background for example in data.examples])  # (R,)
     if background.any():
-        present = presence(scores[background], data.vocabulary, calibration)
+        absent = Regions(
+            embedding[background],
+            class_logits=None if initial.class_logits is None else initial.class_logits[background],
+        )
+        present = presence(absent, scores[background], data.vocabulary, calibration)
         loss = loss + config.background_weight * background_loss(present)
     return loss + cross_entropy(logits, target, weights, config.label_smoothing)
 
