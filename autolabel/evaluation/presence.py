@@ -133,7 +133,7 @@ def _figures(
     known = set(meaning.values())
     labels = absent = right = on_objects = 0
     for image, found in labeller.label(images):
-        classes = _matched_classes(found, boxes_of[image.file_name], class_of)
+        classes = matched_classes(found, boxes_of[image.file_name], class_of)
         for annotation, name in zip(found.annotations, classes, strict=True):
             word = vocabulary.names[annotation.category_id - 1]
             labels += 1
@@ -151,7 +151,7 @@ def _figures(
     )
 
 
-def _matched_classes(
+def matched_classes(
     found: LabelledImage, truth: LabelledImage, class_of: Mapping[int, str]
 ) -> list[str | None]:
     """The class of the ground-truth box that each label overlaps most, by `MATCH` or more."""
