@@ -44,7 +44,7 @@ def test_kinds_stand_below_a_word(
     assert not no_kinds & found
 
 
-@pytest.mark.parametrize("spelling", ["wine glass", "wineglass", "Wine_Glasses", "wine-glass"])
+@pytest.mark.parametrize("spelling", ["wine glass", "wineglass", "Wine_Glass", "wine-glass"])
 def test_spellings_of_one_word_stand_alike(hierarchy: NounHierarchy, spelling: str) -> None:
     kinds, others = relations(hierarchy, spelling)
     assert "wine glass" in kinds
