@@ -14,18 +14,18 @@ from autolabel.run.plan import RunRequest
 from autolabel.run.relabel import RelabelRequest
 from autolabel.run.relabel import relabel as relabel_request
 from integrations.progress import NullReporter, Reporter
-from integrations.vocabulary_file import WordList, word_list
+from integrations.vocabulary_file import WordList, Words, word_list
 from regionspot.boxes import FloatArray
 
 PathLike = str | os.PathLike[str]
-Words = PathLike | Sequence[str] | Mapping[str, Sequence[str]]
+Vocabulary = PathLike | Words
 
 __all__ = ["LabelRow", "Run", "export", "label", "relabel"]
 
 
 def label(
     images: PathLike | Sequence[PathLike],
-    words: Words,
+    words: Vocabulary,
     *,
     image_folder: PathLike | None = None,
     out: PathLike | None = None,
@@ -72,7 +72,10 @@ def label(
     Args:
         images: a folder (with all below it), an image, a list of image files or the path of a
             `.txt` file that lists them, a COCO JSON, `fiftyone:NAME`, or a URL.
-        words: a list of words, a mapping of words to synonyms, or the path of a vocabulary file.
+        words: a list of words or of entries, `{"name": "dog", "synonyms": ["puppy"], "threshold":
+            0.5, "group": "animal"}` or `{"name": "shadow", "background": True}`; a mapping of words
+            to synonyms or entries; a mapping of prompts to words, `{"a photo of a dog": "dog"}`; or
+            the path of a vocabulary file.
         image_folder: folder of the images that a COCO JSON names (`--images`).
         out: run folder; None: `runs/NAME` of the images' folder, JSON or dataset. The same call
             again resumes a run that was stopped, or returns the one that is complete.
@@ -158,7 +161,7 @@ def label(
 
 def relabel(
     run: Run | PathLike,
-    words: Words,
+    words: Vocabulary,
     *,
     out: PathLike | None = None,
     label_field: str | None = None,
@@ -213,6 +216,7 @@ def export(
     *,
     format: str = "coco",
     min_confidence: float = 0.0,
+    words: Vocabulary | None = None,
     only_reviewed: bool = False,
     images: ImageMode = "leave",
     label_field: str = LABEL_FIELD,
@@ -228,7 +232,9 @@ def export(
         out: folder of the labels; other files in it stay.
         format: `coco`, `lvis`, `yolo`, `yolo-seg`, `yolo-scores`, `voc`, `cvat`, `label-studio`,
             `fiftyone`.
-        min_confidence: minimum confidence of a model's label; a person's has none and is kept.
+        min_confidence: minimum confidence of a model's label of a word without a threshold of its
+            own; a person's label has none and is kept.
+        words: with the thresholds of words, as in `label`; None: the run's.
         only_reviewed: only labels that a person drew, renamed or marked `reviewed`, and only
             images with such a label. An image that is tagged `reviewed` counts as a whole: all its
             labels, or that it is empty where it has none.
@@ -247,6 +253,7 @@ def export(
         out=Path(out),
         format=format,
         min_confidence=min_confidence,
+        words=None if words is None else _words(words),
         only_reviewed=only_reviewed,
         images=images,
         label_field=label_field,
@@ -264,7 +271,7 @@ def _source(images: PathLike | Sequence[PathLike]) -> str | tuple[Path, ...]:
     return tuple(Path(each) for each in images)
 
 
-def _words(words: Words) -> Path | WordList:
+def _words(words: Vocabulary) -> Path | WordList:
     return Path(words) if isinstance(words, str | os.PathLike) else word_list(words)
 
 

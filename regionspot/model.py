@@ -80,10 +80,15 @@ class RegionSpot:
         return self.scorer.calibration
 
     def vocabulary(self, words: Words | Mapping[str, WordOrExamples]) -> Vocabulary:
-        """Embed words, words with their synonyms, or words with examples, for this model.
+        """Embed words for this model.
+
+        Args:
+            words: names; or each name with its synonyms or examples; or each prompt with the name
+                that it stands for.
 
         Example:
             >>> model.vocabulary({"forklift": Examples(images, boxes), "dog": []})
+            >>> model.vocabulary({"a photo of a dog": "dog", "a photo of a puppy": "dog"})
 
         Raises:
             InputError: no words, an empty word, the same word twice, or examples without a box.

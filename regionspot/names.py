@@ -16,7 +16,7 @@ Synonyms are no spellings: "automobile" and "car" have different keys.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 _BRACKETS = re.compile(r"\([^)]*\)")
 _SEPARATORS = re.compile(r"[_\-\s]+")
@@ -92,3 +92,16 @@ def distinct_names(names: Sequence[str], *forms: Callable[[str], str]) -> tuple[
             if text and counts[text] == 1:
                 found.setdefault(name, text)
     return tuple(found.get(name, name) for name in names)
+
+
+def group_prompts(prompts: Mapping[str, str]) -> dict[str, list[str]]:
+    """The prompts of each class, from the class of each prompt; both in the order of the prompts.
+
+    Example:
+        >>> group_prompts({"a dog": "dog", "a cat": "cat", "a puppy": "dog"})
+        {'dog': ['a dog', 'a puppy'], 'cat': ['a cat']}
+    """
+    found: dict[str, list[str]] = {}
+    for prompt, name in prompts.items():
+        found.setdefault(name, []).append(prompt)
+    return found

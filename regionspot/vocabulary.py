@@ -15,7 +15,7 @@ classifier.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +29,11 @@ from torch.nn import functional as F
 from regionspot.boxes import FloatArray
 from regionspot.errors import InputError
 from regionspot.files import atomic_path
+from regionspot.names import group_prompts
 from regionspot.types import ExampleClasses, ImageArray, Regions, Vocabulary
 from regionspot.weights import cache_folder
 
-Words = Sequence[str] | Mapping[str, Sequence[str]]
+Words = Sequence[str] | Mapping[str, Sequence[str]]  # a string is a sequence of strings, too
 BARE_NAME = "name"
 
 # With t = n / (n + HALF) for n examples, each weight is (at t = 0, its change up to t = 1). Fitted
@@ -67,8 +68,9 @@ def build_vocabulary(encoder: TextTower, words: Words, ensemble: str) -> Vocabul
 
     Args:
         encoder: whose text tower embeds the words.
-        words: names, or names with the strings that stand for each (the name itself counts only
-            where it is listed; an empty list means the name).
+        words: names; or names with the strings that stand for each (the name itself counts only
+            where it is listed; an empty list means the name); or prompts, each with the name that
+            it stands for.
         ensemble: the name of the prompt ensemble.
 
     Raises:
@@ -133,11 +135,13 @@ def templates(name: str) -> tuple[Callable[[str], str], ...]:
 def _checked(words: Words) -> dict[str, list[str]]:
     if isinstance(words, str):
         raise InputError(f"words must be a list, got the one string {words!r}")
-    pairs = words.items() if isinstance(words, Mapping) else ((word, [word]) for word in words)
     synonyms: dict[str, list[str]] = {}
-    for name, group in pairs:
+    for name, group in _by_name(words):
         if isinstance(group, str):
-            raise InputError(f"synonyms of {name!r} must be a list, got the one string {group!r}")
+            raise InputError(
+                f"synonyms of {name!r} must be a list, got the one string {group!r}; only a "
+                "mapping of prompts to names has strings alone"
+            )
         _check_strings("words", [name])
         _check_strings(f"synonyms of {name!r}", group)
         if name in synonyms:
@@ -146,6 +150,17 @@ def _checked(words: Words) -> dict[str, list[str]]:
     if not synonyms:
         raise InputError("the vocabulary is empty: give at least one word")
     return synonyms
+
+
+def _by_name(words: Words) -> Iterable[tuple[str, str | Sequence[str]]]:
+    """Each name with its strings, whichever way the words are given."""
+    if not isinstance(words, Mapping):
+        return [(word, [word]) for word in words]
+    prompts = {prompt: name for prompt, name in words.items() if isinstance(name, str)}
+    if len(prompts) == len(words):
+        _check_strings("prompts", list(prompts))
+        return group_prompts(prompts).items()
+    return words.items()
 
 
 def _check_strings(what: str, strings: Sequence[str]) -> None:

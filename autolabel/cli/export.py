@@ -31,10 +31,19 @@ def export(
     min_confidence: Annotated[
         float,
         typer.Option(
-            help="Minimum confidence of a model's label; a person's has none and is kept.",
+            help="Minimum confidence of a model's label of a word without a threshold of its own; "
+            "a person's label has none and is kept.",
             rich_help_panel=SELECTION,
         ),
     ] = 0.0,
+    vocab: Annotated[
+        Path | None,
+        typer.Option(
+            help="Vocabulary file with the thresholds of words.",
+            show_default="the run's",
+            rich_help_panel=SELECTION,
+        ),
+    ] = None,
     only_reviewed: Annotated[
         bool,
         typer.Option(
@@ -68,6 +77,7 @@ def export(
             out=out,
             format=format,
             min_confidence=min_confidence,
+            words=vocab,
             only_reviewed=only_reviewed,
             images=image_mode(copy_images, link),
             label_field=label_field,

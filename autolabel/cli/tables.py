@@ -36,7 +36,7 @@ def show_run(
 def print_run(run: "RunFolder", output: "Output", limit: int | None = None) -> None:
     """Print the counts of a complete run, what was skipped and where its files are."""
     from autolabel.run.manifest import COCO, CONTACT_SHEET, LVIS, SKIPPED
-    from autolabel.run.outputs import read_skipped
+    from autolabel.run.outputs import read_skipped, thresholds_of
 
     manifest = run.manifest
     counts, seconds = manifest.counts, manifest.seconds
@@ -48,6 +48,8 @@ def print_run(run: "RunFolder", output: "Output", limit: int | None = None) -> N
         "skipped": f"{len(skipped)}, listed in {run.folder / SKIPPED}" if skipped else "0",
         "labels": str(counts["labels"]),
         "labels a word": _by_word(counts["by_word"]),
+        **_background(counts.get("background", {})),
+        **_thresholds(thresholds_of(manifest)),
         "seconds": f"{sum(seconds.values()):.1f} ({stages})",
     }
     absent = [word for word, count in counts["by_word"].items() if not count]
@@ -70,6 +72,8 @@ def print_run(run: "RunFolder", output: "Output", limit: int | None = None) -> N
             "labels": counts["labels"],
             "by_word": counts["by_word"],
             "words_not_found": absent,
+            "background": counts.get("background", {}),
+            "thresholds": thresholds_of(manifest),
             "seconds": seconds,
             "files": {name: run.folder / file for name, file in files.items()},
             "fiftyone": dataclasses.asdict(manifest.fiftyone) if manifest.fiftyone else None,
@@ -81,16 +85,17 @@ def show_plan(plan: "Plan", output: "Output") -> None:
     """Print what a run would do."""
     missing = [each.name for each in plan.missing_weights()]
     weights = f"fetched first: {', '.join(missing)}" if missing else "here"
-    words = ", ".join(plan.words.names[:WORDS_SHOWN])
-    if len(plan.words.names) > WORDS_SHOWN:
-        words += ", ..."
+    written, thresholds = plan.words.names[: plan.words.written], plan.words.own_thresholds()
+    background = plan.words.names[plan.words.written :]
     request, skipped, images = plan.request, plan.source.skipped, len(plan.source.images)
     output.show(
         _facts(
             {
                 "images": f"{images}{_of_all(plan.wanted)} in {plan.source.root}",
                 "skipped": str(len(skipped)),
-                "words": f"{len(plan.words.names)}: {words}",
+                "words": f"{len(written)}: {_shown(written)}",
+                **({"not written": f"background: {_shown(background)}"} if background else {}),
+                **_thresholds(thresholds),
                 "model": f"{request.options.model}, weights {weights}",
                 "run folder": f"{plan.folder}, {plan.state}",
                 "FiftyOne": f"field {request.label_field!r}" if request.fiftyone else "no",
@@ -116,7 +121,9 @@ def show_plan(plan: "Plan", output: "Output") -> None:
             "skipped_images": [_described(each) for each in skipped],
             "missing": len(not_there),
             "other_files": plan.source.other_files,
-            "words": plan.words.names,
+            "words": written,
+            "background": background,
+            "thresholds": thresholds,
             "model": request.options.model,
             "weights_to_fetch": missing,
             "label_field": request.label_field if request.fiftyone else None,
@@ -167,6 +174,17 @@ def _shown(items: Sequence[str]) -> str:
 def _by_word(counts: dict[str, int]) -> str:
     common = [f"{word} {count}" for word, count in Counter(counts).most_common() if count]
     return _shown(common) or "none"
+
+
+def _background(counts: dict[str, int]) -> dict[str, str]:
+    """The row of background words, if there are any."""
+    return {"not written": f"background: {_by_word(counts)}"} if counts else {}
+
+
+def _thresholds(thresholds: Mapping[str, float]) -> dict[str, str]:
+    """The row of words with a threshold of their own, if there are any."""
+    shown = _shown([f"{word} {value:g}" for word, value in thresholds.items()])
+    return {"own threshold": shown} if thresholds else {}
 
 
 def _counted(files: Mapping[str, int]) -> str:

@@ -204,7 +204,9 @@ class ShardActor:
             )
         self._timer = StageTimer()
         detector = job.plan.boxes or detector_of(job.plan, model)
-        self._computer = RegionComputer(job.plan.source, detector, model, options, self._timer)
+        self._computer = RegionComputer(
+            job.plan.source, detector, model, options, self._timer, job.plan.lowest_score
+        )
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         """The index, the manifest's entry and the seconds by stage of a shard, as columns."""

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from autolabel.convert import Exported, ImageMode, exported, image_placer
@@ -12,7 +12,13 @@ from autolabel.review.app import complete_run
 from autolabel.review.near_duplicates import near_duplicates
 from autolabel.run.images import FIFTYONE_PREFIX, open_source
 from autolabel.run.manifest import LVIS, Manifest, read_manifest
-from autolabel.run.outputs import as_sample, categories_of, file_info, label_field
+from autolabel.run.outputs import (
+    as_sample,
+    categories_of,
+    file_info,
+    label_field,
+    thresholds_of,
+)
 from autolabel.run.shards import read_shards
 from integrations.annotations import Category, LabelledImage
 from integrations.fiftyone.dataset import LabelField, Sample, read_labels, words_in_use
@@ -21,6 +27,7 @@ from integrations.formats.lvis import read_lvis
 from integrations.formats.registry import Format, format_named, write_folder
 from integrations.images import image_size
 from integrations.split import Split, group_images, parse_shares
+from integrations.vocabulary_file import WordList, read_words
 from regionspot.errors import InputError
 
 
@@ -30,6 +37,8 @@ class ExportRequest:
 
     Attributes:
         source: a run folder, or `fiftyone:NAME`.
+        min_confidence: of the labels of words without a threshold of their own.
+        words: a vocabulary file, or its content, with thresholds of words; None: the run's.
         limit: number of the first images to write, of those that are selected; None: all.
     """
 
@@ -37,6 +46,7 @@ class ExportRequest:
     out: Path
     format: str = "coco"
     min_confidence: float = 0.0
+    words: Path | WordList | None = None
     only_reviewed: bool = False
     images: ImageMode = "leave"
     label_field: str = LABEL_FIELD
@@ -48,12 +58,17 @@ class ExportRequest:
 
 @dataclass(frozen=True)
 class _Labels:
-    """Labels to write, iterated once, and the folder that file names are relative to."""
+    """Labels to write, iterated once, and the folder that file names are relative to.
+
+    Attributes:
+        thresholds: minimum confidence of each word with its own.
+    """
 
     categories: tuple[Category, ...]
     images: Iterable[LabelledImage]
     info: Mapping[str, object]
     root: Path
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
 
 def _with_split(
@@ -90,7 +105,7 @@ def export_labels(request: ExportRequest) -> Exported:
         labels = _of_run(Path(request.source), request.only_reviewed)
     if request.split is not None:
         format = _with_split(format, parse_shares(request.split), request)
-    confident = _confident(labels.images, request.min_confidence, request.only_reviewed)
+    confident = _confident(labels.images, _thresholds(request, labels), request.only_reviewed)
     images = itertools.islice(confident, request.limit)
     place = image_placer(request.images, labels.root)
     tally = write_folder(
@@ -99,16 +114,27 @@ def export_labels(request: ExportRequest) -> Exported:
     return exported(request.out, format, tally)
 
 
+def _thresholds(request: ExportRequest, labels: _Labels) -> dict[int, float]:
+    """The minimum confidence of a label of each category."""
+    words = read_words(request.words) if isinstance(request.words, Path) else request.words
+    own = labels.thresholds if words is None else words.own_thresholds()
+    return {each.id: own.get(each.name, request.min_confidence) for each in labels.categories}
+
+
 def _confident(
-    images: Iterable[LabelledImage], lowest: float, only_reviewed: bool
+    images: Iterable[LabelledImage], lowest: Mapping[int, float], only_reviewed: bool
 ) -> Iterator[LabelledImage]:
-    """The images without labels of low confidence.
+    """The images without labels whose confidence is below the lowest one of their category.
 
     Of reviewed images alone, one that loses all its labels so is left out: it would stand for one
     that a person verified to be empty.
     """
     for image in images:
-        kept = tuple(e for e in image.annotations if e.score is None or e.score >= lowest)
+        kept = tuple(
+            each
+            for each in image.annotations
+            if each.score is None or each.score >= lowest[each.category_id]
+        )
         if kept or not (only_reviewed and image.annotations):
             yield dataclasses.replace(image, annotations=kept)
 
@@ -118,13 +144,14 @@ def _of_run(folder: Path, only_reviewed: bool) -> _Labels:
     root = Path(manifest.dataset["root"])
     if manifest.is_complete and manifest.fiftyone is None and not only_reviewed:
         data = read_lvis(folder / LVIS)
-        return _Labels(data.categories, data.images, file_info(manifest), root)
+        thresholds = thresholds_of(manifest)
+        return _Labels(data.categories, data.images, file_info(manifest), root, thresholds)
     manifest = complete_run(folder)
     target = label_field(manifest)
     categories = with_new_words(categories_of(manifest), words_in_use(target))
     ids = {category.name: category.id for category in categories}
     images = read_labels(target, empty_images(folder, manifest), ids, only_reviewed)
-    return _Labels(categories, images, file_info(manifest), root)
+    return _Labels(categories, images, file_info(manifest), root, thresholds_of(manifest))
 
 
 def _of_dataset(request: ExportRequest) -> _Labels:

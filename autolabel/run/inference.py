@@ -81,13 +81,18 @@ class LoadedImage:
 
 @dataclass(frozen=True)
 class RegionComputer:
-    """Detector or given boxes, model and options, for any images of a source."""
+    """Detector or given boxes, model and options, for any images of a source.
+
+    Attributes:
+        min_score: proposals of a detector with a lower score are left out.
+    """
 
     source: ImageSource
     detector: Detector | GivenBoxes
     model: RegionSpot
     options: Options
     timer: StageTimer
+    min_score: float
 
     def images(self, refs: Sequence[ImageRef]) -> Iterator[list[ImageRegions]]:
         """Regions of images, in batches and in order; an image that fails is skipped.
@@ -130,10 +135,10 @@ class RegionComputer:
             return LoadedImage(ref, image, given.proposals, given.masks)
         with self.timer.stage("detector"):
             found = self.detector.detect(image)
-        # A label's confidence is at most its proposal's score, so proposals below the threshold
+        # A label's confidence is at most its proposal's score, so proposals below every threshold
         # have no label. Thousandths of a pixel survive every file format.
         boxes = np.round(found.boxes, 3)
-        kept = found.score >= self.options.conf_threshold
+        kept = found.score >= self.min_score
         kept &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         rows = np.flatnonzero(kept)[: self.options.max_boxes]
         return LoadedImage(ref, image, Proposals(boxes[rows], found.score[rows]))

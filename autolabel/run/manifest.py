@@ -57,24 +57,31 @@ class VocabularyInfo(TypedDict):
     """The words of a run, each with the strings that stand for it, and its group if any has one.
 
     Where some words have examples: `examples`, of each word its references, and the sha256 of all
-    that these name.
+    that these name. Where some have a threshold of their own: `thresholds`, None for the others.
+    Background words are in `background` alone, each with its strings.
     """
 
     words: list[str]
     synonyms: list[list[str]]
     sha256: str
     groups: NotRequired[list[str]]
+    thresholds: NotRequired[list[float | None]]
+    background: NotRequired[dict[str, list[str]]]
     examples: NotRequired[list[list[str]]]
     examples_sha256: NotRequired[str]
 
 
 class Counts(TypedDict, total=False):
-    """Numbers of images and labels; `by_word` counts the labels of each word."""
+    """Numbers of images and labels; `by_word` counts the labels of each word.
+
+    `background`, where there are background words, counts their labels, which are not written.
+    """
 
     images: int
     labelled: int
     labels: int
     by_word: dict[str, int]
+    background: dict[str, int]
     skipped: int
 
 

@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from autolabel.options import REVIEW_CONFIDENCE, REVIEW_MARGIN, validated
+from autolabel.options import REVIEW_CONFIDENCE, REVIEW_MARGIN, Options, validated
 from autolabel.run.images import ImageRef, SkippedEntry
 from autolabel.run.manifest import COCO, LVIS, SKIPPED, Counts, Manifest, RunFolder
 from autolabel.run.postprocess import Labeller
@@ -30,9 +31,15 @@ class Outputs:
     run: RunFolder
     labeller: Labeller
 
-    def labelled(self) -> Iterator[tuple[ImageRef, LabelledImage]]:
-        """Every image that was not skipped, with its labels, in the source's order."""
-        return self.labeller.label(self._regions())
+    def labelled(
+        self, left_out: Counter[str] | None = None
+    ) -> Iterator[tuple[ImageRef, LabelledImage]]:
+        """Every image that was not skipped, with its labels, in the source's order.
+
+        Args:
+            left_out: counts the labels of each background word.
+        """
+        return self.labeller.label(self._regions(), left_out)
 
     def _regions(self) -> Iterator[ImageRegions]:
         return read_shards(self.run.folder, self.run.manifest.shards)
@@ -45,14 +52,19 @@ class Outputs:
         """
         folder, manifest = self.run.folder, self.run.manifest
         categories, info = categories_of(manifest), file_info(manifest)
-        tally = write_coco(folder / COCO, categories, (each for _, each in self.labelled()), info)
+        left_out: Counter[str] = Counter()
+        labelled = (each for _, each in self.labelled(left_out))
+        tally = write_coco(folder / COCO, categories, labelled, info)
         write_lvis(folder / LVIS, categories, (each for _, each in self.labelled()), info)
-        return {
+        counts: Counts = {
             "images": manifest.dataset["images"],
             "labelled": tally.images,
             "labels": tally.annotations,
             "by_word": {each.name: tally.instances_of[each.id] for each in categories},
         }
+        if background := manifest.vocabulary.get("background"):
+            counts["background"] = {name: left_out[name] for name in background}
+        return counts
 
     def write_skipped(self, entries: Iterable[SkippedEntry]) -> int:
         """Write `skipped.jsonl`: the given entries, and the images that failed.
@@ -91,7 +103,7 @@ class Outputs:
         fiftyone_dataset.add_labels(
             target,
             ((as_sample(manifest, ref), image) for ref, image in self.labelled()),
-            self.labeller.vocabulary.names,
+            self.labeller.names,
             {
                 "run": target.run_key,
                 "model": manifest.options.model,
@@ -99,8 +111,9 @@ class Outputs:
             },
             new_samples,
         )
-        set_label_schema(target, self.labeller.vocabulary.names, owns_dataset=new_samples)
-        views = fiftyone_dataset.save_views(target, REVIEW_CONFIDENCE, REVIEW_MARGIN)
+        set_label_schema(target, self.labeller.names, owns_dataset=new_samples)
+        cutoffs = review_confidences(manifest)
+        views = fiftyone_dataset.save_views(target, REVIEW_CONFIDENCE, REVIEW_MARGIN, cutoffs)
         fiftyone_dataset.register_run(
             target,
             {
@@ -146,6 +159,25 @@ def label_field(manifest: Manifest) -> LabelField:
 def as_sample(manifest: Manifest, ref: ImageRef) -> Sample:
     """How FiftyOne knows an image of a run."""
     return Sample(Path(manifest.dataset["root"]) / ref.file_name, ref.sample_id)
+
+
+def review_confidences(manifest: Manifest) -> dict[str, float]:
+    """The confidence below which a label needs review, of each word with its own threshold."""
+    return {
+        word: min(1.0, round(threshold + REVIEW_CONFIDENCE - Options.conf_threshold, 6))
+        for word, threshold in thresholds_of(manifest).items()
+    }
+
+
+def thresholds_of(manifest: Manifest) -> dict[str, float]:
+    """The minimum confidence of each word with its own."""
+    words = manifest.vocabulary["words"]
+    thresholds = manifest.vocabulary.get("thresholds") or [None] * len(words)
+    return {
+        word: threshold
+        for word, threshold in zip(words, thresholds, strict=True)
+        if threshold is not None
+    }
 
 
 def file_info(manifest: Manifest) -> dict[str, str]:

@@ -114,7 +114,9 @@ def run(request: RunRequest, reporter: Reporter, workers: ShardWorkers | None = 
     if plan.boxes:
         for line in plan.boxes.lines:
             reporter.message(line)
-    labeller = Labeller(model, model.vocabulary(words_with_examples(plan.words, model)), options)
+    words = plan.words
+    vocabulary = model.vocabulary(words_with_examples(words, model))
+    labeller = Labeller(model, vocabulary, options, words.thresholds, words.background)
     provenance = provenance_of(plan, model)
     if workers is not None:
         provenance["device"] = workers.device
@@ -124,7 +126,9 @@ def run(request: RunRequest, reporter: Reporter, workers: ShardWorkers | None = 
         timer = StageTimer(run.manifest.seconds)
         if workers is None:
             detector = plan.boxes or detector_of(plan, model)
-            computer = RegionComputer(plan.source, detector, model, options, timer)
+            computer = RegionComputer(
+                plan.source, detector, model, options, timer, plan.lowest_score
+            )
             compute_shards(run, plan, partial(write_shards, computer, reporter), timer, reporter)
         else:
             compute_shards(run, plan, partial(workers.write, plan, reporter), timer, reporter)

@@ -22,6 +22,7 @@ from autolabel.run.manifest import (
     read_manifest,
     sweep,
 )
+from autolabel.run.postprocess import lowest_threshold
 from integrations.detectors import DETECTORS
 from integrations.fiftyone import dataset as fiftyone_dataset
 from integrations.fiftyone.review import unlabelled_samples, unreviewed_samples
@@ -104,6 +105,12 @@ class Plan:
     def resumes(self) -> bool:
         """Whether an earlier run of the same command is continued."""
         return self.before is not None and not self.request.overwrite
+
+    @property
+    def lowest_score(self) -> float:
+        """The least score of a proposal that may get a label, of whatever word."""
+        conf_threshold = self.request.options.conf_threshold
+        return lowest_threshold(conf_threshold, self.words.thresholds)
 
     @property
     def state(self) -> str:
@@ -230,13 +237,18 @@ def describe_source(source: ImageSource) -> DatasetInfo:
 
 def describe(words: WordList) -> VocabularyInfo:
     """Words as a manifest holds them."""
+    written = words.written
     found: VocabularyInfo = {
-        "words": list(words.names),
-        "synonyms": [list(strings) for strings in words.synonyms],
+        "words": list(words.names[:written]),
+        "synonyms": [list(strings) for strings in words.synonyms[:written]],
         "sha256": words.sha256,
     }
     if words.groups:
-        found["groups"] = list(words.groups)
+        found["groups"] = list(words.groups[:written])
+    if words.thresholds:
+        found["thresholds"] = list(words.thresholds[:written])
+    if words.background:
+        found["background"] = dict(list(words.as_mapping().items())[written:])
     if any(words.examples):
         found["examples"] = [list(references) for references in words.examples]
         found["examples_sha256"] = examples_sha256(words)

@@ -1,10 +1,11 @@
 """From regions and words to labels: scores, thresholds and non-maximum suppression.
 
-Axes: N regions of one image.
+Axes: N regions of one image, K words.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,33 +23,59 @@ from regionspot.types import Labels, Proposals, Vocabulary
 
 @dataclass(frozen=True)
 class Labeller:
-    """A model, a vocabulary and thresholds; labelling an image is one matrix product."""
+    """A model, a vocabulary and thresholds; labelling an image is one matrix product.
+
+    Attributes:
+        vocabulary: K words, background words last.
+        thresholds: K minimum confidences, None for that of the options; or empty.
+        background: number of the last words, whose labels are not written.
+    """
 
     model: RegionSpot
     vocabulary: Vocabulary
     options: Options
+    thresholds: Sequence[float | None] = ()
+    background: int = 0
 
-    def label(self, images: Iterable[ImageRegions]) -> Iterator[tuple[ImageRef, LabelledImage]]:
-        """The labels of each image that was not skipped, most confident first."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The words whose labels are written."""
+        return self.vocabulary.names[: len(self.vocabulary) - self.background]
+
+    def label(
+        self, images: Iterable[ImageRegions], left_out: Counter[str] | None = None
+    ) -> Iterator[tuple[ImageRef, LabelledImage]]:
+        """The labels of each image that was not skipped, most confident first.
+
+        A background word is a word like any other until labels are written: its labels suppress
+        others by non-maximum suppression.
+
+        Args:
+            images: in any order.
+            left_out: counts the labels of each background word.
+        """
+        written = len(self.names)
         for each in images:
             if each.skipped:
                 continue
             labels = self.model.label(each.proposals.boxes, each.regions, self.vocabulary)
             confidence = label_confidence(each.proposals, labels)
-            rows = select(labels, confidence, self.options)
+            rows = select(labels, confidence, self.options, self.thresholds)
+            is_written = labels.class_id[rows] < written
+            if left_out is not None:
+                left_out.update(labels.name(row) for row in rows[~is_written])
+            rows = rows[is_written]
             ids = each.proposals.ids
-            yield (
-                each.image,
-                labelled_image(
-                    labels[rows],
-                    confidence[rows],
-                    each.image.id,
-                    each.image.file_name,
-                    each.width,
-                    each.height,
-                    [ids[row] for row in rows] if ids else (),
-                ),
+            image = labelled_image(
+                labels[rows],
+                confidence[rows],
+                each.image.id,
+                each.image.file_name,
+                each.width,
+                each.height,
+                [ids[row] for row in rows] if ids else (),
             )
+            yield each.image, replace(image, unverified=image.unverified[:written])
 
 
 def label_confidence(proposals: Proposals, labels: Labels) -> FloatArray:
@@ -56,7 +83,22 @@ def label_confidence(proposals: Proposals, labels: Labels) -> FloatArray:
     return np.asarray(proposals.score * labels.score, np.float32)
 
 
-def select(labels: Labels, confidence: FloatArray, options: Options) -> npt.NDArray[np.int64]:
+def lowest_threshold(conf_threshold: float, thresholds: Iterable[float | None]) -> float:
+    """The least confidence that a label of any word may have.
+
+    Args:
+        conf_threshold: of the words that have none of their own.
+        thresholds: of words, None for those that have none of their own.
+    """
+    return min([conf_threshold, *(each for each in thresholds if each is not None)])
+
+
+def select(
+    labels: Labels,
+    confidence: FloatArray,
+    options: Options,
+    thresholds: Sequence[float | None] = (),
+) -> npt.NDArray[np.int64]:
     """Rows of the labels to keep, most confident first.
 
     A softmax gives every box some word; the presence, which does not depend on the other words,
@@ -67,8 +109,11 @@ def select(labels: Labels, confidence: FloatArray, options: Options) -> npt.NDAr
         labels: N rows.
         confidence: (N,) of `label_confidence`.
         options: thresholds of confidence, presence and IoU.
+        thresholds: K minimum confidences of the words, None for that of the options; or empty.
     """
-    kept = confidence >= options.conf_threshold
+    least = options.conf_threshold
+    own = np.array([least if t is None else t for t in thresholds], np.float32)  # (K,)
+    kept = confidence >= (own[labels.class_id] if len(own) else least)
     kept &= labels.presence >= options.presence_threshold
     rows = np.flatnonzero(kept)
     best = nms(

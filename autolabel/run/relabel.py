@@ -24,7 +24,7 @@ from autolabel.run.manifest import (
 from autolabel.run.outputs import Outputs, read_skipped
 from autolabel.run.pipeline import COMPLETE_ALREADY, finish, is_complete
 from autolabel.run.plan import choose_target, describe, find_run
-from autolabel.run.postprocess import Labeller
+from autolabel.run.postprocess import Labeller, lowest_threshold
 from autolabel.run.shards import read_shards, write_shard
 from integrations.progress import Reporter
 from integrations.vocabulary_file import WordList, read_words
@@ -77,7 +77,7 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
         status=RUNNING,
         dataset=_limited(source, request.limit),
         vocabulary=describe(words),
-        options=new_options(request, source.options),
+        options=new_options(request, source, words),
         regions_of=str(request.run.resolve()),
         counts={},
         seconds={},
@@ -114,30 +114,35 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
         run.update()
         run.clear()
         _link_regions(request.run, run)
-        labeller = Labeller(model, vocabulary, options)
+        labeller = Labeller(model, vocabulary, options, words.thresholds, words.background)
         # Images that failed are in the shards.
         skipped = [each for each in read_skipped(request.run) if each.image_id is None]
         finish(Outputs(run, labeller), StageTimer(), skipped, new_samples=False, reporter=reporter)
     return run
 
 
-def new_options(request: RelabelRequest, options: Options) -> Options:
+def new_options(request: RelabelRequest, source: Manifest, words: WordList) -> Options:
     """The options of the first run with those that the request changes.
 
     Raises:
         InputError: a threshold is out of its range, or below the one the regions were kept with.
     """
+    options = source.options
     names = ("conf_threshold", "presence_threshold", "iou")
     given = {name: v for name in names if (v := getattr(request, name)) is not None}
     if request.checkpoint:
         given["checkpoint"] = str(request.checkpoint.resolve())
     changed = dataclasses.replace(options, **given)
     changed.check()
-    if changed.conf_threshold < options.conf_threshold:
-        raise InputError(
-            f"--conf-threshold must be {options.conf_threshold} or more: boxes of a lower score "
-            "were not kept by the first run"
-        )
+    least = lowest_threshold(options.conf_threshold, source.vocabulary.get("thresholds", ()))
+    thresholds = {"--conf-threshold": changed.conf_threshold}
+    thresholds |= {f"the threshold of {k!r}": own for k, own in words.own_thresholds().items()}
+    for what, value in thresholds.items():
+        if value < least:
+            raise InputError(
+                f"{what} must be {least} or more: boxes of a lower score were not kept by the "
+                "first run"
+            )
     return changed
 
 

@@ -222,7 +222,12 @@ def is_registered(target: LabelField, started: str) -> bool:
     return getattr(dataset.get_run_info(target.run_key).config, "started", None) == started
 
 
-def save_views(target: LabelField, confidence: float, margin: float) -> dict[str, str]:
+def save_views(
+    target: LabelField,
+    confidence: float,
+    margin: float,
+    confidences: Mapping[str, float] | None = None,
+) -> dict[str, str]:
     """Save the views of a run.
 
     "needs review" holds the images with a label whose confidence or margin is below the given ones,
@@ -233,6 +238,12 @@ def save_views(target: LabelField, confidence: float, margin: float) -> dict[str
     No view filters labels: where one does, the App's Annotate tab (FiftyOne 1.22) deletes from the
     dataset, at the first edit, all labels of the image that the view leaves out.
 
+    Args:
+        target: the run's field.
+        confidence: below which a label needs review.
+        margin: below which a label needs review.
+        confidences: of words that have their own, in place of `confidence`; None: none has.
+
     Returns:
         The name of each view: a name that the dataset uses otherwise gets the field's added.
     """
@@ -240,7 +251,14 @@ def save_views(target: LabelField, confidence: float, margin: float) -> dict[str
 
     dataset = load_dataset(target.dataset)
     by_model = F("predicted").exists() & (F("label") == F("predicted"))
-    unsure = (F("confidence") < confidence) | (F("margin") < margin)
+    confidences = confidences or {}
+    unsure = (F("margin") < margin) | (F("confidence") < confidence)
+    if confidences:
+        others = ~F("label").is_in(list(confidences))
+        unsure = (F("margin") < margin) | ((F("confidence") < confidence) & others)
+    for value in sorted(set(confidences.values())):
+        words = [word for word, own in confidences.items() if own == value]
+        unsure |= (F("confidence") < value) & F("label").is_in(words)
     is_marked = F("tags").contains(REVIEWED) | (F(REVIEWED) == True)  # noqa: E712
     of_marked_image = F("$tags").contains(REVIEWED)
     detections = F(f"{target.field}.detections")

@@ -157,12 +157,17 @@ def test_words_from_python_follow_the_rules_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text("person\ncat: kitten\n")
     assert word_list({"person": (), "cat": ["cat", "kitten"]}) == read_words(path)
-    assert word_list({"person": [], "cat": "kitten"}) == read_words(path)
+    assert word_list({"person": None, "cat": {"synonyms": "kitten"}}) == read_words(path)
+    assert word_list(["person", {"name": "cat", "synonyms": ["kitten"]}]) == read_words(path)
+    prompts = word_list({"a cat": "cat", "a person": "person", "a kitten": "cat"})
+    assert prompts.as_mapping() == {"cat": ["a cat", "a kitten"], "person": ["a person"]}
     for words, expected in (
         (["cat", "cat "], "word 2: 'cat' is on word 1 already"),
         ({"cat": ["kitten", "kitten"]}, "'kitten' is on the same word already"),
-        (["cat", " "], "word 2: expected names that are not empty"),
-        (["cat", 3], "word 2: expected names that are not empty"),
+        (["cat", " "], "word 2: name: expected a text that is not empty, got ' '"),
+        (["cat", 3], "word 2: name: expected a text that is not empty, got 3"),
+        ({"cat": [], "a dog": "dog"}, "got both"),
+        ({"cat": {"threshold": 2}}, "word 1 (cat): threshold must be from 0 to 1, got 2"),
         (["a\x07b"], "holds a character that cannot be printed"),
     ):
         with pytest.raises(InputError) as caught:

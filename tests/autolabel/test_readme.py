@@ -81,6 +81,7 @@ def test_every_command_works_as_written(folder: Path, autolabel_cli: Autolabel) 
     assert {path.name for path in (folder / "runs").iterdir()} == {
         "photos",
         "photos-coarse",
+        "photos-yaml",
         "photos-finetuned",
         "instances",
         "my-dataset",

@@ -177,6 +177,26 @@ def test_entries_of_yaml_and_json(tmp_path: Path, suffix: str, content: str) -> 
     assert words.sha256 != read_words(words_file(tmp_path, "dog: puppy\nno\n")).sha256
 
 
+def test_thresholds_and_background_words(tmp_path: Path) -> None:
+    path = tmp_path / "words.yaml"
+    path.write_text(
+        "- {name: shadow, background: true}\n- {name: dog, threshold: 0.5}\n"
+        "- {name: cat, synonyms: kitten, background: false}\n- {name: cup, threshold: 1}\n"
+    )
+    words = read_words(path)
+    assert words.names == ("dog", "cat", "cup", "shadow")
+    assert words.synonyms[1] == ("cat", "kitten")
+    assert words.thresholds == (0.5, None, 1.0, None)
+    assert words.own_thresholds() == {"dog": 0.5, "cup": 1.0}
+    assert (words.written, words.background) == (3, 1)
+    hashes = {words.sha256}
+    for one, other in (("0.5", "0.6"), ("background: true", "background: false")):
+        changed = tmp_path / "changed.yaml"
+        changed.write_text(path.read_text().replace(one, other))
+        hashes.add(read_words(changed).sha256)
+    assert len(hashes) == 3
+
+
 def test_prompts_stand_for_a_class(tmp_path: Path) -> None:
     path = tmp_path / "words.json"
     path.write_text('{"a dog": "dog", "a cat": "cat", "a puppy": "dog"}')
@@ -195,6 +215,17 @@ def test_prompts_stand_for_a_class(tmp_path: Path) -> None:
         ('[{"name": "dog", "synonyms": ["@crops"]}]', "names examples"),
         ('{"a dog": "dog", "cat": ["kitten"]}', "got both"),
         ('{"a": "dog", "a": "cat"}', "the key 'a' is there twice"),
+        ('{"a  dog": "dog", "a dog": "cat"}', "entry 2: the prompt 'a dog' is there already"),
+        ('[{"name": "x", "threshold": true}]', r"\(x\): threshold must be from 0 to 1, got True"),
+        ('[{"name": "x", "threshold": -0.1}]', "threshold must be from 0 to 1, got -0.1"),
+        ('[{"name": "x", "threshold": "half"}]', "threshold must be from 0 to 1, got 'half'"),
+        ('{"x": {"threshold": null}}', "threshold must be from 0 to 1, got None"),
+        ('[{"name": "x", "background": 1}]', "background must be true or false, got 1"),
+        (
+            '["y", {"name": "x", "background": true, "threshold": 0.5}]',
+            r"entry 2 \(x\): a background word is not written; leave out threshold",
+        ),
+        ('{"x": {"background": true}}', "every word is a background word"),
         ("[", "is not JSON"),
     ],
 )

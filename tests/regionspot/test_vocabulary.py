@@ -69,6 +69,17 @@ def test_synonyms_are_averaged_into_one_class() -> None:
     torch.testing.assert_close(found.embedding, expected)
 
 
+def test_prompts_of_one_class_are_averaged_without_its_name() -> None:
+    prompts = {"a dog": "dog", "a cat": "cat", "a puppy": "dog"}
+    found = build_vocabulary(CountingEncoder(), prompts, "name")
+    assert found.synonyms == (("a dog", "a puppy"), ("a cat",))
+    by_list = build_vocabulary(
+        CountingEncoder(), {"dog": ["a dog", "a puppy"], "cat": ["a cat"]}, "name"
+    )
+    assert found.names == by_list.names == ("dog", "cat")
+    torch.testing.assert_close(found.embedding, by_list.embedding, rtol=0, atol=0)
+
+
 def test_batches_of_the_text_tower_change_nothing() -> None:
     encoder = small_encoder()
     words = [f"w{i}" for i in range(300)]
@@ -85,7 +96,12 @@ def test_batches_of_the_text_tower_change_nothing() -> None:
         (["cat", " "], "words must not be empty, got a blank one"),
         (["cat", "cat"], "words must differ, got 'cat' twice"),
         ("cat", "words must be a list, got the one string 'cat'"),
-        ({"cat": "kitten"}, "synonyms of 'cat' must be a list, got the one string 'kitten'"),
+        (
+            {"cat": "kitten", "dog": []},
+            "synonyms of 'cat' must be a list, got the one string 'kitten'",
+        ),
+        ({"a cat": " "}, "words must not be empty, got a blank one"),
+        ({" ": "cat"}, "prompts must not be empty, got a blank one"),
         ({"cat": ["kitten", ""]}, "synonyms of 'cat' must not be empty, got a blank one"),
         (["cat", 3], "words must be strings, got 3"),
     ],

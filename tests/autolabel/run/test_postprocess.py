@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from autolabel.options import Options
-from autolabel.run.postprocess import label_confidence, select
+from autolabel.run.postprocess import label_confidence, lowest_threshold, select
 from regionspot.types import Labels, Proposals
 
 NAMES = ("cat", "dog")
@@ -62,6 +62,17 @@ def test_thresholds_keep_what_just_reaches_them() -> None:
     assert kept(labels, [0.5, 0.25], conf_threshold=0.25, presence_threshold=0.25) == [0, 1]
     assert kept(labels, [0.5, 0.25], conf_threshold=0.26, presence_threshold=0) == [0]
     assert kept(labels, [0.5, 0.25], conf_threshold=0, presence_threshold=0.5) == [0]
+
+
+def test_a_words_own_threshold_goes_before_that_of_all_words() -> None:
+    labels = make_labels([LEFT, RIGHT], class_id=[1, 0])
+    confidence, options = np.array([0.7, 0.5], np.float32), Options(conf_threshold=0.6)
+    assert select(labels, confidence, options, [None, None]).tolist() == [0]
+    assert select(labels, confidence, options, [0.4, None]).tolist() == [0, 1]
+    assert select(labels, confidence, options, [0.5, 0.7]).tolist() == [0, 1]
+    assert select(labels, confidence, options, [None, 0.71]).tolist() == []
+    assert lowest_threshold(0.6, [None, 0.4, 0.9]) == 0.4
+    assert lowest_threshold(0.3, [0.4]) == 0.3
 
 
 def test_no_boxes_no_labels() -> None:

@@ -1,5 +1,6 @@
 """Other words for a run, from its stored regions."""
 
+import json
 from pathlib import Path
 
 import fiftyone as fo
@@ -54,6 +55,68 @@ def test_relabel_refuses_what_it_cannot_do(
         assert message in result.stderr
     result = autolabel_cli("relabel", tmp_path, "--vocab", words)
     assert "is no run folder" in result.stderr
+
+
+def test_background_words_and_thresholds_hold_everywhere(
+    autolabel_cli: Autolabel, finished: FinishedRun, tmp_path: Path
+) -> None:
+    words, out = tmp_path / "words.yaml", tmp_path / "out"
+    words.write_text(
+        "- {name: person, background: true}\n- {name: cat, threshold: 0.95}\n"
+        "- {name: rocket, threshold: 0.06}\n- cup\n- motorcycle\n- horse\n"
+    )
+    command = ["relabel", finished.folder, "--vocab", words, "--out", out, "--json"]
+    result = autolabel_cli(*command, "--label-field", "own", "--conf-threshold", "0.3")
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    assert summary["thresholds"] == {"cat": 0.95, "rocket": 0.06}
+    assert summary["background"]["person"] >= 1
+    names = ["cat", "rocket", "cup", "motorcycle", "horse"]
+    for file in ("labels.coco.json", "labels.lvis.json"):
+        content = read_json(out / file)
+        assert [each["name"] for each in content["categories"]] == names
+    assert content["images"][0]["not_exhaustive_category_ids"] == [1, 2, 3, 4, 5]
+    kept = [(row.word, row.score) for row in Run.open(out).rows()]
+    assert kept
+    assert all(score >= {"cat": 0.95, "rocket": 0.06}.get(word, 0.3) for word, score in kept)
+    assert any(word == "rocket" and score < 0.3 for word, score in kept)
+    vocabulary = read_json(out / "run.json")["vocabulary"]
+    assert vocabulary["words"] == names
+    assert vocabulary["thresholds"] == [0.95, 0.06, None, None, None]
+    assert vocabulary["background"] == {"person": ["person"]}
+    dataset = fo.load_dataset(read_json(out / "run.json")["fiftyone"]["dataset"])
+    assert "person" not in dataset.distinct("own.detections.label")
+    assert "person" in dataset.distinct("predictions.detections.label")
+    shown = autolabel_cli(*command[:-1], "--label-field", "own", "--conf-threshold", "0.3")
+    assert "background: person" in shown.output
+    assert "cat 0.95, rocket 0.06" in shown.output
+    _exports_keep_thresholds(autolabel_cli, out, tmp_path)
+
+
+def _exports_keep_thresholds(autolabel_cli: Autolabel, run: Path, folder: Path) -> None:
+    rows = Run.open(run).rows()
+    others = folder / "others.json"
+    others.write_text('{"rocket": {"threshold": 0.99}}')
+    for arguments, expected in (
+        (["--min-confidence", "1"], [row for row in rows if row.word in ("cat", "rocket")]),
+        (["--vocab", others], [row for row in rows if row.word != "rocket" or row.score >= 0.99]),
+    ):
+        out = folder / str(len(expected))
+        result = autolabel_cli("export", run, "--out", out, *arguments)
+        assert result.exit_code == 0, result.output
+        assert len(read_json(out / "labels.coco.json")["annotations"]) == len(expected)
+
+
+def test_a_threshold_below_that_of_the_regions_is_refused(
+    autolabel_cli: Autolabel, finished: FinishedRun, tmp_path: Path
+) -> None:
+    words = tmp_path / "words.json"
+    words.write_text('[{"name": "cat", "threshold": 0.01}]')
+    out = tmp_path / "out"
+    result = autolabel_cli("relabel", finished.folder, "--vocab", words, "--out", out)
+    assert result.exit_code == 1
+    assert "the threshold of 'cat' must be 0.05 or more" in result.stderr
+    assert not out.exists()
 
 
 def _no_tower(*_: object) -> None:

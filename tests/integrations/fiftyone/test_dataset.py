@@ -1,5 +1,6 @@
 """Labels in a real FiftyOne: in a field of their own, with views that hold what they say."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,21 @@ def test_the_views_hold_what_they_say(target: LabelField, tmp_path: Path) -> Non
     read = fiftyone_dataset.read_labels(target, empty, words, only_reviewed=True)
     found = {image.id: [(e.category_id, e.score) for e in image.annotations] for image in read}
     assert found == {2: [(3, None)], 3: [(1, 0.9)], 4: [(1, None)]}
+
+
+def test_a_word_may_need_review_below_a_confidence_of_its_own(
+    target: LabelField, tmp_path: Path
+) -> None:
+    cat, hot_dog = (make_image(1, make_annotation(score=0.6, category_id=n)) for n in (1, 2))
+    images = [cat, replace(hot_dog, id=2, file_name="2.jpg")]
+    add_labels(target, write_samples(tmp_path, 2), images)
+    dataset = fiftyone_dataset.load_dataset(target.dataset)
+    for own, expected in ({"cat": 0.7}, ["1"]), ({"hot dog": 0.65, "cat": 0.1}, ["2"]), (None, []):
+        names = fiftyone_dataset.save_views(target, 0.4, 0.2, own)
+        assert ids_in(dataset.load_saved_view(names[NEEDS_REVIEW])) == expected
+        fiftyone_dataset.register_run(target, {"views": names})
+    names = fiftyone_dataset.save_views(target, 0.7, 0.2, {"cat": 0.5})
+    assert ids_in(dataset.load_saved_view(names[NEEDS_REVIEW])) == ["2"]
 
 
 def test_a_persons_view_of_the_same_name_stays(target: LabelField, tmp_path: Path) -> None:
