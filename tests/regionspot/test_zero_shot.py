@@ -84,7 +84,7 @@ def test_golden_scores(has_adapter: bool) -> None:
     probability = class_probabilities(score, CALIBRATION)
     torch.testing.assert_close(probability, (20 * expected).softmax(1), rtol=0, atol=1e-4)
     if has_adapter:
-        found_presence = presence(score, vocabulary, CALIBRATION)
+        found_presence = presence(regions, score, vocabulary, CALIBRATION)
         torch.testing.assert_close(found_presence, torch.tensor(GOLDEN_PRESENCE), rtol=0, atol=1e-4)
 
 
@@ -120,7 +120,8 @@ def test_the_bias_of_unseen_classes_is_no_part_of_presence() -> None:
     score = scores(zero_shot(), SEEN[:1], torch.zeros(1, CHANNELS), words(CLASSES))
     torch.testing.assert_close(score[0], UNSEEN_BIAS * vocabulary.zero_shot.novelty)
     expected = torch.full((1, len(CLASSES)), torch.sigmoid(torch.tensor(-4.0)).item())
-    torch.testing.assert_close(presence(score, vocabulary, CALIBRATION), expected)
+    found = presence(Regions(SEEN[:1]), score, vocabulary, CALIBRATION)
+    torch.testing.assert_close(found, expected)
 
 
 def test_what_all_regions_share_counts_for_no_class() -> None:

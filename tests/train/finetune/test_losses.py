@@ -27,6 +27,7 @@ from train.finetune.finetune import finetune_head, split_by_reviewed
 from train.finetune.losses import (
     cross_entropy,
     extended_classifier,
+    joined_regions,
     kl_divergence,
     target_frequency,
 )
@@ -90,8 +91,9 @@ def test_what_an_empty_image_shows_is_present_less_and_other_classes_stay() -> N
     tuned = replace(initial, head=finetune_head(initial, sets, config))
 
     def highest(model: RegionScorer, seen: list[ImageFeatures]) -> float:
-        scores = [class_scores(each, review.vocabulary) for each in model.regions(seen)]
-        present = presence(torch.cat(scores), review.vocabulary, model.calibration)
+        regions = joined_regions(model.regions(seen))
+        scores = class_scores(regions, review.vocabulary)
+        present = presence(regions, scores, review.vocabulary, model.calibration)
         return float(present.amax(1).mean())
 
     new = [features(("boat",) * 4, seed) for seed in range(100, 110)]

@@ -1,6 +1,6 @@
 """What presence rejects: absent words, nonsense, and coarse words, on the regions of a run.
 
-    python -m autolabel.evaluation.presence --run RUN --gt COCO.json --nouns LVIS.json
+    python -m autolabel.review.presence --run RUN --gt COCO.json --nouns LVIS.json
 
 RUN is a run of COCO's photos, whose stored regions are labelled again at its thresholds. Absent
 words are rare nouns of LVIS, of 10 or fewer of its photos, that stand to no class of the ground

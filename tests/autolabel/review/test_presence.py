@@ -2,7 +2,7 @@
 
 import random
 
-from autolabel.evaluation.presence import ABSENT, NOT_LETTERS, matched_classes, nonsense, unrelated
+from autolabel.review.presence import ABSENT, NOT_LETTERS, matched_classes, nonsense, unrelated
 from integrations.annotations import Annotation, LabelledImage
 
 
