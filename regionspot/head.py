@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from regionspot.devices.transfer import to_device
 from regionspot.types import Regions
 
 TOKEN_WIDTH = 256
@@ -132,12 +134,13 @@ class RegionHead(nn.Module):
 
     @torch.inference_mode()
     def regions(self, batch: Sequence[HeadInputs]) -> list[Regions]:
-        """Each image's regions with L2-normalised embeddings (N, D), on the CPU."""
+        """Each image's regions with L2-normalised embeddings (N, D), where the head computes."""
         device = self.to_clip.weight.device
         tokens = _padded([each.tokens for each in batch], device)
         assert tokens is not None, "give at least one image"
-        counts = torch.tensor([len(each.tokens) for each in batch], device=device)
-        padding = torch.arange(tokens.shape[1], device=device)[None] >= counts[:, None]  # (B, N)
+        counts = [len(each.tokens) for each in batch]
+        # (B, N)
+        padding = to_device(np.arange(tokens.shape[1]) >= np.array(counts)[:, None], device)
         output = self(
             tokens,
             torch.stack([each.memory.to(device) for each in batch]).float(),
@@ -146,8 +149,8 @@ class RegionHead(nn.Module):
             _padded([each.prior for each in batch], device),
         )
         return [
-            Regions(F.normalize(rows[:count].float().cpu(), dim=-1))
-            for rows, count in zip(output, counts.tolist(), strict=True)
+            Regions(F.normalize(rows[:count].float(), dim=-1))
+            for rows, count in zip(output, counts, strict=True)
         ]
 
     def _self_attention_masks(

@@ -19,15 +19,18 @@ import torch
 from regionspot.boxes import FloatArray
 from regionspot.checkpoint import load_head
 from regionspot.config import ModelConfig, fast_dtype, preset, resolve_device
+from regionspot.devices.transfer import pixels_on
 from regionspot.encoders import VisionLanguageEncoder, build_encoder
 from regionspot.errors import InputError
-from regionspot.localizers.sam import SamLocalizer, build_sam, run_length_masks
+from regionspot.localizers.masks import masks_of_all
+from regionspot.localizers.sam import SamLocalizer, build_sam
 from regionspot.scoring import RegionScorer, checked_batch, checked_input, label_regions
 from regionspot.types import (
     ImageArray,
     ImageEmbedding,
     ImageTokens,
     Labels,
+    Pixels,
     Regions,
     RegionTokens,
     ScoreCalibration,
@@ -147,12 +150,17 @@ class RegionSpot:
         checked = checked_batch(images, boxes)
         if not images:
             return []
-        embeddings = [self.localizer.encode(image) for image in images]
-        return self.read(images, embeddings, self.encoder.image_tokens(images), checked, masks)
+        pixels = self.upload(images)
+        embeddings = self.localizer.encode_all(pixels)
+        return self.read(pixels, embeddings, self.encoder.image_tokens(pixels), checked, masks)
+
+    def upload(self, images: Sequence[ImageArray]) -> Sequence[Pixels]:
+        """The images where the model computes: once for all its parts."""
+        return images if self.device.type == "cpu" else pixels_on(self.device, images)
 
     def read(
         self,
-        images: Sequence[ImageArray],
+        images: Sequence[Pixels],
         embeddings: Sequence[ImageEmbedding],
         maps: Sequence[ImageTokens],
         boxes: Sequence[FloatArray],
@@ -170,34 +178,39 @@ class RegionSpot:
             stage: gives the context in which the work of `localizer` and `encoder+head` is done.
         """
         with stage("localizer"):
-            tokens = [
-                self.localizer.tokens(e, b, masks) for e, b in zip(embeddings, boxes, strict=True)
-            ]
+            tokens = self.localizer.tokens_of_all(embeddings, boxes, masks)
         with stage("encoder+head"):
             regions = self.embed(images, tokens, maps, boxes)
         if not masks:
             return regions
         with stage("localizer"):
+            found = masks_of_all(tokens, embeddings, boxes)
             return [
-                _with_masks(each, t, e, b)
-                for each, t, e, b in zip(regions, tokens, embeddings, boxes, strict=True)
+                replace(each, masks=own, mask_iou=iou)
+                for each, (own, iou) in zip(regions, found, strict=True)
             ]
 
     @torch.inference_mode()
     def embed(
         self,
-        images: Sequence[ImageArray],
+        images: Sequence[Pixels],
         tokens: Sequence[RegionTokens],
         maps: Sequence[ImageTokens],
         boxes: Sequence[FloatArray],
     ) -> list[Regions]:
         """The regions of each image, from what both towers gave; box-pooled where they pool."""
         pooler = self.encoder.pooler
-        batch = []
-        for image, t, m, b in zip(images, tokens, maps, boxes, strict=True):
-            pooled = pooler.pool(image, m, b) if pooler else None  # (N, P)
-            prior = pooler.prior(pooled) if pooler and pooled is not None else None  # (N, D)
-            batch.append(_Inputs(t.tokens, m.sequence(), pooled, prior))
+        if pooler is None:
+            batch = [
+                _Inputs(t.tokens, m.sequence(), None, None)
+                for t, m in zip(tokens, maps, strict=True)
+            ]
+        else:
+            pooled = pooler.pool_all(images, maps, boxes)  # (N, P) each; priors are (N, D)
+            batch = [
+                _Inputs(t.tokens, m.sequence(), p, pooler.prior(p))
+                for t, m, p in zip(tokens, maps, pooled, strict=True)
+            ]
         return self.scorer.regions(batch)
 
     def label(self, boxes: FloatArray, regions: Regions, vocabulary: Vocabulary) -> Labels:
@@ -222,14 +235,6 @@ class RegionSpot:
         if self.checkpoint:
             result["head"] = sha256_of(self.checkpoint)
         return result
-
-
-def _with_masks(
-    regions: Regions, tokens: RegionTokens, embedding: ImageEmbedding, boxes: FloatArray
-) -> Regions:
-    assert tokens.mask_iou is not None, "masks were asked for"
-    masks = run_length_masks(tokens, embedding, boxes)
-    return replace(regions, masks=masks, mask_iou=tokens.mask_iou.float().cpu().numpy())
 
 
 def load_model(

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from regionspot.boxes import FloatArray, as_boxes, check_boxes
 from regionspot.checkpoint import TrainedHead
+from regionspot.devices.transfer import to_host
 from regionspot.encoders import VisionLanguageEncoder
 from regionspot.errors import InputError
 from regionspot.head import HeadInputs, RegionHead
@@ -126,18 +127,27 @@ class RegionScorer:
     def regions(self, batch: Sequence[HeadInputs]) -> list[Regions]:
         """The regions of each image of a batch, on the CPU."""
         found = self.head.regions(batch)
+        logits = [self._class_logits(each) for each in batch]
+        on_host = to_host(
+            [each.embedding for each in found] + [each for each in logits if each is not None]
+        )
+        embeddings, rest = on_host[: len(found)], iter(on_host[len(found) :])
         return [
-            replace(regions, class_logits=self.class_logits(each))
-            for regions, each in zip(found, batch, strict=True)
+            replace(regions, embedding=embedding, class_logits=None if own is None else next(rest))
+            for regions, embedding, own in zip(found, embeddings, logits, strict=True)
         ]
 
     @torch.inference_mode()
     def class_logits(self, image: HeadInputs) -> torch.Tensor | None:
         """(N, M) of an image's regions, on the CPU; None without a zero-shot classifier."""
+        logits = self._class_logits(image)
+        return None if logits is None else logits.cpu()
+
+    def _class_logits(self, image: HeadInputs) -> torch.Tensor | None:
         if self.zero_shot is None:
             return None
         assert image.pooled is not None, "an encoder with a classifier pools boxes"
-        return self.zero_shot.class_logits(region_features(image.pooled, image.tokens)).cpu()
+        return self.zero_shot.class_logits(region_features(image.pooled, image.tokens))
 
     def no_regions(self) -> Regions:
         """The regions of an image without boxes."""

@@ -18,6 +18,7 @@ from regionspot.errors import InputError
 
 IntArray = npt.NDArray[np.int64]
 ImageArray = npt.NDArray[np.uint8]  # (H, W, 3) RGB
+Pixels = ImageArray | torch.Tensor  # likewise; a tensor may lie on any device
 
 
 class Rle(TypedDict):

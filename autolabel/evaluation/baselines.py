@@ -13,7 +13,8 @@ import torch
 from regionspot import RegionSpot
 from regionspot.boxes import FloatArray
 from regionspot.encoders import VisionLanguageEncoder
-from regionspot.localizers.sam import SamLocalizer, run_length_masks
+from regionspot.localizers.masks import run_length_masks
+from regionspot.localizers.sam import SamLocalizer
 from regionspot.scoring import checked_batch, label_regions
 from regionspot.types import (
     ImageArray,

@@ -155,10 +155,10 @@ class RegionComputer:
         """As `RegionSpot.regions`, but timed by stage and without work where there is no box."""
         regions = {each.ref: self.model.scorer.no_regions() for each in batch}
         busy = [each for each in batch if len(each.proposals)]
-        images = [each.image for each in busy]
         if busy:
+            images = self.model.upload([each.image for each in busy])
             with self.timer.stage("localizer"):
-                encoded = [self.model.localizer.encode(image) for image in images]
+                encoded = self.model.localizer.encode_all(images)
             with self.timer.stage("encoder+head"):
                 maps = self.model.encoder.image_tokens(images)
             boxes = [each.proposals.boxes for each in busy]

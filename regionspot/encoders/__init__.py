@@ -7,7 +7,7 @@ import torch
 
 from regionspot.boxes import FloatArray
 from regionspot.config import EncoderConfig
-from regionspot.types import ImageArray, ImageTokens
+from regionspot.types import ImageTokens, Pixels
 from regionspot.zero_shot import FeatureAdapter, ZeroShotClassifier
 
 if TYPE_CHECKING:
@@ -18,8 +18,13 @@ if TYPE_CHECKING:
 class RegionPooler(Protocol):
     """What an encoder gives beside its map if its image tower has a classifier of its own."""
 
-    def pool(self, image: ImageArray, tokens: ImageTokens, boxes: FloatArray) -> torch.Tensor:
+    def pool(self, image: Pixels, tokens: ImageTokens, boxes: FloatArray) -> torch.Tensor:
         """Features (N, P) of the xyxy pixel boxes (N, 4) of an RGB image, uint8 (H, W, 3)."""
+
+    def pool_all(
+        self, images: Sequence[Pixels], tokens: Sequence[ImageTokens], boxes: Sequence[FloatArray]
+    ) -> list[torch.Tensor]:
+        """As `pool`, of the boxes (n, 4) of each image."""
 
     def prior(self, pooled: torch.Tensor) -> torch.Tensor:
         """Class embeddings (N, D), averaged by the classifier's probabilities for pooled features
@@ -46,10 +51,10 @@ class VisionLanguageEncoder(Protocol):
     def pooler(self) -> RegionPooler | None:
         """Pools features inside boxes; None where the map is all, as in the paper."""
 
-    def image_tokens(self, images: Sequence[ImageArray]) -> list[ImageTokens]:
+    def image_tokens(self, images: Sequence[Pixels]) -> list[ImageTokens]:
         """The class token and the map of each whole RGB image, uint8 (H, W, 3)."""
 
-    def image_features(self, images: Sequence[ImageArray]) -> torch.Tensor:
+    def image_features(self, images: Sequence[Pixels]) -> torch.Tensor:
         """Embeddings (B, D) of whole RGB images, in the space of the words."""
 
     def text(self, strings: Sequence[str]) -> torch.Tensor:

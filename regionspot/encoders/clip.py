@@ -9,9 +9,12 @@ from open_clip.transformer import VisionTransformer
 from PIL import Image
 
 from regionspot.config import EncoderConfig
+from regionspot.devices.precision import in_precision
+from regionspot.devices.resample import bicubic, resize
+from regionspot.devices.transfer import pixels_on
 from regionspot.errors import InputError
 from regionspot.sources import OpenClip
-from regionspot.types import ImageArray, ImageTokens
+from regionspot.types import ImageTokens, Pixels
 from regionspot.weights import WEIGHTS, locate
 
 TEXT_BATCH = 256
@@ -48,6 +51,9 @@ class ClipEncoder:
         self.dtype = dtype
         self.logit_scale = float(model.logit_scale.exp())
         self.text_width = int(model.visual.output_dim)
+        self._visual = self.model.visual
+        if device.type != "cpu" and dtype != torch.float32:
+            self._visual = in_precision(self._visual, dtype)
         self._mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN, device=device).view(3, 1, 1)
         self._std = torch.tensor(open_clip.OPENAI_DATASET_STD, device=device).view(3, 1, 1)
 
@@ -85,12 +91,12 @@ class ClipEncoder:
         return config.image_settings()
 
     @torch.inference_mode()
-    def image_tokens(self, images: Sequence[ImageArray]) -> list[ImageTokens]:
+    def image_tokens(self, images: Sequence[Pixels]) -> list[ImageTokens]:
         """Tokens after the last block, before `ln_post` and the projection (paper, section 3.2).
 
         The whole image is resized to the square without cropping.
         """
-        visual = self.model.visual
+        visual = self._visual
         caught: list[torch.Tensor] = []
         hook = visual.transformer.register_forward_hook(lambda _, __, output: caught.append(output))
         try:
@@ -106,17 +112,22 @@ class ClipEncoder:
         ]
 
     @torch.inference_mode()
-    def image_features(self, images: Sequence[ImageArray]) -> torch.Tensor:
+    def image_features(self, images: Sequence[Pixels]) -> torch.Tensor:
         """CLIP's own embedding (B, D) of each whole RGB image, not normalised."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return torch.as_tensor(self.model.encode_image(self.preprocess(images))).float().cpu()
 
-    def preprocess(self, images: Sequence[ImageArray]) -> torch.Tensor:
+    def preprocess(self, images: Sequence[Pixels]) -> torch.Tensor:
         """Squares (B, 3, side, side), normalised with CLIP's mean and deviation."""
         size = (self.side, self.side)
-        squares = [Image.fromarray(i).resize(size, Image.Resampling.BICUBIC) for i in images]
-        pixels = torch.from_numpy(np.stack([np.asarray(s) for s in squares])).to(self.device)
-        return (pixels.permute(0, 3, 1, 2).float() / 255 - self._mean) / self._std
+        if self.device.type == "cpu":
+            whole = [Image.fromarray(np.asarray(image)) for image in images]
+            squares = [np.asarray(i.resize(size, Image.Resampling.BICUBIC)) for i in whole]
+            pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
+        else:
+            uploaded = pixels_on(self.device, images)
+            pixels = torch.stack([resize(image, size, bicubic) for image in uploaded])
+        return (pixels.float() / 255 - self._mean) / self._std
 
     @torch.inference_mode()
     def text(self, strings: Sequence[str]) -> torch.Tensor:

@@ -22,8 +22,10 @@ from torchvision.ops import roi_align
 
 from regionspot.boxes import FloatArray
 from regionspot.config import EncoderConfig
+from regionspot.devices.resample import bicubic, resize, resize_windows
+from regionspot.devices.transfer import pixels_on, to_device
 from regionspot.errors import InputError
-from regionspot.types import ImageArray, ImageTokens
+from regionspot.types import ImageArray, ImageTokens, Pixels
 from regionspot.vocabulary import BARE_NAME, cached_features
 from regionspot.weights import WEIGHTS, locate
 from regionspot.zero_shot import FeatureAdapter, ZeroShotClassifier
@@ -37,7 +39,7 @@ CROP_SIDE = 128  # pixels of the square that a box's own crop is resized to
 CROP_WEIGHT = 0.3  # of the crop in a pooled feature; the maps have the rest
 CROP_MARGIN = 0.05  # by which a crop is larger than its box
 SMALLEST_CROP = 16.0  # pixels of the image
-CROP_BATCH = 32
+CPU_CROPS, GPU_CROPS = 32, 1024  # at a time
 POOLING = {  # what cached features depend on
     "object_side": OBJECT_SIDE,
     "octaves": OCTAVES,
@@ -100,7 +102,7 @@ class ImagenetMiniLm:
         return self
 
     @torch.inference_mode()
-    def image_tokens(self, images: Sequence[ImageArray]) -> list[ImageTokens]:
+    def image_tokens(self, images: Sequence[Pixels]) -> list[ImageTokens]:
         """Class token: the mean of the map (C,); map: (C, h, w), C = 1280, stride 32."""
         first, *finer = [self._map(images, size) for size in self.input_sizes]
         return [
@@ -108,37 +110,67 @@ class ImagenetMiniLm:
             for i in range(len(images))
         ]
 
-    def _map(self, images: Sequence[ImageArray], size: int) -> torch.Tensor:
-        whole = [Image.fromarray(image) for image in images]
+    def _map(self, images: Sequence[Pixels], size: int) -> torch.Tensor:
+        if self.device.type != "cpu":
+            uploaded = pixels_on(self.device, images)
+            return self._features(
+                torch.stack([resize(image, (size, size), bicubic) for image in uploaded])
+            )
+        whole = [Image.fromarray(np.asarray(image)) for image in images]
         return self._features(
-            [each.resize((size, size), Image.Resampling.BICUBIC) for each in whole]
+            _stacked([each.resize((size, size), Image.Resampling.BICUBIC) for each in whole])
         )
 
-    def _features(self, squares: Sequence[Image.Image]) -> torch.Tensor:
-        """Maps (B, C, h, w) of squares of one size."""
-        stacked = np.stack([np.asarray(square) for square in squares])
-        pixels = torch.from_numpy(stacked).to(self.device).permute(0, 3, 1, 2)
+    def _features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Maps (B, C, h, w) of squares (B, 3, side, side) of levels in [0, 255]."""
         normalised = (pixels.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return torch.as_tensor(self.image_tower.forward_features(normalised)).float()
 
     @torch.inference_mode()
-    def image_features(self, images: Sequence[ImageArray]) -> torch.Tensor:
+    def image_features(self, images: Sequence[Pixels]) -> torch.Tensor:
         """(B, 384): `prior` of the features of each whole image."""
         pooled = self._map(images, NATIVE_SIDE).mean((2, 3))
         return self.prior(pooled).cpu()
 
     @torch.inference_mode()
-    def pool(self, image: ImageArray, tokens: ImageTokens, boxes: FloatArray) -> torch.Tensor:
+    def pool(self, image: Pixels, tokens: ImageTokens, boxes: FloatArray) -> torch.Tensor:
         """Features (N, 1280) of xyxy pixel boxes (N, 4).
 
         They are means of the maps inside the boxes, which show the surroundings, and of the map of
         each box's own crop, which shows details.
         """
+        cropped = self._cropped(np.asarray(image), boxes) if len(boxes) else None
+        return self._pooled(image, tokens, boxes, cropped)
+
+    @torch.inference_mode()
+    def pool_all(
+        self, images: Sequence[Pixels], tokens: Sequence[ImageTokens], boxes: Sequence[FloatArray]
+    ) -> list[torch.Tensor]:
+        """As `pool`, with the crops of all images together where that is faster."""
+        if self.device.type == "cpu":
+            return [self.pool(*each) for each in zip(images, tokens, boxes, strict=True)]
+        squares = [
+            self._crops_on_device(image, rows)
+            for image, rows in zip(pixels_on(self.device, images), boxes, strict=True)
+        ]
+        parts = torch.split(torch.cat(squares), GPU_CROPS)
+        together = torch.cat([self._features(part).mean((2, 3)) for part in parts])
+        cropped = torch.split(together, [len(each) for each in boxes])
+        return [self._pooled(*each) for each in zip(images, tokens, boxes, cropped, strict=True)]
+
+    def _pooled(
+        self,
+        image: Pixels,
+        tokens: ImageTokens,
+        boxes: FloatArray,
+        cropped: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Features (N, 1280) of boxes, from those of the maps and of their crops (N, 1280)."""
         height, width = image.shape[:2]
         pooled = pool_maps((tokens.map, *tokens.finer), self.input_sizes, boxes, width, height)
-        if len(boxes):
-            cropped = F.normalize(self._cropped(image, boxes), dim=-1)
+        if cropped is not None and len(boxes):
+            cropped = F.normalize(cropped, dim=-1)
             length = pooled.norm(dim=1, keepdim=True)
             pooled = (1 - CROP_WEIGHT) * pooled + CROP_WEIGHT * length * cropped
         return pooled
@@ -151,10 +183,15 @@ class ImagenetMiniLm:
             for window in crop_windows(boxes, whole.width, whole.height).tolist()
         ]
         parts = [
-            self._features(crops[start : start + CROP_BATCH]).mean((2, 3))
-            for start in range(0, len(crops), CROP_BATCH)
+            self._features(_stacked(crops[start : start + CPU_CROPS])).mean((2, 3))
+            for start in range(0, len(crops), CPU_CROPS)
         ]
         return torch.cat(parts)
+
+    def _crops_on_device(self, image: torch.Tensor, boxes: FloatArray) -> torch.Tensor:
+        """The squares (N, 3, CROP_SIDE, CROP_SIDE) around boxes."""
+        windows = crop_windows(boxes, image.shape[1], image.shape[0])
+        return resize_windows(image, to_device(windows, self.device), CROP_SIDE, bicubic)
 
     @torch.inference_mode()
     def prior(self, pooled: torch.Tensor) -> torch.Tensor:
@@ -216,6 +253,12 @@ class ImagenetMiniLm:
         return torch.cat(parts).float()
 
 
+def _stacked(squares: Sequence[Image.Image]) -> torch.Tensor:
+    """Levels (B, 3, side, side) of squares of one size."""
+    stacked = np.stack([np.asarray(square) for square in squares])
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2)
+
+
 def pool_maps(
     maps: Sequence[torch.Tensor],
     input_sizes: Sequence[int],
@@ -233,10 +276,10 @@ def pool_maps(
         height: of the image that the boxes are in.
     """
     device = maps[0].device
-    relative = torch.from_numpy(boxes).to(device)  # (N, 4) xyxy in [0, 1]
-    relative = relative / torch.tensor([width, height, width, height], device=device)
+    # Divided on the host: (N, 4) xyxy in [0, 1].
+    relative = to_device(boxes / np.array([width, height, width, height], np.float32), device)
     sides = (relative[:, 2:] - relative[:, :2]).log2().mean(1)
-    sizes = (torch.tensor(input_sizes, device=device) / OBJECT_SIDE).log2()
+    sizes = to_device((torch.tensor(input_sizes) / OBJECT_SIDE).log2().numpy(), device)
     weights = (-(((sides[:, None] + sizes) / OCTAVES) ** 2) / 2).softmax(1)  # (N, maps)
     means = [
         roi_align(each[None], [relative * each.shape[-1]], 1, aligned=True)[:, :, 0, 0]  # (N, C)

@@ -1,6 +1,6 @@
-"""SAM's mask decoder on many boxes of one image, computing the same with fewer operations.
+"""SAM's mask decoder on many boxes of some images, computing the same with fewer operations.
 
-Each box carries the 4,096 image tokens through two layers of the two-way transformer. Four things
+Each box carries the 4,096 image tokens through two layers of the two-way transformer. Some things
 are done otherwise than in `segment_anything.modeling.TwoWayTransformer`; none changes the result
 but by rounding:
 
@@ -13,24 +13,32 @@ but by rounding:
   projection onto the few values.
 - Only the mask token (and the IoU token where masks are asked for) goes through the last
   attention, and the upscaling is left out where no masks are asked for.
+- Boxes of several images are decoded together, each with the image tokens of its own.
 - Mask logits are computed in the window of each box alone. Both transposed convolutions of the
   upscaling have a kernel as large as their stride, so that each image token becomes its own 4 x 4
   logits, whatever lies beside it.
 
-Axes: N boxes, B boxes of a chunk, T prompt tokens, P image tokens, H heads, D channels of a head,
-C = 256 channels, h w rows and columns of the embedding (P = h w), M image tokens inside windows.
+Axes: I images, N boxes, B boxes of a chunk, T prompt tokens, P image tokens, H heads, D channels of
+a head, C = 256 channels, h w rows and columns of the embedding (P = h w), M image tokens inside
+windows.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from segment_anything.modeling import MaskDecoder
 from segment_anything.modeling.transformer import Attention
 from torch import nn
 from torch.nn import functional as F
 
+from regionspot.devices.transfer import to_device
+from regionspot.types import IntArray
+
 IOU_TOKEN, MASK_TOKEN = 0, 1
-CPU_CHUNK, GPU_CHUNK = 4, 64
+CPU_CHUNK, GPU_CHUNK = 4, 256
 
 
 @dataclass(frozen=True)
@@ -49,13 +57,13 @@ class Decoded:
 
 
 class RegionDecoder:
-    """The first mask token, and if asked the mask, for many boxes on one image embedding.
+    """The first mask token, and if asked the mask, for many boxes on some image embeddings.
 
     Args:
         decoder: the package's own mask decoder; its weights are used, never changed.
         dtype: of the image tokens' products; the few prompt tokens stay in float32.
         chunk: boxes at a time; by default 4 on a CPU, where few stay in cache at about 15 MB a
-            box in float32, and 64 on a GPU.
+            box in float32, and 256 on a GPU.
     """
 
     def __init__(
@@ -71,39 +79,43 @@ class RegionDecoder:
         embedding: torch.Tensor,
         position: torch.Tensor,
         prompts: torch.Tensor,
-        windows: torch.Tensor | None = None,
+        windows: IntArray | None = None,
+        counts: Sequence[int] | None = None,
     ) -> Decoded:
         """Decode N boxes.
 
         Args:
-            embedding: (C, h, w) of the image, with the dense prompt (no mask) added.
+            embedding: (C, h, w) of the image, or (I, C, h, w), with the dense prompt (no mask)
+                added.
             position: (C, h, w) positional encoding.
             prompts: (N, 2, C) sparse embeddings of the boxes' corners.
             windows: (N, 4) int64 xyxy in columns and rows of the embedding, exclusive of the last,
                 where mask logits are computed, too; None: no masks.
+            counts: how many of the boxes are of each of the I images, in order.
         """
-        image = _SharedImage(self.decoder, embedding, position, self.dtype)
+        embeddings = embedding.view(-1, *embedding.shape[-3:])
+        image = _SharedImages(self.decoder, embeddings, position, self.dtype)
+        owners = np.repeat(np.arange(len(embeddings)), counts or [len(prompts)])
         size = self.chunk or (CPU_CHUNK if prompts.device.type == "cpu" else GPU_CHUNK)
-        starts = range(0, len(prompts), size)
         parts = [
             self._decode(
-                image,
+                image.of(owners[start : start + size]),
                 prompts[start : start + size],
                 None if windows is None else windows[start : start + size],
             )
-            for start in starts
+            for start in range(0, len(prompts), size)
         ]
         empty = prompts.new_zeros
         token = torch.cat([empty(0, prompts.shape[-1]), *(part.token for part in parts)])
         if windows is None:
             return Decoded(token, None, None)
-        side = [4 * s for s in embedding.shape[1:]]
+        side = [4 * s for s in embedding.shape[-2:]]
         logits = [part.mask_logits for part in parts if part.mask_logits is not None]
         iou = [part.mask_iou for part in parts if part.mask_iou is not None]
         return Decoded(token, torch.cat([empty(0, *side), *logits]), torch.cat([empty(0), *iou]))
 
     def _decode(
-        self, image: "_SharedImage", prompts: torch.Tensor, windows: torch.Tensor | None
+        self, image: "_ChunkImages", prompts: torch.Tensor, windows: IntArray | None
     ) -> Decoded:
         """Decode the prompts (B, 2, C) of a chunk."""
         decoder, transformer = self.decoder, self.decoder.transformer
@@ -121,7 +133,7 @@ class RegionDecoder:
 
         position = tokens + prompt_position
         tokens = second.norm1(tokens + second.self_attn(position, position, tokens))
-        placed = keys + image.position  # (B, P, C) + (P, C)
+        placed = keys + image.shared.position  # (B, P, C) + (P, C)
         attention = second.cross_attn_token_to_image
         tokens = second.norm2(
             tokens + _token_to_image(attention, tokens + prompt_position, placed, keys)
@@ -136,32 +148,33 @@ class RegionDecoder:
         tokens, prompt_position = tokens[:, kept], prompt_position[:, kept]  # (B, 1 or 2, C)
         attention = transformer.final_attn_token_to_image
         tokens = tokens + _token_to_image(
-            attention, tokens + prompt_position, keys + image.position, keys
+            attention, tokens + prompt_position, keys + image.shared.position, keys
         )
         tokens = transformer.norm_final_attn(tokens)
         token = tokens[:, -1]  # (B, C)
         if windows is None:
             return Decoded(token, None, None)
-        logits = self._masks(keys, token, image.side, windows)
+        logits = self._masks(keys, token, image.shared.side, windows)
         return Decoded(token, logits, self._iou(tokens[:, IOU_TOKEN]))
 
     def _masks(
-        self, keys: torch.Tensor, token: torch.Tensor, side: tuple[int, int], windows: torch.Tensor
+        self, keys: torch.Tensor, token: torch.Tensor, side: tuple[int, int], windows: IntArray
     ) -> torch.Tensor:
         """Mask logits (B, 4 h, 4 w) inside windows (B, 4) of image tokens (B, P, C) and mask
         tokens (B, C); 0 elsewhere."""
-        B, P, _ = keys.shape
+        B, P, C = keys.shape
         h, w = side
-        inside = _cells(windows, side).flatten(1)  # (B, P)
+        # On the host, as a device would have to be waited for to know M.
+        inside = np.flatnonzero(_cells(windows, side))  # (M,) of B P
+        box, cell = to_device(np.stack([inside // P, inside]), keys.device)
         weights = self.decoder.output_hypernetworks_mlps[0](token)  # (B, C / 8)
-        box = inside.nonzero()[:, 0]  # (M,)
         weight: torch.Tensor = weights[box][..., None]  # (M, C / 8, 1)
-        logits = self._upscaled(keys[inside].float()) @ weight  # (M, 16, 1)
+        logits = self._upscaled(keys.view(B * P, C)[cell].float()) @ weight  # (M, 16, 1)
         # Columns and rows of the first and of the second doubling: (M, 2, 2, 2, 2) to (M, 4, 4).
         cells = logits.view(-1, 2, 2, 2, 2).permute(0, 1, 3, 2, 4).reshape(-1, 4, 4)
-        grid = cells.new_zeros(B, P, 4, 4)
-        grid[inside] = cells
-        # (B, P, 4, 4) to (B, h, 4, w, 4) to (B, 4 h, 4 w)
+        grid = cells.new_zeros(B * P, 4, 4)
+        grid[cell] = cells
+        # (B P, 4, 4) to (B, h, 4, w, 4) to (B, 4 h, 4 w)
         return grid.view(B, h, w, 4, 4).transpose(2, 3).reshape(B, 4 * h, 4 * w)
 
     def _upscaled(self, cells: torch.Tensor) -> torch.Tensor:
@@ -177,12 +190,11 @@ class RegionDecoder:
         return prediction[:, 0]
 
 
-def _cells(windows: torch.Tensor, side: tuple[int, int]) -> torch.Tensor:
+def _cells(windows: IntArray, side: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """Which cells (B, h, w) lie in windows (B, 4)."""
-    rows = torch.arange(side[0], device=windows.device)[:, None]  # (h, 1)
-    columns = torch.arange(side[1], device=windows.device)  # (w,)
+    rows, columns = np.arange(side[0])[:, None], np.arange(side[1])  # (h, 1) and (w,)
     x1, y1, x2, y2 = windows.T[..., None, None]  # (B, 1, 1) each
-    return torch.as_tensor((columns >= x1) & (columns < x2) & (rows >= y1) & (rows < y2))
+    return np.asarray((columns >= x1) & (columns < x2) & (rows >= y1) & (rows < y2))
 
 
 def _doubled(layer: nn.ConvTranspose2d, x: torch.Tensor) -> torch.Tensor:
@@ -194,51 +206,92 @@ def _doubled(layer: nn.ConvTranspose2d, x: torch.Tensor) -> torch.Tensor:
     return torch.addmm(bias, x, weight).view(-1, out)
 
 
-class _SharedImage:
-    """The image's part of the first layer, which is the same for every box."""
+class _SharedImages:
+    """Each image's part of the first layer, which is the same for every box of it."""
 
     def __init__(
         self,
         decoder: MaskDecoder,
-        embedding: torch.Tensor,
+        embeddings: torch.Tensor,
         position: torch.Tensor,
         dtype: torch.dtype,
     ) -> None:
-        self.side = (embedding.shape[1], embedding.shape[2])
-        tokens = embedding.flatten(1).T  # (P, C)
-        placed = tokens + position.flatten(1).T
-        self.tokens = tokens.to(dtype).contiguous()
+        self.side = (embeddings.shape[2], embeddings.shape[3])
+        tokens = [each.flatten(1).T for each in embeddings]  # I of (P, C)
+        placed = [each + position.flatten(1).T for each in tokens]
+        self.tokens = [each.to(dtype).contiguous() for each in tokens]
         self.position = position.flatten(1).T.to(dtype).contiguous()
         first = decoder.transformer.layers[0]
-        self._token_to_image = first.cross_attn_token_to_image
-        self._image_to_token = first.cross_attn_image_to_token
-        heads = self._token_to_image.num_heads
-        self._keys = _split_heads(self._token_to_image.k_proj(placed)[None], heads)  # (1, H, P, D)
-        self._values = _split_heads(self._token_to_image.v_proj(tokens)[None], heads)
-        queries = self._image_to_token.q_proj(placed)  # (P, H D)
-        self._queries = (queries / (queries.shape[1] // heads) ** 0.5).to(dtype)
+        self.token_to_image = first.cross_attn_token_to_image
+        self.image_to_token = first.cross_attn_image_to_token
+        heads = self.token_to_image.num_heads
+        key, value = self.token_to_image.k_proj, self.token_to_image.v_proj
+        self.keys = [_split_heads(key(each)[None], heads)[0] for each in placed]  # I of (H, P, D)
+        self.values = [_split_heads(value(each)[None], heads)[0] for each in tokens]
+        queries = [self.image_to_token.q_proj(each) for each in placed]  # I of (P, H D)
+        scale = (self.image_to_token.internal_dim // heads) ** 0.5
+        self.queries = [(each / scale).to(dtype) for each in queries]
+
+    def of(self, owners: IntArray) -> "_ChunkImages":
+        """The images of the boxes of a chunk, `owners` (B,) ascending."""
+        return _ChunkImages(self, owners)
+
+
+class _ChunkImages:
+    """What boxes of a chunk take of their images."""
+
+    def __init__(self, shared: _SharedImages, owners: IntArray) -> None:
+        self.shared = shared
+        numbers, counts = np.unique(owners, return_counts=True)
+        self._boxes = list(zip(numbers.tolist(), counts.tolist(), strict=True))
+        if len(self._boxes) == 1:
+            number = self._boxes[0][0]
+            self.tokens, self._queries = shared.tokens[number], shared.queries[number]  # (P, C)
+        else:
+            self.tokens, self._queries = (  # (B, P, C)
+                torch.cat([each[i].expand(count, -1, -1) for i, count in self._boxes])
+                for each in (shared.tokens, shared.queries)
+            )
 
     def attended_by(self, queries: torch.Tensor) -> torch.Tensor:
         """Token-to-image attention of queries (B, T, C) over the shared keys and values."""
-        attention = self._token_to_image
-        q = _split_heads(attention.q_proj(queries), attention.num_heads)
-        B, H, T, D = q.shape
-        # boxes side by side: one product a head instead of one a head and box
-        q = q.transpose(0, 1).reshape(H, B * T, D)
-        attended = F.scaled_dot_product_attention(q, self._keys[0], self._values[0])  # (H, B T, D)
-        attended = attended.view(H, B, T, D).permute(1, 2, 0, 3).reshape(B, T, H * D)
+        attention = self.shared.token_to_image
+        q = _split_heads(attention.q_proj(queries), attention.num_heads)  # (B, H, T, D)
+        parts = torch.split(q, [count for _, count in self._boxes])
+        attended = torch.cat(
+            [
+                _attended_side_by_side(part, self.shared.keys[i], self.shared.values[i])
+                for part, (i, _) in zip(parts, self._boxes, strict=True)
+            ]
+        )
         return torch.as_tensor(attention.out_proj(attended))
 
     def attend_to(self, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """Image-to-token attention of the shared queries over the tokens (B, T, C)."""
-        attention = self._image_to_token
+        attention = self.shared.image_to_token
         k = _split_heads(attention.k_proj(keys), attention.num_heads)
         B, H, T, D = k.shape
         by_head = k.new_zeros(B, H, D, H, T)
-        index = torch.arange(H)
-        by_head[:, index, :, index] = k.permute(1, 0, 3, 2)  # zero between heads
+        own = by_head.diagonal(dim1=1, dim2=3)  # (B, D, T, H); zero between heads
+        own.copy_(k.permute(0, 3, 2, 1))
         scores = self._queries @ by_head.view(B, H * D, H * T).to(self.tokens.dtype)  # (B, P, H T)
         return _attend(attention, scores, values)
+
+
+def _attended_side_by_side(
+    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+) -> torch.Tensor:
+    """Attention (B, T, H D) of boxes of one image: one product a head, not one a head and box.
+
+    Args:
+        q: (B, H, T, D).
+        keys: (H, P, D) of the image.
+        values: likewise.
+    """
+    B, H, T, D = q.shape
+    q = q.transpose(0, 1).reshape(H, B * T, D)
+    attended = F.scaled_dot_product_attention(q, keys, values)  # (H, B T, D)
+    return attended.view(H, B, T, D).permute(1, 2, 0, 3).reshape(B, T, H * D)
 
 
 def _token_to_image(

@@ -3,23 +3,32 @@
 Axes: N regions, T token width, C = 256 channels, h w rows and columns of the low-resolution masks.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from PIL import Image
 from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
-from torch.nn import functional as F
 
 from regionspot.boxes import FloatArray
 from regionspot.config import TokenSource
+from regionspot.devices.resample import bilinear, resize
+from regionspot.devices.transfer import pixels_on, to_device
 from regionspot.errors import InputError
+from regionspot.localizers.batched_encoder import with_fused_attention
 from regionspot.localizers.fast_decoder import RegionDecoder
 from regionspot.localizers.mobile_sam import build_mobile_sam
-from regionspot.types import ImageArray, ImageEmbedding, RegionTokens, Rle, encode_window
+from regionspot.types import (
+    ImageArray,
+    ImageEmbedding,
+    IntArray,
+    Pixels,
+    RegionTokens,
+)
 from regionspot.weights import locate
 
-ENLARGEMENT = 4  # pixels of the padded square a side of a low-resolution logit
-MARGIN = 2  # logits, or cells of the embedding, around a box: more than bilinear sampling reaches
+MARGIN = 2  # cells of the embedding around a box: more than bilinear sampling reaches
 
 
 class SamLocalizer:
@@ -29,22 +38,31 @@ class SamLocalizer:
         sam: a model built from segment-anything's modules.
         dtype: float32, or bfloat16 for the image encoder and the decoder's large products.
         token: the module behind which the token is taken, as `ModelConfig.token` says.
+        in_batches: whether images are resized and embedded together, where the model computes; by
+            default on every device but the CPU.
     """
 
     def __init__(
-        self, sam: Sam, dtype: torch.dtype = torch.float32, token: TokenSource = "transformer"
+        self,
+        sam: Sam,
+        dtype: torch.dtype = torch.float32,
+        token: TokenSource = "transformer",
+        in_batches: bool | None = None,
     ) -> None:
         self.sam = sam.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.dtype = dtype
         self.token = token
+        self.in_batches = sam.device.type != "cpu" if in_batches is None else in_batches
         self._decoder = RegionDecoder(sam.mask_decoder, dtype)
+        self._encoder = (
+            with_fused_attention(sam.image_encoder, dtype) if self.in_batches else sam.image_encoder
+        )
 
     @torch.inference_mode()
     def encode(self, image: ImageArray) -> ImageEmbedding:
         """Embed an RGB image, uint8 (H, W, 3): longest side resized to the model's, zero padded."""
         height, width = image.shape[:2]
-        scale = self.sam.image_encoder.img_size / max(height, width)
-        size = max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
+        size = self._input_size(width, height)
         resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
         pixels = torch.from_numpy(resized.copy()).to(self.sam.device)
         pixels = pixels.permute(2, 0, 1)[None]  # (1, 3, H, W)
@@ -52,6 +70,30 @@ class SamLocalizer:
         with torch.autocast(square.device.type, self.dtype, enabled=self.dtype != torch.float32):
             features = self.sam.image_encoder(square)[0]
         return ImageEmbedding(features.float(), width, height, *size)
+
+    @torch.inference_mode()
+    def encode_all(self, images: Sequence[Pixels]) -> list[ImageEmbedding]:
+        """As `encode`, of images (H, W, 3) of any sizes."""
+        if not self.in_batches:
+            return [self.encode(np.asarray(image)) for image in images]
+        side, device = self.sam.image_encoder.img_size, self.sam.device
+        sizes = [self._input_size(image.shape[1], image.shape[0]) for image in images]
+        squares = torch.zeros(len(images), 3, side, side, device=device)  # (B, 3, S, S)
+        squares = squares.contiguous(memory_format=torch.channels_last)
+        for square, image, (w, h) in zip(squares, pixels_on(device, images), sizes, strict=True):
+            pixels = resize(image, (h, w), bilinear).float()
+            square[:, :h, :w] = (pixels - self.sam.pixel_mean) / self.sam.pixel_std
+        with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
+            features = self._encoder(squares).float()
+        return [
+            ImageEmbedding(each, image.shape[1], image.shape[0], *size)
+            for each, image, size in zip(features, images, sizes, strict=True)
+        ]
+
+    def _input_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of an image inside the padded square."""
+        scale = self.sam.image_encoder.img_size / max(height, width)
+        return max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
 
     @torch.inference_mode()
     def tokens(
@@ -62,39 +104,62 @@ class SamLocalizer:
         Token and mask come from the same pass of the decoder. The logits are those of the box and
         of `MARGIN` cells around it; elsewhere they are 0.
         """
-        scale = np.array(
-            [
-                embedding.input_width / embedding.width,
-                embedding.input_height / embedding.height,
-            ]
-            * 2,
-            np.float32,
-        )
+        return self._decoded([embedding], [boxes], masks)
+
+    @torch.inference_mode()
+    def tokens_of_all(
+        self, embeddings: Sequence[ImageEmbedding], boxes: Sequence[FloatArray], masks: bool = False
+    ) -> list[RegionTokens]:
+        """As `tokens`, of the boxes (n, 4) of each image."""
+        if not self.in_batches:
+            return [self.tokens(e, b, masks) for e, b in zip(embeddings, boxes, strict=True)]
+        counts = [len(each) for each in boxes]
+        together = self._decoded(embeddings, boxes, masks)
+        nothing: list[None] = [None] * len(counts)
+        logits, iou = together.mask_logits, together.mask_iou
+        return [
+            RegionTokens(*parts)
+            for parts in zip(
+                torch.split(together.tokens, counts),
+                nothing if logits is None else torch.split(logits, counts),
+                nothing if iou is None else torch.split(iou, counts),
+                strict=True,
+            )
+        ]
+
+    def _decoded(
+        self, embeddings: Sequence[ImageEmbedding], boxes: Sequence[FloatArray], masks: bool
+    ) -> RegionTokens:
+        """Tokens of the N boxes of all images, one image after the other."""
         encoder = self.sam.prompt_encoder
-        corners = torch.from_numpy(boxes * scale).to(self.sam.device)  # (N, 4) of the padded square
+        scaled = np.concatenate(
+            [_of_square(each, rows) for each, rows in zip(embeddings, boxes, strict=True)]
+        )
+        corners = to_device(scaled, self.sam.device)  # (N, 4) of the padded square
         prompts, dense = encoder(None, corners, None)  # (N, 2, C), (N, C, 64, 64)
-        if not len(boxes):
+        if not len(scaled):
             dense = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         if self.token == "prompt" and not masks:
             return RegionTokens(prompts.mean(1))
         decoded = self._decoder(
-            embedding.features + dense[0],
+            torch.stack([each.features for each in embeddings]) + dense[0],
             encoder.get_dense_pe()[0],
             prompts,
-            self._windows(corners) if masks else None,
+            self._windows(scaled) if masks else None,
+            [len(each) for each in boxes],
         )
         return RegionTokens(
             self._chosen(prompts, decoded.token), decoded.mask_logits, decoded.mask_iou
         )
 
-    def _windows(self, corners: torch.Tensor) -> torch.Tensor:
+    def _windows(self, boxes: FloatArray) -> IntArray:
         """Cells (N, 4) of the embedding that boxes (N, 4) of the padded square touch, and MARGIN
         cells around them."""
         encoder = self.sam.prompt_encoder
         cell = encoder.input_image_size[0] / encoder.image_embedding_size[0]  # pixels
-        first = (corners[:, :2] / cell).floor() - MARGIN
-        last = (corners[:, 2:] / cell).ceil() + MARGIN
-        return torch.cat([first, last], dim=1).long()
+        first = np.floor(boxes[:, :2] / cell) - MARGIN
+        last = np.ceil(boxes[:, 2:] / cell) + MARGIN
+        return np.concatenate([first, last], axis=1).astype(np.int64)
 
     def _chosen(self, prompts: torch.Tensor, mask_token: torch.Tensor) -> torch.Tensor:
         """Tokens (N, T), from prompts (N, 2, C) and mask tokens (N, C)."""
@@ -105,63 +170,11 @@ class SamLocalizer:
         return mask_token
 
 
-def run_length_masks(
-    tokens: RegionTokens, embedding: ImageEmbedding, boxes: FloatArray, threshold: float = 0.0
-) -> tuple[Rle, ...]:
-    """The masks of the regions in the original image's frame, each cut to its own box.
-
-    Low-resolution logits are enlarged bilinearly to the padded square and sampled at the pixels
-    of the box alone, so that a large image costs no more than its boxes.
-
-    Args:
-        tokens: of the N regions, with `mask_logits`.
-        embedding: of the image.
-        boxes: (N, 4) xyxy pixels of the original image.
-        threshold: on the logits; 0 is SAM's own.
-    """
-    assert tokens.mask_logits is not None, "ask the localizer for masks"
-    result = []
-    for logits, box in zip(tokens.mask_logits, boxes, strict=True):
-        x1, y1 = (int(v) for v in np.floor(box[:2]))
-        x2, y2 = (int(v) for v in np.ceil(box[2:]))
-        x2, y2 = min(x2, embedding.width), min(y2, embedding.height)
-        # Pixel centres of the original image, in pixels of the padded square.
-        across = (torch.arange(x1, x2) + 0.5) * (embedding.input_width / embedding.width)
-        down = (torch.arange(y1, y2) + 0.5) * (embedding.input_height / embedding.height)
-        mask = _sampled(logits.float(), across, down) > threshold
-        result.append(encode_window(mask.cpu().numpy(), x1, y1, embedding.width, embedding.height))
-    return tuple(result)
-
-
-def _sampled(logits: torch.Tensor, across: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
-    """Logits at places of the padded square, as if they were enlarged to its size.
-
-    Only the part around the places is enlarged: what is farther than MARGIN cells has no influence
-    on them.
-
-    Args:
-        logits: (4 h, 4 w), each of ENLARGEMENT pixels of the square a side.
-        across: (X,) ascending pixels of the square.
-        down: (Y,) ascending pixels of the square.
-
-    Returns:
-        (Y, X).
-    """
-    (left, right), (top, bottom) = (
-        (
-            max(0, int(at[0]) // ENLARGEMENT - MARGIN),
-            min(side, int(at[-1]) // ENLARGEMENT + MARGIN + 1),
-        )
-        for at, side in ((across, logits.shape[1]), (down, logits.shape[0]))
-    )
-    part = logits[None, None, top:bottom, left:right]
-    enlarged = F.interpolate(part, scale_factor=ENLARGEMENT, mode="bilinear")
-    height, width = enlarged.shape[2:]
-    columns = (2 * (across - ENLARGEMENT * left) / width - 1).to(logits.device)
-    rows = (2 * (down - ENLARGEMENT * top) / height - 1).to(logits.device)
-    # (1, Y, X, 2), x first
-    grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)[None]
-    return F.grid_sample(enlarged, grid, padding_mode="border", align_corners=False)[0, 0]
+def _of_square(embedding: ImageEmbedding, boxes: FloatArray) -> FloatArray:
+    """Boxes (N, 4) of the original image in pixels of the padded square."""
+    across = embedding.input_width / embedding.width
+    down = embedding.input_height / embedding.height
+    return boxes * np.array([across, down] * 2, np.float32)
 
 
 def build_sam(name: str) -> Sam:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 from segment_anything.modeling import MaskDecoder, TwoWayTransformer
@@ -52,12 +53,12 @@ class Inputs:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Token, and mask logits of the whole square or inside boxes of a fifth of its sides."""
         side = {"": 0, "whole": GRID, "boxes": GRID // 5}[masks]
-        windows = torch.tensor([[0, 0, side, side]], device=self.prompts.device)
+        windows = np.array([[0, 0, side, side]])
         decoded = RegionDecoder(self.decoder, dtype)(
             self.embedding,
             self.position,
             self.prompts,
-            windows.expand(BOXES, 4) if masks else None,
+            np.tile(windows, (BOXES, 1)) if masks else None,
         )
         return decoded.token, decoded.token if decoded.mask_logits is None else decoded.mask_logits
 

@@ -1,5 +1,6 @@
 """The decoder of many boxes: chunks and precision; the rest is compared in `test_sam`."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,7 +30,7 @@ def test_bfloat16_token_is_near(localizer: SamLocalizer) -> None:
 def test_chunks_change_nothing(localizer: SamLocalizer, chunk: int) -> None:
     embedding, position = torch.randn(256, 16, 16), localizer.sam.prompt_encoder.get_dense_pe()[0]
     prompts = torch.randn(5, 2, 256, generator=torch.Generator().manual_seed(1))
-    windows = torch.tensor([[0, 0, 16, 16], [3, 4, 5, 9], [-2, 10, 8, 18], [0, 0, 1, 1], [7] * 4])
+    windows = np.array([[0, 0, 16, 16], [3, 4, 5, 9], [-2, 10, 8, 18], [0, 0, 1, 1], [7] * 4])
     decoded = [
         RegionDecoder(localizer.sam.mask_decoder, chunk=n)(embedding, position, prompts, windows)
         for n in (4, chunk)
@@ -43,10 +44,10 @@ def test_a_window_changes_nothing_inside(localizer: SamLocalizer) -> None:
     embedding, position = torch.randn(256, 16, 16), localizer.sam.prompt_encoder.get_dense_pe()[0]
     prompts = torch.randn(2, 2, 256, generator=torch.Generator().manual_seed(1))
     decode = RegionDecoder(localizer.sam.mask_decoder)
-    everywhere = torch.tensor([[0, 0, 16, 16]]).expand(2, 4)
+    everywhere = np.array([[0, 0, 16, 16]] * 2)
     whole = decode(embedding, position, prompts, everywhere).mask_logits
     part = decode(
-        embedding, position, prompts, torch.tensor([[3, 4, 5, 9], [-2, 10, 8, 18]])
+        embedding, position, prompts, np.array([[3, 4, 5, 9], [-2, 10, 8, 18]])
     ).mask_logits
     assert whole is not None
     assert part is not None

@@ -64,7 +64,7 @@ def test_mobile_sam_agrees_with_onnx_runtime(sam: Sam, photo: Callable[[str], Im
             features[0] + dense[0],
             prompt.get_dense_pe()[0],
             sparse,
-            torch.tensor([[0, 0, 64, 64]]),
+            np.array([[0, 0, 64, 64]]),
         )
     assert ours.mask_logits is not None
     mask = decoded_by_onnx(features, np.concatenate([point, corners]), [1, 2, 3])

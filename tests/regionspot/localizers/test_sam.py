@@ -11,7 +11,8 @@ from segment_anything import SamPredictor, sam_model_registry
 from regionspot.boxes import FloatArray
 from regionspot.config import TokenSource, with_token
 from regionspot.errors import InputError
-from regionspot.localizers.sam import SamLocalizer, build_sam, run_length_masks
+from regionspot.localizers.masks import run_length_masks
+from regionspot.localizers.sam import SamLocalizer, build_sam
 from regionspot.types import RegionTokens, decode_mask
 from regionspot.weights import WEIGHTS, cached_path
 from tests.regionspot.factories import (

@@ -1,0 +1,1 @@
+"""What differs where the model computes on another device than the CPU."""
