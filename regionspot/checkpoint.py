@@ -5,7 +5,6 @@ classes; the official release's files are read with `weights_only` and strictly.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,13 +12,14 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from regionspot.config import ModelConfig, preset
 from regionspot.errors import InputError
 from regionspot.files import atomic_write_bytes
 from regionspot.head import TOKEN_WIDTH, HeadConfig, RegionHead
+from regionspot.tensor_files.safetensors_file import read_safetensors
+from regionspot.tensor_files.torch_file import read_torch_file
 from regionspot.types import ScoreCalibration
 from regionspot.weights import cache_folder
 from regionspot.zero_shot import FeatureAdapter
@@ -31,8 +31,7 @@ ADAPTER_TENSORS = {
     "down": "adaptation.reading",
     "up": "adaptation.directions",
 }
-# How torch names the object that it refuses to load.
-_GLOBAL = re.compile(r"GLOBAL (\S+)")
+MOST_LAYERS = 100  # of a released head's decoder; the paper has 3
 HEAD_PARTS = ("to_clip.", "decoder.", "projector.")
 TOWER_PARTS = (
     "sam",
@@ -115,16 +114,15 @@ def load_head(path: Path, config: ModelConfig) -> TrainedHead:
     Raises:
         InputError: not such a file, or trained with other towers or of another shape.
     """
+    metadata, stored = read_safetensors(path, refusal="is not a checkpoint of ours")
+    tensors = {name: tensor.float() for name, tensor in stored.items()}
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         trained_as = _parsed(ModelConfig, path, "model", metadata["model"])
         calibration = _parsed(ScoreCalibration | None, path, "scoring", metadata["scoring"])
         words = metadata.get("trained_words", "[]")
         seen_classes = _parsed(tuple[str, ...], path, "trained_words", words)
-    except (OSError, KeyError, TypeError, SafetensorError) as error:
-        raise InputError(f"{path} is not a checkpoint of ours: {error!r}") from error
+    except KeyError as error:
+        raise InputError(f"{path} is not a checkpoint of ours: it lacks {error}") from error
     for part in ("localizer", "token", "encoder", "head"):
         if getattr(trained_as, part) != getattr(config, part):
             raise InputError(
@@ -165,7 +163,10 @@ def load_official(path: str | Path) -> RegionHead:
         InputError: not such a file, or head keys are unknown or missing; the message lists them.
     """
     head_tensors = _official_head_tensors(Path(path))
-    head = RegionHead(_official_config(head_tensors, Path(path)))
+    config = _official_config(head_tensors, Path(path))
+    with torch.device("meta"):  # without memory: the file's shapes are not known to agree
+        _check_shapes(RegionHead(config), head_tensors, Path(path))
+    head = RegionHead(config)
     _load_strictly(head, head_tensors, Path(path))
     return head.eval().requires_grad_(False)
 
@@ -197,11 +198,7 @@ def import_official(path: str | Path, name: str) -> Path:
 
 
 def _official_head_tensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # torch.load reports a foreign file by many exception types
-        raise InputError(f"{path} cannot be read as a checkpoint: {_why(error)}") from error
+    loaded = read_torch_file(path)
     content = loaded.get("model", loaded) if isinstance(loaded, Mapping) else loaded
     if not isinstance(content, Mapping):
         raise InputError(f"{path} must hold a dict of tensors, got {type(content).__name__}")
@@ -215,18 +212,6 @@ def _official_head_tensors(path: Path) -> dict[str, torch.Tensor]:
     return head
 
 
-def _why(error: Exception) -> str:
-    """What is wrong with a file of torch's, without torch's advice to load it unsafely."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    if found := _GLOBAL.search(str(error)):
-        return (
-            f"it holds a Python object ({found[1]}), and objects of a file can run code; only "
-            "tensors are read: ask for a file of the state dict alone"
-        )
-    return "expected a file of torch.save that holds tensors alone"
-
-
 def _official_config(tensors: Mapping[str, torch.Tensor], path: Path) -> HeadConfig:
     sizes = {"to_clip.weight": 2, "projector.weight": 2, "decoder.layers.0.linear1.weight": 2}
     missing = [name for name, n in sizes.items() if name not in tensors or tensors[name].ndim != n]
@@ -238,6 +223,10 @@ def _official_config(tensors: Mapping[str, torch.Tensor], path: Path) -> HeadCon
     if width % HeadConfig.heads:
         raise InputError(f"{path}: the head's width must be a multiple of 8, got {width}")
     layers = {n.split(".")[2] for n in tensors if n.startswith("decoder.layers.")}
+    if len(layers) > MOST_LAYERS:
+        raise InputError(
+            f"{path}: expected a decoder of at most {MOST_LAYERS} layers, got {len(layers)}"
+        )
     return HeadConfig(
         map_width=width,
         text_width=len(tensors["projector.weight"]),
@@ -247,7 +236,7 @@ def _official_config(tensors: Mapping[str, torch.Tensor], path: Path) -> HeadCon
     )
 
 
-def _load_strictly(head: RegionHead, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+def _check_shapes(head: RegionHead, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     expected = head.state_dict()
     problems = {
         "missing": sorted(expected.keys() - tensors.keys()),
@@ -261,7 +250,11 @@ def _load_strictly(head: RegionHead, tensors: Mapping[str, torch.Tensor], path: 
     found = [f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names]
     if found:
         raise InputError(f"{path} does not fit the head; {'; '.join(found)}")
-    if bad := sorted(name for name in expected if not tensors[name].isfinite().all()):
+
+
+def _load_strictly(head: RegionHead, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    _check_shapes(head, tensors, path)
+    if bad := sorted(name for name in tensors if not tensors[name].isfinite().all()):
         raise InputError(
             f"{path} holds weights that are not finite ({', '.join(bad)}); pull or train it again"
         )

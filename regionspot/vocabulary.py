@@ -23,18 +23,20 @@ from typing import Protocol
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from regionspot.boxes import FloatArray
 from regionspot.errors import InputError
 from regionspot.files import atomic_path
 from regionspot.names import group_prompts
+from regionspot.tensor_files.safetensors_file import read_safetensors
 from regionspot.types import ExampleClasses, ImageArray, Regions, Vocabulary
 from regionspot.weights import cache_folder
 
 Words = Sequence[str] | Mapping[str, Sequence[str]]  # a string is a sequence of strings, too
 BARE_NAME = "name"
+NORM_TOLERANCE = 1e-3  # of a unit vector in the cache
 
 # With t = n / (n + HALF) for n examples, each weight is (at t = 0, its change up to t = 1). Fitted
 # by least log loss over boxes of images of coco_train that the head was not trained on, of the
@@ -103,8 +105,8 @@ def cached_features(
         strings: K of them.
     """
     path = _cache_path(text_key, ensemble, strings)
-    if path.exists():
-        return load_file(path)["features"]
+    if (kept := _read(path, len(strings))) is not None:
+        return kept
     prompts = templates(ensemble)
     raw = embed([prompt(string) for string in strings for prompt in prompts])
     averaged = raw.view(len(strings), len(prompts), -1).mean(1)  # (K, prompts, D) to (K, D)
@@ -175,6 +177,22 @@ def _cache_path(text_key: str, ensemble: str, strings: Sequence[str]) -> Path:
     content = json.dumps([text_key, ensemble, list(strings)])
     name = hashlib.sha256(content.encode()).hexdigest()[:24]
     return cache_folder() / "vocabularies" / f"{name}.safetensors"
+
+
+def _read(path: Path, count: int) -> torch.Tensor | None:
+    """Features (K, D) of the cache; None where there are none, or a damaged file."""
+    if not path.exists():
+        return None
+    try:
+        features = read_safetensors(path)[1].get("features")
+    except InputError:
+        return None
+    if not torch.is_tensor(features) or features.ndim != 2 or len(features) != count:
+        return None
+    is_sound = features.is_floating_point() and bool(
+        ((features.norm(dim=-1) - 1).abs() < NORM_TOLERANCE).all()
+    )
+    return features if is_sound else None
 
 
 def _store(path: Path, features: torch.Tensor) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -21,6 +20,7 @@ from integrations.progress import Reporter
 from regionspot.errors import InputError
 from regionspot.files import atomic_path
 from regionspot.head import RegionHead
+from regionspot.tensor_files.safetensors_file import read_safetensors
 from train.config import LoopConfig, as_json, difference
 from train.distributed import Processes, no_sync
 from train.sampler import seed_of
@@ -227,19 +227,17 @@ def load_state(
     if not path.exists():
         return 0
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            step = int(metadata["step"])
-            _check_same(path, json.loads(metadata["recipe"]), metadata["data"], config, data)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata, tensors = read_safetensors(path, refusal="is not a state of this training")
+        step = int(metadata["step"])
+        _check_same(path, json.loads(metadata["recipe"]), metadata["data"], config, data)
         head.load_state_dict(_part(tensors, "head"))
         if average is not head:
             average.load_state_dict(_part(tensors, "average"))
         _load_moments(head, optimizer, tensors, step)
     except InputError:
         raise
-    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{path} is not a state of this training: {error!r}") from error
+    except (KeyError, ValueError, TypeError, RuntimeError, RecursionError) as error:
+        raise InputError(f"{path} is not a state of this training: {error!r:.200}") from error
     return step
 
 

@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from autolabel.options import Natural, validated
@@ -32,10 +31,12 @@ from autolabel.run.images import ImageRef
 from autolabel.run.manifest import REGIONS, SCHEMA_VERSION, Shard
 from regionspot.errors import InputError
 from regionspot.files import atomic_write_bytes
+from regionspot.tensor_files.safetensors_file import read_safetensors
 from regionspot.types import Proposals, Regions, Rle
 from regionspot.weights import sha256_of
 
 METADATA = "shard"
+MOST_HEADER = 100_000_000  # bytes, which some 100,000 images in one shard have
 AGAIN = "give the command of its run again"
 # Type and number of axes of each tensor.
 _TENSORS = {
@@ -171,11 +172,12 @@ def read_shards(folder: Path, shards: Sequence[Shard]) -> Iterator[ImageRegions]
 
 def _read_shard(path: Path, sha256: str) -> tuple[ShardHeader, dict[str, np.ndarray]]:
     try:
-        with safe_open(path, "np") as file:
-            metadata = (file.metadata() or {}).get(METADATA, "{}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        everything, tensors = read_safetensors(path, "np", MOST_HEADER)
+        metadata = everything.get(METADATA, "{}")
         version = _version(metadata)
-    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+    except InputError as error:
+        raise InputError(f"{error}; {AGAIN}") from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}; {AGAIN}") from error
     if version != SCHEMA_VERSION:
         raise InputError(

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from integrations.images import UnreadableImage
@@ -317,4 +317,11 @@ class FeatureStore(LazySequence[ImageFeatures]):
         return names, [i for i, name in enumerate(names) if classes is None or name in classes]
 
     def _open_shard(self, tower: Tower, number: int) -> Any:
-        return safe_open(self.features.shard_path(tower, number), framework="pt")
+        path = self.features.shard_path(tower, number)
+        try:
+            return safe_open(path, framework="pt")
+        except (OSError, SafetensorError) as error:
+            raise InputError(
+                f"{path} is no whole file of features ({error}); delete it, and give the command "
+                "again"
+            ) from error

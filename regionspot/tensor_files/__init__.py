@@ -1,0 +1,1 @@
+"""Files of tensors, bounded before a library reads them."""

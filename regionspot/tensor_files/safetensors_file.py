@@ -1,0 +1,55 @@
+"""Reading safetensors: a header that is too long is refused before it is parsed.
+
+The library itself checks that every tensor's shape fits its bytes, and that these fill the file.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors import SafetensorError, safe_open
+
+from regionspot.errors import InputError
+
+_LENGTH = 8  # bytes in front of the header that give its length
+MOST_HEADER = 16_000_000  # bytes; the library parses up to 100 MB, in minutes
+# What the library and the frameworks behind it raise for a file that is none, or not sound.
+_REFUSALS = (OSError, ValueError, TypeError, OverflowError, RuntimeError, SafetensorError)
+
+
+def read_safetensors(
+    path: Path,
+    framework: Literal["pt", "np"] = "pt",
+    most_header: int = MOST_HEADER,
+    refusal: str = "cannot be read as safetensors",
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """The metadata of a file and its tensors by name.
+
+    Args:
+        path: of the file.
+        framework: `pt` for tensors of torch, `np` for arrays of NumPy.
+        most_header: bytes that the header may have.
+        refusal: what a message says of the path, before it says why.
+
+    Raises:
+        InputError: it is no such file, or its header is longer than is allowed or than the file.
+    """
+    try:
+        _check_header(path, most_header, refusal)
+        with safe_open(path, framework) as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return file.metadata() or {}, tensors
+    except _REFUSALS as error:
+        if isinstance(error, InputError):
+            raise
+        what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise InputError(f"{path} {refusal}: {what:.200}") from error
+
+
+def _check_header(path: Path, most: int, refusal: str) -> None:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(_LENGTH), "little")
+    if length > min(most, path.stat().st_size - _LENGTH):
+        raise InputError(
+            f"{path} {refusal}: expected a header of at most {most} bytes that the file holds, got "
+            f"one of {length} bytes in a file of {path.stat().st_size}; get the file again"
+        )
