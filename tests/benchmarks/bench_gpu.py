@@ -1,9 +1,9 @@
 """Images a second of `bl` with 50 boxes each in batches, on seeded weights: for a GPU.
 
-On an H200 (bf16 products of side 8,192 at 770 TFLOP/s): images a second, the share of that rate, and
-how often a batch of 8 waits for the device. Above, the code before images of a batch went through
-the towers together, which needs 1,119 GFLOP an image; below, 1,332, of which the difference is the
-bias of SAM's attention as a part of its products.
+On an H200 (bf16 products of side 8,192 at 770 TFLOP/s): images a second, the share of that rate,
+and how often a batch of 8 waits for the device. Above, the code before images of a batch went
+through the towers together, which needs 1,119 GFLOP an image; below, 1,332, of which the difference
+is the bias of SAM's attention as a part of its products.
 
     batch                                   1            8           32    waits
     one image at a time              21.5, 3.1%   29.3, 4.3%   30.9, 4.5%      235
