@@ -105,17 +105,19 @@ class WordList:
 
     def own_thresholds(self) -> dict[str, float]:
         """The minimum confidence of each word that has its own."""
-        return {
-            name: own
-            for name, own in zip(self.names, self.thresholds, strict=False)
-            if own is not None
-        }
+        return own_thresholds(self.names, self.thresholds)
 
     def as_mapping(self) -> dict[str, list[str]]:
         """Name to its strings, as `RegionSpot.vocabulary` takes them."""
         return {
             name: list(strings) for name, strings in zip(self.names, self.synonyms, strict=True)
         }
+
+
+def own_thresholds(names: Sequence[str], thresholds: Sequence[float | None]) -> dict[str, float]:
+    """The thresholds of the words that have their own; an empty list: no word has."""
+    pairs = zip(names, thresholds, strict=True) if thresholds else ()
+    return {name: own for name, own in pairs if own is not None}
 
 
 def read_words(path: Path, known: Collection[str] = ()) -> WordList:

@@ -127,14 +127,13 @@ class RegionScorer:
     def regions(self, batch: Sequence[HeadInputs]) -> list[Regions]:
         """The regions of each image of a batch, on the CPU."""
         found = self.head.regions(batch)
-        logits = [self._class_logits(each) for each in batch]
-        on_host = to_host(
-            [each.embedding for each in found] + [each for each in logits if each is not None]
-        )
-        embeddings, rest = on_host[: len(found)], iter(on_host[len(found) :])
+        logits = [each for image in batch if (each := self._class_logits(image)) is not None]
+        on_host = to_host([*(each.embedding for each in found), *logits])
+        embeddings = on_host[: len(found)]
+        classes: Sequence[torch.Tensor | None] = on_host[len(found) :] or [None] * len(found)
         return [
-            replace(regions, embedding=embedding, class_logits=None if own is None else next(rest))
-            for regions, embedding, own in zip(found, embeddings, logits, strict=True)
+            replace(regions, embedding=embedding, class_logits=own)
+            for regions, embedding, own in zip(found, embeddings, classes, strict=True)
         ]
 
     @torch.inference_mode()

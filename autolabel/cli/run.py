@@ -19,7 +19,8 @@ def run(
             metavar="DATASET",
             help=(
                 "A folder of images (with all below it), an image, a .txt list of paths (- reads "
-                "it from standard input), a COCO JSON, fiftyone:NAME, or a URL such as s3://bucket/photos."
+                "it from standard input), a COCO JSON, fiftyone:NAME, or a URL such as "
+                "s3://bucket/photos."
             ),
             show_default=False,
         ),

@@ -17,7 +17,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,17 +125,17 @@ class RayWorkers:
         """
         from ray.exceptions import RayError
 
-        count = min(self.count or self._fitting(ray.cluster_resources()), len(todo))
+        resources = ray.cluster_resources()
+        count = min(self.count or self._fitting(resources), len(todo))
         reporter.message(f"starting {count} workers on {_machines(ray)}")
         rows = [
-            {"index": index, "images": json.dumps([_row(each) for each in refs])}
+            {"index": index, "images": json.dumps([astuple(each) for each in refs])}
             for index, refs in todo.items()
         ]
         ray.data.DataContext.get_current().max_errored_blocks = errors_allowed
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", DeprecationWarning
-            )  # the last two have no other name yet
+            # The last two have no other name yet.
+            warnings.simplefilter("ignore", DeprecationWarning)
             shards = ray.data.from_items(
                 rows, override_num_blocks=min(len(rows), MOST_BLOCKS)
             ).map_batches(
@@ -145,7 +145,7 @@ class RayWorkers:
                 # A machine that died takes no actor again, so the round goes on with fewer.
                 compute=ray.data.ActorPoolStrategy(min_size=1, max_size=count, initial_size=count),
                 num_gpus=self.gpus_per_worker or None,
-                num_cpus=self._cpus(ray.cluster_resources(), count),
+                num_cpus=self._cpus(resources, count),
                 max_restarts=RESTARTS,
                 max_task_retries=RESTARTS,
             )
@@ -279,10 +279,6 @@ def _machines(ray: "ModuleType") -> str:
     return "this machine" if count == 1 else f"{count} machines"
 
 
-def _row(image: ImageRef) -> tuple[int, str, str]:
-    return image.id, image.file_name, image.sample_id
-
-
 def _run_folder(job: _Job) -> RunFolder:
     """The run folder as this machine sees it."""
     host = socket.gethostname()
@@ -291,19 +287,17 @@ def _run_folder(job: _Job) -> RunFolder:
             f"the worker on {host} has no folder {job.plan.source.root}; the images must lie on a "
             "file system that all machines share"
         )
+    reason = ""
     try:
         manifest = read_manifest(job.folder)
+        if manifest.started == job.started:
+            return RunFolder(job.folder, manifest)
     except InputError as error:
-        manifest = None
         reason = f": {error}"
-    else:
-        reason = ""
-    if manifest is None or manifest.started != job.started:
-        raise InputError(
-            f"the worker on {host} does not see the run folder {job.folder}{reason}; choose an "
-            "--out on a file system that all machines share"
-        )
-    return RunFolder(job.folder, manifest)
+    raise InputError(
+        f"the worker on {host} does not see the run folder {job.folder}{reason}; choose an "
+        "--out on a file system that all machines share"
+    )
 
 
 def _as_input_error(error: BaseException, folder: Path) -> InputError:

@@ -20,6 +20,7 @@ from integrations.fiftyone.dataset import LabelField, Sample
 from integrations.fiftyone.label_schema import set_label_schema
 from integrations.formats.coco import write_coco
 from integrations.formats.lvis import write_lvis
+from integrations.vocabulary_file import own_thresholds
 from regionspot.errors import InputError
 from regionspot.files import atomic_write
 
@@ -171,13 +172,7 @@ def review_confidences(manifest: Manifest) -> dict[str, float]:
 
 def thresholds_of(manifest: Manifest) -> dict[str, float]:
     """The minimum confidence of each word with its own."""
-    words = manifest.vocabulary["words"]
-    thresholds = manifest.vocabulary.get("thresholds") or [None] * len(words)
-    return {
-        word: threshold
-        for word, threshold in zip(words, thresholds, strict=True)
-        if threshold is not None
-    }
+    return own_thresholds(manifest.vocabulary["words"], manifest.vocabulary.get("thresholds", []))
 
 
 def file_info(manifest: Manifest) -> dict[str, str]:

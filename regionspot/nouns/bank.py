@@ -9,6 +9,8 @@ classifiers sum up probabilities: Deng et al. 2012, "Hedging your bets").
 Axes: N regions, K words, B nouns of the bank, D text width.
 """
 
+from dataclasses import dataclass
+
 import torch
 
 from regionspot.nouns.wordnet import noun_hierarchy
@@ -16,13 +18,19 @@ from regionspot.types import NounBank, Vocabulary
 
 NEAR = 0.6  # cosine of texts from which a noun is no evidence against a word
 
-# Log odds of presence: SLOPE * evidence + BIAS + NOVELTY_BIAS * novelty. Fitted by
-# `python -m train fit-presence`.
-SLOPE = 0.85
-BIAS = 2.47
-NOVELTY_BIAS = -1.9
-
 TINY = 1e-30  # of a sum of probabilities, so that its logarithm is finite
+
+
+@dataclass(frozen=True)
+class PresenceConstants:
+    """Log odds of presence: slope * evidence + bias + novelty_bias * novelty."""
+
+    slope: float
+    bias: float
+    novelty_bias: float
+
+
+FITTED = PresenceConstants(slope=0.85, bias=2.47, novelty_bias=-1.9)  # by `train fit-presence`
 
 
 def noun_bank(nouns: Vocabulary, words: Vocabulary) -> NounBank:
@@ -59,6 +67,9 @@ def evidence(logits: torch.Tensor, noun_logits: torch.Tensor, bank: NounBank) ->
     return torch.logaddexp(logits - highest, kinds) - against
 
 
-def bank_presence(evidence: torch.Tensor, novelty: torch.Tensor) -> torch.Tensor:
+def bank_presence(
+    evidence: torch.Tensor, novelty: torch.Tensor, constants: PresenceConstants = FITTED
+) -> torch.Tensor:
     """Presence (N, K) of words, from the evidence (N, K) for them and their novelty (K,)."""
-    return torch.sigmoid(SLOPE * evidence + BIAS + NOVELTY_BIAS * novelty.to(evidence.device))
+    by_novelty = constants.novelty_bias * novelty.to(evidence.device)
+    return torch.sigmoid(constants.slope * evidence + constants.bias + by_novelty)

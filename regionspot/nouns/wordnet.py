@@ -7,15 +7,18 @@ Axes: B nouns of the bank.
 
 import gzip
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from regionspot.names import display_name, name_key
 
 NOUNS = Path(__file__).parent / "nouns.txt.gz"
 SECTIONS = ("synsets", "lemmas", "nouns")
+Node = TypeVar("Node", bound=Hashable)
+
 MAIN_SENSES = 2  # of a word, the most frequent ones, whose kinds count as the word
 
 
@@ -68,7 +71,7 @@ class NounHierarchy:
             if whole:
                 kinds |= _union(self.kinds, senses[:MAIN_SENSES])
             related |= _union(self.below, senses)
-            related |= _union(self.at, ancestors(senses, self.parents))
+            related |= _union(self.at, reached(senses, self.parents.__getitem__))
         return Relations(known, frozenset(kinds), frozenset(related - kinds))
 
     def _named(self, string: str) -> set[int]:
@@ -134,19 +137,19 @@ def _hierarchy(
     for noun, (_, synsets) in enumerate(nouns):
         for synset in synsets:
             at[synset].add(noun)
-        for synset in ancestors(synsets, parents):
+        for synset in reached(synsets, parents.__getitem__):
             below[synset].add(noun)
-        for synset in ancestors(synsets[:1], parents):
+        for synset in reached(synsets[:1], parents.__getitem__):
             kinds[synset].add(noun)
     return NounHierarchy(tuple(name for name, _ in nouns), parents, senses, kinds, below, at)
 
 
-def ancestors(synsets: Iterable[int], parents: Sequence[Sequence[int]]) -> set[int]:
-    """Rows of synsets and of all above them."""
-    found, todo = set[int](), list(synsets)
+def reached(start: Iterable[Node], following: Callable[[Node], Iterable[Node]]) -> set[Node]:
+    """Nodes of a graph and all that follow them, such as synsets and all above or below them."""
+    found, todo = set[Node](), list(start)
     while todo:
-        synset = todo.pop()
-        if synset not in found:
-            found.add(synset)
-            todo += parents[synset]
+        node = todo.pop()
+        if node not in found:
+            found.add(node)
+            todo += following(node)
     return found

@@ -23,7 +23,7 @@ from regionspot.files import check_relative, path_inside
 from train.data.dataset import AnnotatedImage, LazySequence
 
 CHUNK = 1 << 20  # boxes that are checked together
-# What a box may reach out of its image by rounding: in pixels, and in fractions of the sides.
+# What a box may reach out of its image by rounding, by whether boxes are in fractions of the sides.
 ROUNDING = {False: 1.0, True: 1e-3}
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]

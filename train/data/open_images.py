@@ -16,7 +16,7 @@ from integrations.formats.json_stream import load_json
 from regionspot.boxes import xyxy_to_xywh
 from regionspot.errors import InputError
 from regionspot.names import display_name, distinct_names
-from train.data.box_table import BoxTableBuilder, BoxTableImages
+from train.data.box_table import ROUNDING, BoxTableBuilder, BoxTableImages
 from train.data.dataset import Dataset, join_synonyms, names_of
 from train.data.verified_classes import VerifiedClasses
 
@@ -26,7 +26,6 @@ LABEL_COLUMNS = ("ImageID", "Source", "LabelName", "Confidence")
 HUMAN = frozenset({"verification", "crowdsource-verification"})
 # Columns of a box that is not trained on, and what such a box is.
 LEFT_OUT = {"IsGroupOf": "group of objects", "IsDepiction": "depiction of an object"}
-ROUNDING = 1e-3  # of an image's side, by which a box may reach out of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +208,7 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
 
 def _fraction(row: dict[str, str], key: str, path: Path) -> float:
     value = _number(row, path, key)
-    if -ROUNDING <= value <= 1 + ROUNDING:
+    if -ROUNDING[True] <= value <= 1 + ROUNDING[True]:
         return value
     raise InputError(
         f"{path}: image {row['ImageID']}: {key} must be a fraction of the image's side from 0 to "

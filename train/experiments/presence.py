@@ -19,7 +19,7 @@ from rich.table import Table
 from torch.nn import functional as F
 
 from regionspot.checkpoint import load_head
-from regionspot.nouns.bank import BIAS, NOVELTY_BIAS, SLOPE
+from regionspot.nouns.bank import PresenceConstants, bank_presence
 from regionspot.scoring import RegionScorer, noun_evidence
 from regionspot.types import Vocabulary
 from train.config import mini
@@ -32,18 +32,6 @@ from train.sampler import generator_of, held_out_rows
 
 HALVES = 4  # random halves of the classes
 BINS = 10
-
-
-@dataclass(frozen=True)
-class PresenceConstants:
-    """Those of `regionspot.nouns.bank`."""
-
-    slope: float
-    bias: float
-    novelty_bias: float
-
-
-SHIPPED_CONSTANTS = PresenceConstants(SLOPE, BIAS, NOVELTY_BIAS)
 
 
 @dataclass(frozen=True)
@@ -63,12 +51,6 @@ class Answers:
     right: torch.Tensor
     unseen: torch.Tensor
     shows_unseen: torch.Tensor
-
-    def presence(self, constants: PresenceConstants) -> torch.Tensor:
-        """(N,) by these constants."""
-        return torch.sigmoid(
-            constants.slope * self.evidence + constants.bias + constants.novelty_bias * self.novelty
-        )
 
 
 @dataclass(frozen=True)
@@ -221,7 +203,8 @@ def fit_constants(found: Answers) -> PresenceConstants:
 
 def calibrations_of(name: str, found: Answers, constants: PresenceConstants) -> list[Calibration]:
     """Calibration over all labels, and over those with and of unseen classes."""
-    presence, everything = found.presence(constants), torch.ones_like(found.right)
+    presence = bank_presence(found.evidence, found.novelty, constants)  # (N,)
+    everything = torch.ones_like(found.right)
     groups = {
         name: everything,
         f"{name}: labels of unseen classes": found.unseen,

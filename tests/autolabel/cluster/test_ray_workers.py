@@ -1,7 +1,7 @@
 """What an actor does, called in this process; `tests/ray` has real clusters."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 
 import pytest
@@ -37,7 +37,7 @@ def job(plan: Plan, finished: FinishedRun, **model: str) -> "ray._Job":
 
 def test_an_actor_writes_the_shard_of_a_run(plan: Plan, finished: FinishedRun) -> None:
     actor = ShardActor(job(plan, finished))
-    images = json.dumps([ray._row(each) for each in plan.source.images[2:4]])
+    images = json.dumps([astuple(each) for each in plan.source.images[2:4]])
     written = actor({"index": [1], "images": [images]})
     assert written["index"] == [1]
     assert json.loads(written["shard"][0]) == asdict(finished.manifest.shards[1])

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from regionspot.nouns.bank import PresenceConstants
 from train.experiments.presence import (
     Answers,
-    PresenceConstants,
     calibrations_of,
     expected_calibration_error,
     fit_constants,
