@@ -234,10 +234,11 @@ def connected(address: str, workers: int) -> "Iterator[ModuleType]":
         InputError: Ray is not installed, or there is no cluster at the address.
     """
     own = Path(tempfile.mkdtemp(prefix="ray-")) if not address else None
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    settings = QUIET | {name: os.environ[name] for name in QUIET if name in os.environ}
     if own:  # it listens on all of the machine's addresses, and answers to this token alone
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        settings |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ |= settings
     try:
         ray = _imported()
         quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
@@ -260,6 +261,10 @@ def connected(address: str, workers: int) -> "Iterator[ModuleType]":
         finally:
             ray.shutdown()
     finally:
+        for name, value in before.items():  # a later cluster has another token, or none
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
         if own:
             shutil.rmtree(own, ignore_errors=True)
 

@@ -1,6 +1,7 @@
 """What an actor does, called in this process; `tests/ray` has real clusters."""
 
 import json
+import os
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
 
@@ -87,3 +88,20 @@ def test_what_an_actor_refused_is_the_message() -> None:
     died = ray._as_input_error(RuntimeError("\x1b[36mdied\x1b[0m\n again"), Path("run"))
     assert "RuntimeError: died again" in str(died)
     assert "\x1b" not in str(died)
+
+
+def test_the_token_of_an_own_cluster_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    seen = []
+
+    def missing() -> object:
+        seen.append((os.environ["RAY_AUTH_MODE"], len(os.environ["RAY_AUTH_TOKEN"])))
+        raise InputError(ray.NOT_INSTALLED)
+
+    monkeypatch.setattr(ray, "_imported", missing)
+    with pytest.raises(InputError, match="not installed"), ray.connected("", 1):
+        pass
+    assert seen == [("token", 64)]
+    assert os.environ["RAY_AUTH_MODE"] == "disabled"
+    assert "RAY_AUTH_TOKEN" not in os.environ
