@@ -10,7 +10,7 @@ from typing import Literal
 
 from integrations.annotations import LabelledImage, ReadOptions, Tally
 from integrations.formats.registry import Format, format_named, read_labels, write_folder
-from integrations.images import UnreadableImage, image_size
+from integrations.images import UnreadableImage, check_stated_size, image_size
 from integrations.split import Split, group_images, parse_shares
 from regionspot.errors import InputError
 from regionspot.files import path_inside
@@ -144,18 +144,7 @@ def _with_sizes(images: Iterable[LabelledImage], folder: Path | None) -> Iterato
 
 def _check_size(image: LabelledImage, path: Path) -> None:
     try:
-        width, height = image_size(path)
+        size = image_size(path)
     except UnreadableImage:  # labels of an image that cannot be opened stay what they are
         return
-    if (width, height) == (image.width, image.height):
-        return
-    why = "they are labels of another version of it; label it again or give its --images"
-    if (height, width) == (image.width, image.height):
-        why = (
-            "the sides are swapped: they are labels of the image as it is stored, before it is "
-            "turned by its EXIF orientation; save the image without it"
-        )
-    raise InputError(
-        f"{path} has {width} x {height} pixels, and its labels say "
-        f"{image.width} x {image.height}: {why}"
-    )
+    check_stated_size(size, (image.width, image.height), path)

@@ -115,6 +115,33 @@ def image_size(path: Path) -> tuple[int, int]:
         raise UnreadableImage(path, _reason(path, error)) from error
 
 
+def check_stated_size(
+    size: tuple[int, int], stated: tuple[int, int], image: object = "the image"
+) -> None:
+    """Compare an image's size with the one that its labels or a list of images state.
+
+    Args:
+        size: width and height in the frame of `read_image`.
+        stated: width and height; a side of 0 is not stated.
+        image: what the message calls it, such as its path.
+
+    Raises:
+        InputError: they differ, so that the labels are those of another version of the image.
+    """
+    if size == stated or not all(stated):
+        return
+    why = "they are labels of another version of it; label it again or give its --images"
+    if size == stated[::-1]:
+        why = (
+            "the sides are swapped: they are labels of the image as it is stored, before it is "
+            "turned by its EXIF orientation; save the image without it"
+        )
+    raise InputError(
+        f"{image} has {size[0]} x {size[1]} pixels, and its labels say "
+        f"{stated[0]} x {stated[1]}: {why}"
+    )
+
+
 def file_name_of_address(address: str, parts: int = 1) -> str:
     """The name, relative to the images' folder, of the image at an address.
 

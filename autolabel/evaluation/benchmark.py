@@ -37,7 +37,7 @@ from autolabel.evaluation.report import BenchmarkRow, write_report
 from integrations.annotations import LabelledImage, LabelledSet, Tally
 from integrations.detectors import build_detector
 from integrations.formats.coco import read_coco
-from integrations.images import image_size, read_image
+from integrations.images import check_stated_size, image_size, read_image
 from integrations.progress import Reporter
 from regionspot import load_model
 from regionspot.config import preset
@@ -148,12 +148,13 @@ def _check_images(request: BenchmarkRequest, labels: LabelledSet) -> None:
     """Make sure that every image is there, and is the one that was labelled, before any work."""
     for image in labels.images:
         path = path_inside(request.images, image.file_name)
-        width, height = image_size(path)
-        if (width, height) != (image.width, image.height):
+        size = image_size(path)
+        if not (image.width and image.height):
             raise InputError(
-                f"{path} is {width} x {height}, but {request.ground_truth} says "
-                f"{image.width} x {image.height}; give the images that were labelled"
+                f"{request.ground_truth}: the size of {image.file_name!r} is missing; "
+                "`autolabel convert --images DIR` fills it in"
             )
+        check_stated_size(size, (image.width, image.height), path)
 
 
 def _classifiers(request: BenchmarkRequest) -> dict[str, Callable[[], Classifier]]:

@@ -11,7 +11,7 @@ from autolabel.run.manifest import COCO, MANIFEST, Manifest, read_complete
 from autolabel.run.shards import read_shards
 from integrations.formats.coco import read_coco
 from integrations.formats.registry import format_named, read_labels
-from integrations.images import find_images, read_image
+from integrations.images import check_stated_size, find_images, image_size, read_image
 from integrations.vocabulary_file import WordList
 from regionspot.boxes import FloatArray, box_iou
 from regionspot.errors import InputError
@@ -123,6 +123,7 @@ def _labelled(folder: Path, labels: Path, name: str) -> Iterator[tuple[Path, Flo
                  if p.exists()),
                 folder / image.file_name,
             )  # fmt: skip
+            check_stated_size(image_size(path), (image.width, image.height), path)
             yield path, np.array(boxes, np.float32)
 
 

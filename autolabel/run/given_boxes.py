@@ -21,6 +21,7 @@ from integrations.fiftyone.labels import from_detection
 from integrations.formats.coco import read_coco, read_coco_results
 from integrations.formats.json_stream import is_list
 from integrations.formats.registry import FORMATS, Format, format_named, read_labels
+from integrations.images import check_stated_size
 from regionspot.boxes import FloatArray, as_boxes, clip_boxes
 from regionspot.errors import InputError
 from regionspot.types import Proposals, Rle
@@ -202,11 +203,7 @@ def _usable(image: LabelledImage, name: str, tally: Tally) -> list[tuple[str, An
 
 def _loader(image: LabelledImage, kept: Sequence[tuple[str, Annotation]]) -> _Load:
     def load(width: int, height: int) -> Sequence[tuple[str, Annotation]]:
-        if image.width and (image.width, image.height) != (width, height):
-            raise InputError(
-                f"its boxes are of an image of {image.width} x {image.height} pixels, and it has "
-                f"{width} x {height}"
-            )
+        check_stated_size((width, height), (image.width, image.height))
         return kept
 
     return load

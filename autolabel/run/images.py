@@ -37,11 +37,14 @@ class ImageRef:
         id: that of a COCO input, else counted from 1 in the source's order.
         file_name: relative to the source's root, with forward slashes.
         sample_id: FiftyOne's id of the sample; empty where the images are not in FiftyOne.
+        width, height: in pixels as a COCO input states them; 0 where nothing does.
     """
 
     id: int
     file_name: str
     sample_id: str = ""
+    width: int = field(default=0, compare=False)
+    height: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class ImageSource:
         return tuple(path for path in map(self.path, self.images) if not path.is_file())
 
     def sha256(self) -> str:
-        """Hash of all names, ids, file sizes and samples of the content.
+        """Hash of all names, ids, stated and file sizes, and samples of the content.
 
         A resumed run must have the same.
         """
@@ -115,7 +118,8 @@ class ImageSource:
                 sampled = _sampled_content(self.path(image), size)
             except OSError:
                 size, sampled = -1, b""
-            digest.update(json.dumps([image.id, image.file_name, size]).encode())
+            stated = [image.width, image.height] if image.width and image.height else []
+            digest.update(json.dumps([image.id, image.file_name, size, *stated]).encode())
             digest.update(hashlib.sha256(sampled).digest())
         return digest.hexdigest()
 
@@ -247,7 +251,10 @@ def _open_coco(path: Path, folder: Path | None) -> ImageSource:
     if folder is None:
         raise InputError(f"{path} needs --images DIR, the folder of the images that it names")
     expect_folder(folder, "the folder of the images with --images")
-    images = tuple(ImageRef(each.id, each.file_name) for each in read_coco_images(path, folder))
+    images = tuple(
+        ImageRef(each.id, each.file_name, width=each.width, height=each.height)
+        for each in read_coco_images(path, folder)
+    )
     _refuse_twice([image.file_name for image in images], str(path))
     return ImageSource("coco", path.stem, Path(os.path.realpath(folder)), images)
 

@@ -18,7 +18,7 @@ from autolabel.run.given_boxes import GivenBoxes
 from autolabel.run.images import ImageRef, ImageSource
 from autolabel.run.shards import ImageRegions, skipped_image
 from integrations.detectors.base import Detector
-from integrations.images import UnreadableImage, read_image
+from integrations.images import UnreadableImage, check_stated_size, read_image
 from regionspot.errors import InputError
 from regionspot.model import RegionSpot
 from regionspot.types import ImageArray, Proposals, Regions, Rle
@@ -115,6 +115,11 @@ class RegionComputer:
         for ref, image in zip(refs, files, strict=True):
             if isinstance(image, str):
                 results[ref] = self._skip(ref, image)
+                continue
+            try:
+                check_stated_size((image.shape[1], image.shape[0]), (ref.width, ref.height))
+            except InputError as error:
+                results[ref] = self._skip(ref, str(error))
                 continue
             try:
                 usable.append(self._propose(ref, image))

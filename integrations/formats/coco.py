@@ -86,7 +86,8 @@ def read_coco_images(path: Path, folder: Path) -> tuple[LabelledImage, ...]:
         folder: of the images.
 
     Raises:
-        InputError: the file cannot be read, or an image has no id or name of its own.
+        InputError: the file cannot be read, or an image has no id or name of its own, or a size
+            that none can have.
     """
     records = stream_records(path, ("images",), required="images")
     return tuple(_by_id(records, lambda record: _named_image(record, folder)).values())
@@ -229,7 +230,7 @@ def _named_image(record: Record, folder: Path | None) -> LabelledImage:
     # The images of a single split lie in a folder of any name.
     if is_address and (folder is None or not (folder / name).is_file()):
         name = name.rpartition("/")[2]
-    return LabelledImage(record.whole("id"), name, 0, 0)
+    return LabelledImage(record.whole("id"), name, record.size("width"), record.size("height"))
 
 
 def _read_image(record: Record, folder: Path | None, federated: bool) -> LabelledImage:
@@ -238,8 +239,6 @@ def _read_image(record: Record, folder: Path | None, federated: bool) -> Labelle
         check_federated(record)
     return dataclasses.replace(
         image,
-        width=record.size("width"),
-        height=record.size("height"),
         absent=record.wholes("neg_category_ids"),
         unverified=record.wholes("not_exhaustive_category_ids"),
         attributes=record.attributes(_IMAGE_KEYS),

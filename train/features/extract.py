@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from integrations.annotations import Tally
-from integrations.images import UnreadableImage, read_image
+from integrations.images import UnreadableImage, check_stated_size, read_image
 from integrations.progress import Reporter
 from regionspot.config import ModelConfig, fast_dtype
 from regionspot.encoders import VisionLanguageEncoder, build_encoder
@@ -300,12 +300,10 @@ def _seen(image: AnnotatedImage, view: View) -> tuple[ImageArray, AnnotatedImage
         UnreadableImage: it cannot be read, or has another size than its annotation says.
     """
     pixels = read_image(image.path)
-    if pixels.shape[:2] != (image.height, image.width):
-        raise UnreadableImage(
-            image.path,
-            f"must be {image.width} x {image.height} as annotated, "
-            f"got {pixels.shape[1]} x {pixels.shape[0]}",
-        )
+    try:
+        check_stated_size((pixels.shape[1], pixels.shape[0]), (image.width, image.height))
+    except InputError as error:
+        raise UnreadableImage(image.path, str(error)) from error
     boxes, kept = view.boxes(image.boxes, image.width, image.height)
     names = tuple(image.names[i] for i in kept)
     return view.pixels(pixels), replace(image, boxes=boxes, names=names)

@@ -128,7 +128,7 @@ def test_it_resumes_where_it_stopped(
 
 def test_images_of_another_size_are_refused(request_of: BenchmarkRequest) -> None:
     Image.new("RGB", (9, 9)).save(request_of.images / "2.png")
-    with pytest.raises(InputError, match=r"2.png is 9 x 9, but .* says 60 x 60"):
+    with pytest.raises(InputError, match=r"2.png has 9 x 9 pixels, .* say 60 x 60"):
         run_benchmark(request_of, NullReporter())
     assert ByColour.calls == 0
     assert not request_of.out.exists()

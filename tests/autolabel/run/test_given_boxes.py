@@ -119,5 +119,6 @@ def test_image_of_another_size_is_refused(photos: Path, tmp_path: Path) -> None:
     source = open_source(str(photos))
     given = read_given_boxes(str(boxes), source, None, True)
     ref = next(each for each in source.images if each.file_name == path.name)
-    with pytest.raises(InputError, match="its boxes are of an image of"):
+    message = f"has {width} x {height} pixels, and its labels say {width + 1} x {height}: they are"
+    with pytest.raises(InputError, match=message):
         given.of(ref, width, height)

@@ -47,6 +47,17 @@ def test_a_coco_file_keeps_its_ids(tmp_path: Path) -> None:
     ]
 
 
+def test_the_sizes_that_a_coco_file_states_are_kept_and_hashed(tmp_path: Path) -> None:
+    write_image(tmp_path / "images" / "x.jpg")
+    path = write_coco(tmp_path / "instances.json", "x.jpg")
+    before = open_source(str(path), tmp_path / "images")
+    assert [(image.width, image.height) for image in before.images] == [(4, 3)]
+    path.write_text(path.read_text().replace('"height": 3', '"height": 30'))
+    after = open_source(str(path), tmp_path / "images")
+    assert after.images == before.images
+    assert after.sha256() != before.sha256()
+
+
 def test_the_hash_tells_other_images(tmp_path: Path) -> None:
     path = write_image(tmp_path / "a.png")
     before = open_source(str(tmp_path)).sha256()

@@ -140,6 +140,39 @@ def test_an_image_that_a_coco_file_names_and_is_not_there_is_listed(
     assert json.loads((out / "skipped.jsonl").read_text())["image_id"] == 7
 
 
+def test_images_of_another_size_than_a_coco_file_states_are_skipped(
+    autolabel_cli: Autolabel, words: Path, tmp_path: Path
+) -> None:
+    """As the file's labels would be of another version; without a size nothing is compared."""
+    images = tmp_path / "images"
+    images.mkdir()
+    photo = Image.new("RGB", (40, 30))
+    for name in ("same.png", "none.png", "other.png"):
+        photo.save(images / name)
+    turned(photo, images / "upright.jpg")  # stored as 30 x 40
+    turned(photo, images / "stored.jpg")
+    records = [
+        {"id": 1, "file_name": "same.png", "width": 40, "height": 30},
+        {"id": 2, "file_name": "none.png"},
+        {"id": 3, "file_name": "other.png", "width": 80, "height": 60},
+        {"id": 4, "file_name": "upright.jpg", "width": 40, "height": 30},
+        {"id": 5, "file_name": "stored.jpg", "width": 30, "height": 40},
+    ]
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps({"images": records}))
+    out = tmp_path / "run"
+    result = autolabel_cli(
+        *("run", path, "--images", images, "--vocab", words, "--out", out, "--no-fiftyone")
+    )
+    assert result.exit_code == 3
+    content = json.loads((out / "labels.coco.json").read_text())
+    assert [each["id"] for each in content["images"]] == [1, 2, 4]
+    skipped = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
+    assert [each["image_id"] for each in skipped] == [3, 5]
+    assert "40 x 30 pixels, and its labels say 80 x 60" in skipped[0]["reason"]
+    assert "the sides are swapped" in skipped[1]["reason"]
+
+
 def test_an_image_that_the_model_fails_on_is_skipped_alone(
     autolabel_cli: Autolabel, words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
