@@ -45,6 +45,7 @@ def label(
     boxes: PathLike | Mapping[str, FloatArray] | None = None,
     keep_score: bool = Options.keep_score,
     device: str = Options.device,
+    runtime: str = Options.runtime,
     batch_size: int = Options.batch_size,
     shard_size: int = Options.shard_size,
     limit: int | None = None,
@@ -100,6 +101,8 @@ def label(
             box.
         keep_score: whether the score of such a box counts in a label's.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        runtime: what computes the image towers: `torch`; `openvino`, on a CPU, for `mini` alone; or
+            `auto`, which is OpenVINO there where it is installed and the CPU is x86-64.
         batch_size: images per forward pass.
         shard_size: images per file of regions; a killed run repeats at most this many.
         limit: number of the first images to label; None: all.
@@ -138,6 +141,7 @@ def label(
                 batch_size=batch_size,
                 shard_size=shard_size,
                 device=device,
+                runtime=runtime,
                 checkpoint=str(Path(checkpoint).resolve()) if checkpoint else "",
                 keep_score=keep_score,
             ),

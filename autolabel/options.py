@@ -33,6 +33,11 @@ DeviceName = Annotated[
     ),
 ]
 
+RuntimeName = Annotated[
+    str,
+    Field(pattern="^(auto|torch|openvino)$", description="one of auto, torch, openvino"),
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -52,6 +57,7 @@ class Options:
     batch_size: Count = 4
     shard_size: Count = 32
     device: DeviceName = "auto"
+    runtime: RuntimeName = "auto"
     checkpoint: str = ""
     boxes: str = ""
     keep_score: bool = True

@@ -19,6 +19,7 @@ import torch
 from regionspot.boxes import FloatArray
 from regionspot.checkpoint import load_head
 from regionspot.config import ModelConfig, fast_dtype, preset, resolve_device
+from regionspot.devices.runtime import TORCH, Runtime, build_runtime, resolve_runtime
 from regionspot.devices.transfer import pixels_on
 from regionspot.encoders import VisionLanguageEncoder, build_encoder
 from regionspot.errors import InputError
@@ -63,6 +64,7 @@ class RegionSpot:
         device: where they compute.
         dtype: of the frozen towers' large products.
         checkpoint: the file of the head, or None for a head that was made in memory.
+        runtime: what computes the image towers.
     """
 
     config: ModelConfig
@@ -71,6 +73,7 @@ class RegionSpot:
     device: torch.device
     dtype: torch.dtype
     checkpoint: Path | None = None
+    runtime: Runtime = TORCH
 
     @property
     def encoder(self) -> VisionLanguageEncoder:
@@ -154,6 +157,17 @@ class RegionSpot:
         embeddings = self.localizer.encode_all(pixels)
         return self.read(pixels, embeddings, self.encoder.image_tokens(pixels), checked, masks)
 
+    def prepare(self, message: Callable[[str], None]) -> None:
+        """Get the image towers ready where their runtime has to convert them first.
+
+        Args:
+            message: is told what takes long.
+
+        Raises:
+            InputError: the runtime cannot compute a tower.
+        """
+        self.runtime.prepare(message)
+
     def upload(self, images: Sequence[ImageArray]) -> Sequence[Pixels]:
         """The images where the model computes: once for all its parts."""
         return images if self.device.type == "cpu" else pixels_on(self.device, images)
@@ -232,6 +246,7 @@ class RegionSpot:
         result = {package: version(package) for package in packages}
         result |= sha256_by_preset(self.config.name)
         result["precision"] = str(self.dtype).removeprefix("torch.")
+        result["runtime"] = self.runtime.name
         if self.checkpoint:
             result["head"] = sha256_of(self.checkpoint)
         return result
@@ -242,6 +257,7 @@ def load_model(
     device: str = "auto",
     checkpoint: str | Path | None = None,
     dtype: torch.dtype | None = None,
+    runtime: str = "auto",
 ) -> RegionSpot:
     """Build a model and load its weights.
 
@@ -250,6 +266,8 @@ def load_model(
         device: `auto`, `cpu` or `cuda`.
         checkpoint: the trained head; by default the one that is shipped or was imported.
         dtype: of the towers' large products; by default bfloat16 where the device is fast at it.
+        runtime: what computes the image towers: `torch`, `openvino`, or `auto` for OpenVINO where
+            it is installed and `resolve_runtime` knows it to be faster.
 
     Raises:
         InputError: an unknown name, or weights that cannot be had or do not fit.
@@ -260,10 +278,12 @@ def load_model(
     path = Path(checkpoint) if checkpoint else find_checkpoint(config.name)
     trained = load_head(path, config)
     trained = replace(trained, head=trained.head.to(where))
-    localizer = SamLocalizer(build_sam(config.localizer).to(where), precision, config.token)
-    encoder = build_encoder(config.encoder, where, precision)
+    towers = build_runtime(resolve_runtime(runtime, where, config.name))
+    sam = build_sam(config.localizer).to(where)
+    localizer = SamLocalizer(sam, precision, config.token, runtime=towers)
+    encoder = build_encoder(config.encoder, where, precision, towers)
     scorer = RegionScorer.of(encoder, trained, config.encoder.templates)
-    return RegionSpot(config, localizer, scorer, where, precision, path)
+    return RegionSpot(config, localizer, scorer, where, precision, path, towers)
 
 
 def find_checkpoint(name: str) -> Path:

@@ -153,6 +153,14 @@ Checkpoint = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MODEL)]
+Runtime = Annotated[
+    str,
+    typer.Option(
+        help="What computes the image towers: torch; openvino, on a CPU, for mini alone; or auto, "
+        "which is openvino there where it is installed (extra openvino) and the CPU is x86-64.",
+        rich_help_panel=MODEL,
+    ),
+]
 Workers = Annotated[
     int,
     typer.Option(

@@ -103,6 +103,7 @@ def run(
         ),
     ] = Options.detector,
     device: shared.Device = Options.device,
+    runtime: shared.Runtime = Options.runtime,
     batch_size: Annotated[
         int, typer.Option(help="Images per forward pass.", rich_help_panel=MODEL)
     ] = Options.batch_size,
@@ -167,6 +168,7 @@ def run(
                 batch_size=batch_size,
                 shard_size=shard_size,
                 device=device,
+                runtime=runtime,
                 checkpoint=str(checkpoint.resolve()) if checkpoint else "",
                 keep_score=keep_score,
             ),

@@ -28,6 +28,7 @@ from autolabel.run.pipeline import Todo, WrittenShard, detector_of, provenance_o
 from autolabel.run.plan import Plan
 from integrations.progress import NullReporter, Reporter
 from regionspot import load_model
+from regionspot.devices.runtime import TORCH
 from regionspot.errors import InputError
 
 if TYPE_CHECKING:
@@ -194,9 +195,10 @@ class ShardActor:
         self._run = _run_folder(job)
         options = job.plan.request.options
         device = job.device if options.device == "auto" else options.device
-        model = load_model(options.model, device, options.checkpoint or None)
-        own = provenance_of(job.plan, model) | {"device": job.device}
         expected = self._run.manifest.model
+        runtime = expected.get("runtime", TORCH.name).partition(" ")[0]
+        model = load_model(options.model, device, options.checkpoint or None, runtime=runtime)
+        own = provenance_of(job.plan, model) | {"device": job.device}
         if other := sorted(name for name, value in expected.items() if own.get(name) != value):
             raise InputError(
                 f"the worker on {socket.gethostname()} has other {', '.join(other)} than the run; "

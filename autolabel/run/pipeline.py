@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import torch
+
 from autolabel.draw.contact_sheet import draw_contact_sheet
 from autolabel.run.earlier_review import check_review, keep_review
 from autolabel.run.examples import words_with_examples
@@ -35,6 +37,8 @@ from integrations.detectors import Detector, build_detector
 from integrations.fiftyone import dataset as fiftyone_dataset
 from integrations.progress import Reporter
 from regionspot import load_model
+from regionspot.config import resolve_device
+from regionspot.devices.runtime import TORCH, build_runtime, resolve_runtime
 from regionspot.errors import InputError
 from regionspot.model import RegionSpot
 from regionspot.weights import sha256_of
@@ -110,7 +114,15 @@ def run(request: RunRequest, reporter: Reporter, workers: ShardWorkers | None = 
         discard=request.discard_review,
     )
     reporter.message(f"loading the model {options.model}")
-    model = load_model(options.model, options.device, options.checkpoint or None)
+    here = resolve_device(options.device)
+    where = here if workers is None else torch.device(workers.device)
+    runtime = runtime_of(plan, where)
+    model = load_model(
+        options.model,
+        options.device,
+        options.checkpoint or None,
+        runtime=runtime if here.type == where.type else TORCH.name,
+    )
     if plan.boxes:
         for line in plan.boxes.lines:
             reporter.message(line)
@@ -119,7 +131,7 @@ def run(request: RunRequest, reporter: Reporter, workers: ShardWorkers | None = 
     labeller = Labeller(model, vocabulary, options, words.thresholds, words.background)
     provenance = provenance_of(plan, model)
     if workers is not None:
-        provenance["device"] = workers.device
+        provenance |= {"device": workers.device, "runtime": build_runtime(runtime).name}
     with locked(plan.folder):
         keep_review(earlier, reporter)
         run = begin(plan, dataclasses.replace(plan.wanted, model=provenance, fiftyone=target))
@@ -162,8 +174,9 @@ def begin(plan: Plan, wanted: Manifest) -> RunFolder:
         run.update()
         run.clear()
         return run
-    names = wanted.model.keys() | before.model.keys()
-    changed = [each for each in names if wanted.model.get(each) != before.model.get(each)]
+    begun = {"runtime": TORCH.name, **before.model}  # older manifests name none
+    names = wanted.model.keys() | begun.keys()
+    changed = [each for each in names if wanted.model.get(each) != begun.get(each)]
     if changed:
         raise InputError(
             f"{plan.folder} was begun with other {', '.join(sorted(changed))}; "
@@ -179,6 +192,25 @@ def provenance_of(plan: Plan, model: RegionSpot) -> dict[str, str]:
     name = "none" if plan.boxes else plan.request.options.detector or model.config.detector
     found = model.provenance() | {"detector": name, "device": str(model.device)}
     return found | ({"boxes": plan.boxes.sha256} if plan.boxes else {})
+
+
+def runtime_of(plan: Plan, device: torch.device) -> str:
+    """What computes the image towers of a run: a run that is resumed keeps what it began with.
+
+    Raises:
+        InputError: it is not installed, or cannot do it.
+    """
+    options, before = plan.request.options, plan.before
+    begun = before.model.get("runtime", TORCH.name) if before and plan.resumes else ""
+    try:
+        return resolve_runtime(begun or options.runtime, device, options.model)
+    except InputError as error:
+        if not begun:
+            raise
+        raise InputError(
+            f"{plan.folder} was begun with {begun}, which cannot go on here: {error}; "
+            "choose another --out, or say --overwrite"
+        ) from error
 
 
 def detector_of(plan: Plan, model: RegionSpot) -> Detector:
@@ -219,6 +251,7 @@ def write_shards(
     computer: RegionComputer, reporter: Reporter, run: RunFolder, todo: Todo
 ) -> Iterator[WrittenShard]:
     """Compute the regions of shards in this process, and write each."""
+    computer.model.prepare(reporter.message)
     for index, images in todo.items():
         regions = []
         for batch in computer.images(images):

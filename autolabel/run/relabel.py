@@ -29,6 +29,8 @@ from autolabel.run.shards import read_shards, write_shard
 from integrations.progress import Reporter
 from integrations.vocabulary_file import WordList, read_words
 from regionspot import load_model
+from regionspot.config import resolve_device
+from regionspot.devices.runtime import TORCH, resolve_runtime
 from regionspot.errors import InputError
 from regionspot.files import link_or_copy
 
@@ -105,7 +107,8 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
     )
     options = wanted.options
     reporter.message(f"loading the model {options.model}")
-    model = load_model(options.model, options.device, options.checkpoint or None)
+    runtime = _runtime(source, words, reporter)
+    model = load_model(options.model, options.device, options.checkpoint or None, runtime=runtime)
     check_same_weights(model, source)
     vocabulary = model.vocabulary(words_with_examples(words, model))
     with locked(folder):
@@ -144,6 +147,17 @@ def new_options(request: RelabelRequest, source: Manifest, words: WordList) -> O
                 "first run"
             )
     return changed
+
+
+def _runtime(source: Manifest, words: WordList, reporter: Reporter) -> str:
+    """What computes the regions of examples: as the run's, or torch where that cannot be."""
+    options, begun = source.options, source.model.get("runtime", TORCH.name)
+    try:
+        return resolve_runtime(begun, resolve_device(options.device), options.model)
+    except InputError as error:
+        if any(words.examples):
+            reporter.message(f"torch computes the examples, and {begun} did the run: {error}")
+        return TORCH.name
 
 
 def _limited(source: Manifest, limit: int | None) -> DatasetInfo:

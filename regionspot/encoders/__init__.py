@@ -7,6 +7,7 @@ import torch
 
 from regionspot.boxes import FloatArray
 from regionspot.config import EncoderConfig
+from regionspot.devices.runtime import TORCH, Runtime
 from regionspot.types import ImageTokens, Pixels
 from regionspot.zero_shot import FeatureAdapter, ZeroShotClassifier
 
@@ -79,11 +80,17 @@ def encoder_class(config: EncoderConfig) -> "type[ClipEncoder | ImagenetMiniLm]"
 
 
 def build_encoder(
-    config: EncoderConfig, device: torch.device, dtype: torch.dtype
+    config: EncoderConfig, device: torch.device, dtype: torch.dtype, runtime: Runtime = TORCH
 ) -> VisionLanguageEncoder:
     """The encoder that a configuration names, with its weights.
+
+    Args:
+        config: of the encoder.
+        device: that it computes on.
+        dtype: of the image tower's large products.
+        runtime: what computes the image tower.
 
     Raises:
         InputError: unknown to open_clip, or weights that cannot be had.
     """
-    return encoder_class(config).build(config, device, dtype)
+    return encoder_class(config).build(config, device, dtype, runtime)

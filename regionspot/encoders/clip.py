@@ -11,6 +11,7 @@ from PIL import Image
 from regionspot.config import EncoderConfig
 from regionspot.devices.precision import in_precision
 from regionspot.devices.resample import bicubic, resize
+from regionspot.devices.runtime import TORCH, Runtime
 from regionspot.devices.transfer import pixels_on
 from regionspot.errors import InputError
 from regionspot.sources import OpenClip
@@ -59,7 +60,11 @@ class ClipEncoder:
 
     @classmethod
     def build(
-        cls, config: EncoderConfig, device: torch.device, dtype: torch.dtype
+        cls,
+        config: EncoderConfig,
+        device: torch.device,
+        dtype: torch.dtype,
+        runtime: Runtime = TORCH,
     ) -> "ClipEncoder":
         """An open_clip ViT with pretrained weights.
 
@@ -67,6 +72,7 @@ class ClipEncoder:
             InputError: unknown to open_clip, OpenAI weights on a model without QuickGELU, or the
                 weights cannot be had.
         """
+        assert runtime is TORCH, "resolve_runtime gives no other"
         model, pretrained, side = config.model, config.pretrained, config.input_sizes[0]
         check_activation(model, pretrained)
         built = _load(model, pretrained)

@@ -17,12 +17,14 @@ from safetensors.torch import load_file
 from timm.data.imagenet_info import ImageNetInfo
 from timm.models import EfficientNet
 from tokenizers import Tokenizer
+from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from regionspot.boxes import FloatArray
 from regionspot.config import EncoderConfig
 from regionspot.devices.resample import bicubic, resize, resize_windows
+from regionspot.devices.runtime import TORCH, Runtime
 from regionspot.devices.transfer import pixels_on, to_device
 from regionspot.errors import InputError
 from regionspot.types import ImageArray, ImageTokens, Pixels
@@ -56,6 +58,7 @@ class ImagenetMiniLm:
             as its side on a map is farther from `OBJECT_SIDE`, near to what the tower was
             trained on, and from a crop of its own.
         dtype: float32, or bfloat16 for the image tower's products.
+        runtime: what computes the image tower's maps.
     """
 
     pools = True
@@ -64,12 +67,19 @@ class ImagenetMiniLm:
     text_key = f"centred-{WEIGHTS['minilm-weights'].sha256}"
 
     def __init__(
-        self, input_sizes: tuple[int, ...], device: torch.device, dtype: torch.dtype
+        self,
+        input_sizes: tuple[int, ...],
+        device: torch.device,
+        dtype: torch.dtype,
+        runtime: Runtime = TORCH,
     ) -> None:
         self.input_sizes = input_sizes
         self.device = device
         self.dtype = dtype
         self.image_tower = _build_image_tower().to(memory_format=torch.channels_last).to(device)
+        maps = _Maps(self.image_tower)
+        sides = (*input_sizes, CROP_SIDE)
+        self._tower = runtime.tower("efficientnet-lite2", maps, dtype, sides)
         self.tokenizer = Tokenizer.from_file(str(locate("minilm-tokenizer")))
         self.tokenizer.enable_padding()
         self.tokenizer.enable_truncation(256)
@@ -77,14 +87,18 @@ class ImagenetMiniLm:
 
     @classmethod
     def build(
-        cls, config: EncoderConfig, device: torch.device, dtype: torch.dtype
+        cls,
+        config: EncoderConfig,
+        device: torch.device,
+        dtype: torch.dtype,
+        runtime: Runtime = TORCH,
     ) -> "ImagenetMiniLm":
         """The encoder with its weights.
 
         Raises:
             InputError: weights that cannot be had.
         """
-        return cls(config.input_sizes, device, dtype)
+        return cls(config.input_sizes, device, dtype, runtime)
 
     @classmethod
     def map_length(cls, config: EncoderConfig) -> int:
@@ -123,9 +137,7 @@ class ImagenetMiniLm:
 
     def _features(self, pixels: torch.Tensor) -> torch.Tensor:
         """Maps (B, C, h, w) of squares (B, 3, side, side) of levels in [0, 255]."""
-        normalised = (pixels.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return torch.as_tensor(self.image_tower.forward_features(normalised)).float()
+        return self._tower(pixels.float() / 127.5 - 1)
 
     @torch.inference_mode()
     def image_features(self, images: Sequence[Pixels]) -> torch.Tensor:
@@ -251,6 +263,18 @@ class ImagenetMiniLm:
             weights = mask[..., None].float()  # (K, tokens, 1), of hidden (K, tokens, 384)
             parts.append((hidden * weights).sum(1) / weights.sum(1))
         return torch.cat(parts).float()
+
+
+class _Maps(nn.Module):
+    """An image tower without its classifier."""
+
+    def __init__(self, tower: EfficientNet) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Maps (B, C, h, w) of normalised pixels (B, 3, side, side)."""
+        return torch.as_tensor(self.tower.forward_features(pixels))
 
 
 def _stacked(squares: Sequence[Image.Image]) -> torch.Tensor:

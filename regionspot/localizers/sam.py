@@ -14,6 +14,7 @@ from segment_anything.modeling import Sam
 from regionspot.boxes import FloatArray
 from regionspot.config import TokenSource
 from regionspot.devices.resample import bilinear, resize
+from regionspot.devices.runtime import TORCH, Runtime
 from regionspot.devices.transfer import pixels_on, to_device
 from regionspot.errors import InputError
 from regionspot.localizers.batched_encoder import with_fused_attention
@@ -40,6 +41,7 @@ class SamLocalizer:
         token: the module behind which the token is taken, as `ModelConfig.token` says.
         in_batches: whether images are resized and embedded together, where the model computes; by
             default on every device but the CPU.
+        runtime: what computes the image encoder for one image.
     """
 
     def __init__(
@@ -48,12 +50,15 @@ class SamLocalizer:
         dtype: torch.dtype = torch.float32,
         token: TokenSource = "transformer",
         in_batches: bool | None = None,
+        runtime: Runtime = TORCH,
     ) -> None:
         self.sam = sam.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.dtype = dtype
         self.token = token
         self.in_batches = sam.device.type != "cpu" if in_batches is None else in_batches
         self._decoder = RegionDecoder(sam.mask_decoder, dtype)
+        side = sam.image_encoder.img_size
+        self._tower = runtime.tower("sam", sam.image_encoder, dtype, (side,))
         self._encoder = (
             with_fused_attention(sam.image_encoder, dtype) if self.in_batches else sam.image_encoder
         )
@@ -66,10 +71,8 @@ class SamLocalizer:
         resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
         pixels = torch.from_numpy(resized.copy()).to(self.sam.device)
         pixels = pixels.permute(2, 0, 1)[None]  # (1, 3, H, W)
-        square = self.sam.preprocess(pixels).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(square.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            features = self.sam.image_encoder(square)[0]
-        return ImageEmbedding(features.float(), width, height, *size)
+        features = self._tower(self.sam.preprocess(pixels))[0]
+        return ImageEmbedding(features, width, height, *size)
 
     @torch.inference_mode()
     def encode_all(self, images: Sequence[Pixels]) -> list[ImageEmbedding]:
