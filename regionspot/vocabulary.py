@@ -37,6 +37,8 @@ from regionspot.weights import cache_folder
 Words = Sequence[str] | Mapping[str, Sequence[str]]  # a string is a sequence of strings, too
 BARE_NAME = "name"
 NORM_TOLERANCE = 1e-3  # of a unit vector in the cache
+KEY_BYTES = 16  # of a string's sha256
+MOST_KEPT = 50_000  # strings of a file of the cache; the oldest ones go
 
 # With t = n / (n + HALF) for n examples, each weight is (at t = 0, its change up to t = 1). Fitted
 # by least log loss over boxes of images of coco_train that the head was not trained on, of the
@@ -98,21 +100,26 @@ def cached_features(
 ) -> torch.Tensor:
     """Features (K, D) of strings, averaged over the templates and then normalised.
 
+    Only strings that the cache lacks are embedded.
+
     Args:
         embed: a text tower, from prompts to raw features.
         text_key: identifies the tower in the cache on disk.
         ensemble: name of the prompt ensemble.
         strings: K of them.
     """
-    path = _cache_path(text_key, ensemble, strings)
-    if (kept := _read(path, len(strings))) is not None:
-        return kept
-    prompts = templates(ensemble)
-    raw = embed([prompt(string) for string in strings for prompt in prompts])
-    averaged = raw.view(len(strings), len(prompts), -1).mean(1)  # (K, prompts, D) to (K, D)
-    features = F.normalize(averaged, dim=-1).cpu()
-    _store(path, features)
-    return features
+    path = _cache_path(text_key, ensemble)
+    known = _read(path)
+    keys = [_key(string) for string in strings]
+    missing = {key: each for key, each in zip(keys, strings, strict=True) if key not in known}
+    if missing:
+        prompts = templates(ensemble)
+        raw = embed([prompt(string) for string in missing.values() for prompt in prompts])
+        averaged = raw.view(len(missing), len(prompts), -1).mean(1)  # (k, prompts, D) to (k, D)
+        found = dict(zip(missing, F.normalize(averaged, dim=-1).cpu(), strict=True))
+        _store(path, _read(path) | found)  # read again: other processes embed words, too
+        known |= found
+    return torch.stack([known[key] for key in keys])
 
 
 def templates(name: str) -> tuple[Callable[[str], str], ...]:
@@ -173,32 +180,49 @@ def _check_strings(what: str, strings: Sequence[str]) -> None:
             raise InputError(f"{what} must not be empty, got a blank one")
 
 
-def _cache_path(text_key: str, ensemble: str, strings: Sequence[str]) -> Path:
-    content = json.dumps([text_key, ensemble, list(strings)])
-    name = hashlib.sha256(content.encode()).hexdigest()[:24]
+def _cache_path(text_key: str, ensemble: str) -> Path:
+    """The file with the features of all strings that a tower has embedded with an ensemble."""
+    name = hashlib.sha256(json.dumps([text_key, ensemble]).encode()).hexdigest()[:24]
     return cache_folder() / "vocabularies" / f"{name}.safetensors"
 
 
-def _read(path: Path, count: int) -> torch.Tensor | None:
-    """Features (K, D) of the cache; None where there are none, or a damaged file."""
+def _key(string: str) -> bytes:
+    return hashlib.sha256(string.encode("utf-8", "surrogatepass")).digest()[:KEY_BYTES]
+
+
+def _read(path: Path) -> dict[bytes, torch.Tensor]:
+    """Features (D,) of the cache by the key of their string; none where the file is damaged."""
     if not path.exists():
-        return None
+        return {}
     try:
-        features = read_safetensors(path)[1].get("features")
+        tensors = read_safetensors(path)[1]
     except InputError:
-        return None
-    if not torch.is_tensor(features) or features.ndim != 2 or len(features) != count:
-        return None
-    is_sound = features.is_floating_point() and bool(
-        ((features.norm(dim=-1) - 1).abs() < NORM_TOLERANCE).all()
+        return {}
+    features, keys = tensors.get("features"), tensors.get("keys")
+    if not torch.is_tensor(features) or not torch.is_tensor(keys):
+        return {}
+    is_sound = (
+        features.ndim == 2
+        and features.is_floating_point()
+        and keys.dtype == torch.uint8
+        and keys.shape == (len(features), KEY_BYTES)
+        and bool(((features.norm(dim=-1) - 1).abs() < NORM_TOLERANCE).all())
     )
-    return features if is_sound else None
+    if not is_sound:
+        return {}
+    return {bytes(key): row for key, row in zip(keys.numpy(), features, strict=True)}
 
 
-def _store(path: Path, features: torch.Tensor) -> None:
+def _store(path: Path, known: Mapping[bytes, torch.Tensor]) -> None:
+    last = list(known.items())[-MOST_KEPT:]
+    tensors = {
+        "features": torch.stack([row for _, row in last]),
+        "keys": torch.frombuffer(bytearray(b"".join(key for key, _ in last)), dtype=torch.uint8)
+        .view(len(last), KEY_BYTES),
+    }  # fmt: skip
     # Without the cache, the words are encoded again.
     with suppress(OSError, SafetensorError), atomic_path(path) as temporary:
-        save_file({"features": features.contiguous()}, temporary)
+        save_file(tensors, temporary)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Axes: B images, N regions, S seen classes, C = P = 1280 channels of the map and 
 K strings, D = 384.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -81,7 +82,7 @@ class ImagenetMiniLm:
         sides = (*input_sizes, CROP_SIDE)
         self._tower = runtime.tower("efficientnet-lite2", maps, dtype, sides)
         self.tokenizer = Tokenizer.from_file(str(locate("minilm-tokenizer")))
-        self.tokenizer.enable_padding()
+        self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(256)
         self.text_tower = _build_text_tower().to(device)
 
@@ -253,16 +254,23 @@ class ImagenetMiniLm:
 
     @torch.inference_mode()
     def _sentences(self, strings: Sequence[str]) -> torch.Tensor:
-        """Mean-pooled token embeddings (K, 384)."""
-        parts = []
-        for start in range(0, len(strings), TEXT_BATCH):
-            batch = self.tokenizer.encode_batch(list(strings[start : start + TEXT_BATCH]))
-            ids = torch.tensor([e.ids for e in batch], device=self.device)
-            mask = torch.tensor([e.attention_mask for e in batch], device=self.device)
-            hidden = self.text_tower(input_ids=ids, attention_mask=mask).last_hidden_state
-            weights = mask[..., None].float()  # (K, tokens, 1), of hidden (K, tokens, 384)
-            parts.append((hidden * weights).sum(1) / weights.sum(1))
-        return torch.cat(parts).float()
+        """Mean-pooled token embeddings (K, 384).
+
+        Strings of one length are computed together: nothing is padded, so that the features of a
+        string do not depend on the others.
+        """
+        by_length: defaultdict[int, list[int]] = defaultdict(list)
+        encoded = self.tokenizer.encode_batch(list(strings))
+        for row, each in enumerate(encoded):
+            by_length[len(each.ids)].append(row)
+        features = torch.empty(len(strings), self.text_width, device=self.device)
+        for rows in by_length.values():
+            for start in range(0, len(rows), TEXT_BATCH):
+                part = rows[start : start + TEXT_BATCH]
+                ids = torch.tensor([encoded[row].ids for row in part], device=self.device)
+                hidden = self.text_tower(input_ids=ids).last_hidden_state  # (k, tokens, 384)
+                features[part] = hidden.float().mean(1)
+        return features
 
 
 class _Maps(nn.Module):

@@ -1,12 +1,14 @@
 """Words: batches, synonyms, the cache, and what is refused."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
+from regionspot import vocabulary
 from regionspot.errors import InputError
 from regionspot.vocabulary import Words, build_vocabulary, templates
 from tests.regionspot.factories import small_encoder
@@ -56,7 +58,52 @@ def test_cache_tells_encoder_templates_and_words_apart(cache: Path) -> None:
         encoder = CountingEncoder(key)
         build_vocabulary(encoder, words, ensemble)
         assert encoder.calls == [1]
-    assert len(list(cache.iterdir())) == 4
+    assert len(list(cache.iterdir())) == 3  # cat and dog are in one
+
+
+def test_one_new_word_costs_one_word() -> None:
+    names = [f"thing {i}" for i in range(1203)]
+    encoder = CountingEncoder()
+    before = build_vocabulary(encoder, names, "photo")
+    after = build_vocabulary(encoder, [*names[:600], "new", *names[600:]], "photo")
+    assert encoder.calls == [1203, 1]
+    assert torch.equal(after.embedding[601:], before.embedding[600:])
+    expected = build_vocabulary(CountingEncoder("elsewhere"), ["new"], "photo")
+    assert torch.equal(after.embedding[600], expected.embedding[0])
+
+
+def test_the_oldest_strings_leave_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary, "MOST_KEPT", 3)
+    encoder = CountingEncoder()
+    for name in ("first", "second", "third", "fourth"):
+        build_vocabulary(encoder, [name], "name")
+    build_vocabulary(encoder, ["second", "third", "fourth"], "name")
+    assert encoder.calls == [1, 1, 1, 1]
+    build_vocabulary(encoder, ["first", "fourth"], "name")
+    assert encoder.calls == [1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda t: t | {"features": 2 * t["features"]},
+        lambda t: t | {"keys": t["keys"][:, :8].contiguous()},
+        lambda t: {"features": t["features"]},
+        lambda t: t | {"features": t["features"][:-1]},
+    ],
+)
+def test_a_damaged_cache_is_written_again(
+    cache: Path, damage: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
+) -> None:
+    encoder = CountingEncoder()
+    first = build_vocabulary(encoder, ["cat", "dog"], "name")
+    (path,) = cache.iterdir()
+    save_file(damage(load_file(path)), path)
+    for _ in range(2):
+        assert torch.equal(
+            build_vocabulary(encoder, ["cat", "dog"], "name").embedding, first.embedding
+        )
+    assert encoder.calls == [2, 2]
 
 
 def test_synonyms_are_averaged_into_one_class() -> None:

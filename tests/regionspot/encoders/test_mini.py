@@ -37,6 +37,12 @@ def test_minilm_agrees_with_sentence_transformers(encoder: ImagenetMiniLm) -> No
     assert found.shape[1] == encoder.text_width
 
 
+def test_a_strings_features_do_not_depend_on_the_others(encoder: ImagenetMiniLm) -> None:
+    together = encoder.text(WORDS)
+    for row, word in enumerate(WORDS):
+        assert torch.equal(encoder.text([word])[0], together[row])
+
+
 def test_image_tower_knows_the_cat(
     encoder: ImagenetMiniLm, photo: Callable[[str], Image.Image]
 ) -> None:
