@@ -39,6 +39,7 @@ MOST_BLOCKS = 4096  # of a data set of Ray's; a block holds one shard or more
 # kills it. What fails all the same is left for another round, on the machines that are there then.
 RESTARTS = 3
 ERRORS_ALLOWED = -1  # any number
+PROBE_SECONDS = 10  # for a first answer of a cluster's address
 # Nothing is reported to Ray's makers, and nothing printed beside this program's own lines.
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -245,6 +246,7 @@ def connected(address: str, workers: int) -> "Iterator[ModuleType]":
         ray = _imported()
         quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         try:
+            _probe(address)
             if own:
                 cpus = max(workers, os.cpu_count() or 1)
                 ray.init(
@@ -252,7 +254,7 @@ def connected(address: str, workers: int) -> "Iterator[ModuleType]":
                 )
             else:
                 ray.init(address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             where = address or "this machine"
             raise InputError(
                 f"no Ray cluster answers at {where} ({str(error).splitlines()[0]}); start one with "
@@ -269,6 +271,13 @@ def connected(address: str, workers: int) -> "Iterator[ModuleType]":
                 os.environ[name] = value
         if own:
             shutil.rmtree(own, ignore_errors=True)
+
+
+def _probe(address: str) -> None:
+    """Raise an OSError where nothing listens at HOST:PORT; Ray itself tries for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal() and "://" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
 
 
 def _imported() -> "ModuleType":
