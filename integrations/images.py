@@ -29,7 +29,7 @@ from integrations.image_kinds import (
     why_unread,
 )
 from regionspot.errors import InputError
-from regionspot.files import is_utf8
+from regionspot.files import is_utf8, relative_problem
 from regionspot.types import ImageArray
 
 _QUARTER_TURNS = (5, 6, 7, 8)
@@ -233,7 +233,11 @@ def find_images(folder: Path, linked: bool = False) -> FolderListing:
             if isinstance(found, Skipped):
                 skipped.append(found)
             elif found is not None:
-                images.append(found)
+                problem = relative_problem(path.relative_to(folder).as_posix())
+                if problem:
+                    skipped.append(Skipped(path, f"{problem}; rename it"))
+                else:
+                    images.append(found)
             elif not entry.is_dir():
                 others[_printable_suffix(path)] += 1
     return FolderListing(

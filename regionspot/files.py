@@ -266,23 +266,32 @@ def path_exists(path: Path) -> bool:
         return False
 
 
-def check_relative(name: str) -> None:
-    """Refuse a file's name that could lead out of its folder, on any system.
-
-    Raises:
-        InputError: it is empty, absolute, climbs with `..`, or holds a NUL or a lone surrogate.
-    """
+def relative_problem(name: str) -> str:
+    """Why a file's name could lead out of its folder, or is none; empty where it is sound."""
     windows = PureWindowsPath(name)
     if not name or "\0" in name or not is_utf8(name):
-        raise InputError(f"{name!r} is not the name of a file")
+        return f"{name!r} is not the name of a file"
     if len(name.encode()) > _LONGEST_PATH or any(
         len(part.encode()) > _LONGEST_NAME for part in windows.parts
     ):
-        raise InputError(f"{name[:40]!r}... is longer than the name of a file can be")
-    if windows.drive or windows.root or PurePosixPath(name).root:
-        raise InputError(f"{name!r} is absolute; expected a name relative to the images' folder")
+        return f"{name[:40]!r}... is longer than the name of a file can be"
+    # `1:30.jpg` is a file's name but on Windows, where it is one on the drive `1:`.
+    if windows.root or PurePosixPath(name).root or (os.name == "nt" and windows.drive):
+        return f"{name!r} is absolute; expected a name relative to the images' folder"
     if ".." in windows.parts:
-        raise InputError(f"{name!r} leaves the images' folder")
+        return f"{name!r} leaves the images' folder"
+    return ""
+
+
+def check_relative(name: str) -> None:
+    """Refuse a file's name that could lead out of its folder.
+
+    Raises:
+        InputError: it is empty, absolute on any system, climbs with `..`, or holds a NUL or a lone
+            surrogate.
+    """
+    if problem := relative_problem(name):
+        raise InputError(problem)
 
 
 def check_image_name(name: str, folder: Path | None, where: str) -> None:

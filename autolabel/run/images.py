@@ -18,6 +18,7 @@ from integrations.image_kinds import why_unread
 from integrations.images import expect_folder, find_images
 from integrations.progress import NullReporter, Reporter
 from regionspot.errors import InputError
+from regionspot.files import relative_problem
 
 FIFTYONE_PREFIX = "fiftyone:"
 STANDARD_INPUT = "-"
@@ -175,9 +176,22 @@ def open_source(
         found = _open_file(Path(source))
     else:
         found = _open_folder(Path(source))
+    found = _without_odd_names(found)
     if not found.images and not found.skipped:
         raise InputError(_no_image(found, source))
     return found
+
+
+def _without_odd_names(found: ImageSource) -> ImageSource:
+    """The source without images whose names label files may not hold, which are skipped."""
+    problems = {image: relative_problem(image.file_name) for image in found.images}
+    odd = [
+        SkippedEntry(each.file_name, f"{why}; rename it") for each, why in problems.items() if why
+    ]
+    if not odd:
+        return found
+    images = tuple(image for image, why in problems.items() if not why)
+    return dataclasses.replace(found, images=images, skipped=(*found.skipped, *odd))
 
 
 def _open_file(path: Path) -> ImageSource:

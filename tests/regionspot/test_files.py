@@ -157,13 +157,15 @@ def test_a_process_that_got_the_number_of_an_ended_one_holds_nothing(tmp_path: P
     assert not left.exists()
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a b/ñ.jpg", "...", "a..b/c", ".hidden", "a\\b.jpg"])
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "a b/ñ.jpg", "...", "a..b/c", ".hidden", "a\\b.jpg", "1:30.jpg"]
+)
 def test_names_that_stay(tmp_path: Path, name: str) -> None:
     assert path_inside(tmp_path, name) == tmp_path / name
 
 
 @pytest.mark.parametrize(
-    "name", ["", "/a", "//a", "..", "a/../b", "\\a", "C:a", "c:/a", "a\0", "a\\..\\b", "\udce9"]
+    "name", ["", "/a", "//a", "..", "a/../b", "\\a", "c:\\a", "c:/a", "a\0", "a\\..\\b", "\udce9"]
 )
 def test_names_that_do_not_stay(name: str) -> None:
     with pytest.raises(InputError):

@@ -37,6 +37,18 @@ def test_a_folder_is_searched_through_and_counted_from_1(tmp_path: Path) -> None
     assert all(source.path(image).is_file() for image in source.images)
 
 
+def test_an_image_that_label_files_may_not_name_is_skipped(tmp_path: Path) -> None:
+    odd = "a\\..\\x.jpg"
+    for name in ("1:30.jpg", odd):
+        write_image(tmp_path / name)
+    (tmp_path / "list.txt").write_text(f"1:30.jpg\n{odd}\n")
+    for source in (open_source(str(tmp_path)), open_source(str(tmp_path / "list.txt"))):
+        assert [image.file_name for image in source.images] == ["1:30.jpg"]
+        (skipped,) = source.skipped
+        assert skipped.file_name == odd
+        assert skipped.reason.endswith("leaves the images' folder; rename it")
+
+
 def test_a_coco_file_keeps_its_ids(tmp_path: Path) -> None:
     write_image(tmp_path / "images" / "x.jpg")
     path = write_coco(tmp_path / "instances.json", "x.jpg", "gone.jpg")

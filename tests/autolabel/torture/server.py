@@ -1,4 +1,7 @@
-"""Runs commands in forked children, and kills a child just before its k-th operation.
+"""Runs commands in forked children, and lets the world break at a child's k-th operation.
+
+What breaks, `fault`: `kill`, the process ends just before the operation; `disk`, this and all later
+operations that need room on the disk fail; `database`, MongoDB is killed before its k-th command.
 
 An operation is what changes a disk or a database: opening a file below the root for writing, a
 rename, link, removal or new folder there, a sync, an exchange of folders, and each command that
@@ -8,12 +11,14 @@ after a power failure.
 A fork costs nothing next to loading the model, so the parent loads it once. The parent has never
 connected to the database; each child does, and finds the one that the tests keep running.
 
-Reads one job a line from standard input, as JSON: `argv`, `root`, `kill_at` (null: never) and
-`dataset` (null, or the FiftyOne dataset whose content is wanted). Answers one line each: `code`
+Reads one job a line from standard input, as JSON: `argv`, `root`, `fault`, `at` (null: never),
+`dataset` (null, or the FiftyOne dataset whose content is wanted) and `environ` (variables of the
+command). Answers one line each: `code`
 (exit code, or minus the signal), `operations` (their number), `output`, `state` (of the dataset).
 """
 
 import contextlib
+import errno
 import functools
 import io
 import json
@@ -24,7 +29,10 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import psutil
 from pymongo import monitoring
+
+DATABASE = f"{sys.argv[1]}/mongo" if len(sys.argv) > 1 else ""  # of the tests' MongoDB
 
 # Audit events of Python whose first argument is the path that is changed.
 _CHANGES = frozenset(
@@ -41,11 +49,11 @@ _CHOSEN = frozenset(
 )
 
 
-class Killer:
-    """Counts operations, and ends the process before the one whose turn it is."""
+class Operations:
+    """Counts operations, and lets the fault happen before the one whose turn it is."""
 
-    def __init__(self, root: Path, kill_at: int | None) -> None:
-        self.root, self.kill_at, self.count = str(root), kill_at, 0
+    def __init__(self, root: Path, fault: str, at: int | None) -> None:
+        self.root, self.fault, self.at, self.count = str(root), fault, at, 0
 
     def install(self) -> None:
         """Listen to Python, to `os.fsync`, to the exchange of folders and to pymongo."""
@@ -73,30 +81,48 @@ class Killer:
             path, mode, flags = arguments
             writes = flags & (os.O_WRONLY | os.O_RDWR) if mode is None else set(mode) & set("wax+")
             if writes and isinstance(path, str) and path.startswith(self.root):
-                self.operation()
+                self.operation(needs_room=True)
         elif event in _CHANGES and os.fsdecode(arguments[0]).startswith(self.root):
-            self.operation()
+            self.operation(needs_room=event == "os.mkdir")
 
-    def operation(self, unsynced: Path | None = None) -> None:
-        """One more; where its turn has come, the process ends here."""
+    def operation(self, unsynced: Path | None = None, needs_room: bool = False) -> None:
+        """One more; where its turn has come, the fault happens here."""
+        if self.fault == "database":
+            return
         self.count += 1
-        if self.count != self.kill_at:
+        if self.fault == "disk":
+            if self.at is not None and self.count >= self.at and (needs_room or unsynced):
+                raise OSError(errno.ENOSPC, "No space left on device", str(unsynced or self.root))
+            return
+        if self.count != self.at:
             return
         # A file with a second name was on the disk before.
         if unsynced is not None and unsynced.is_file() and unsynced.stat().st_nlink == 1:
             os.truncate(unsynced, unsynced.stat().st_size // 2)
         os.kill(os.getpid(), signal.SIGKILL)
 
+    def command(self) -> None:
+        """One more that changes MongoDB."""
+        if self.fault != "database":
+            self.operation()
+            return
+        self.count += 1
+        if self.count == self.at:
+            for process in psutil.process_iter(["name", "cmdline"]):
+                if process.info["name"] == "mongod" and DATABASE in process.info["cmdline"]:
+                    process.kill()
+                    process.wait()
+
 
 class DatabaseListener(monitoring.CommandListener):
     """Counts the commands that change MongoDB."""
 
-    def __init__(self, killer: Killer) -> None:
-        self._killer = killer
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
 
     def started(self, event: Any) -> None:
         if event.command_name in _DATABASE:
-            self._killer.operation()
+            self._operations.command()
 
     def succeeded(self, event: Any) -> None:
         """Nothing is counted twice."""
@@ -109,8 +135,9 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     """Run a command as the shell would, in this process."""
     from autolabel.cli import app
 
-    killer = Killer(Path(job["root"]), job["kill_at"])
-    killer.install()
+    os.environ.update(job["environ"])
+    done = Operations(Path(job["root"]), job["fault"], job["at"])
+    done.install()
     output = io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         try:
@@ -121,7 +148,7 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
         except BaseException:
             traceback.print_exc()
             code = 1
-    operations = killer.count
+    operations = done.count
     state = dataset_state(job["dataset"]) if job["dataset"] else None
     return {"code": code, "operations": operations, "output": output.getvalue(), "state": state}
 
@@ -164,14 +191,13 @@ def _stable(value: Any) -> Any:
 
 def serve() -> None:
     """Load what takes long, and answer jobs until standard input ends."""
-    import fiftyone  # noqa: F401
+    from integrations.fiftyone.session import use_private_folder
 
+    use_private_folder(Path(sys.argv[1]))  # imports FiftyOne, which reads its environment once
     import autolabel.api
     import autolabel.run.pipeline
     import autolabel.run.relabel
-    from integrations.fiftyone.session import use_private_folder
 
-    use_private_folder(Path(sys.argv[1]))
     load = functools.cache(autolabel.run.pipeline.load_model)
     for module in (autolabel.run.pipeline, autolabel.run.relabel):
         module.load_model = load

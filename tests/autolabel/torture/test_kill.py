@@ -1,21 +1,24 @@
-"""A command that is killed anywhere ends, given again, with the bytes of one that never was.
+"""A command that is broken off anywhere ends, given again, with the bytes of one that never was.
 
-`make torture` kills at every operation and prints how many there were; the suite at a few of them,
-chosen by a seed.
+It is killed, or the disk is full from then on, or MongoDB is gone. `make torture` does so at every
+operation and prints how many there were; the suite at a few of them, chosen by a seed.
 """
 
+import functools
 import json
 import os
 import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from autolabel.run.manifest import MANIFEST
 from integrations.fiftyone.session import connect
 from tests.autolabel.helpers import FinishedRun
 
@@ -30,9 +33,7 @@ THERE_ALREADY = "or say --overwrite"
 class Server:
     """The fork server; see `tests.autolabel.torture.server`."""
 
-    def __init__(self) -> None:
-        connect()  # MongoDB runs as long as this process
-        folder = Path(os.environ["FIFTYONE_DATABASE_DIR"]).parent
+    def __init__(self, folder: Path) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.autolabel.torture.server", str(folder)],
             stdin=subprocess.PIPE,
@@ -45,12 +46,15 @@ class Server:
         self,
         argv: list[str],
         root: Path,
-        kill_at: int | None = None,
+        at: int | None = None,
+        fault: str = "kill",
         dataset: str | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        job = {"argv": argv, "root": str(root), "kill_at": kill_at, "dataset": dataset}
+        job: dict[str, Any] = {"argv": argv, "root": str(root), "at": at, "fault": fault}
+        job |= {"dataset": dataset, "environ": dict(environ or {})}
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
@@ -64,7 +68,8 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server()
+    connect()  # MongoDB runs as long as this process
+    server = Server(Path(os.environ["FIFTYONE_DATABASE_DIR"]).parent)
     yield server
     server.close()
 
@@ -90,9 +95,15 @@ def points(operations: int) -> list[int]:
 
 
 def torture(
-    server: Server, argv: list[str], root: Path, out: Path, dataset: str | None = None
+    server: Server,
+    argv: list[str],
+    root: Path,
+    out: Path,
+    dataset: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    faults: Sequence[str] = ("kill", "disk"),
 ) -> None:
-    """Kill a command at its operations, each time from the same beginning.
+    """Break a command at its operations, each time from the same beginning.
 
     Args:
         server: runs it.
@@ -100,27 +111,42 @@ def torture(
         root: below which files count.
         out: what it writes; where it is there before, that is its beginning.
         dataset: of FiftyOne that it makes, too; its name is free at the beginning.
+        environ: of the command, beside this process's.
+        faults: each as the server has it.
     """
+    run = functools.partial(server.run, argv, root, environ=environ or {})
     beginning = root / "beginning"
     if out.exists():
         shutil.copytree(out, beginning)
-    whole = server.run(argv, root, dataset=dataset)
-    assert whole["code"] == 0, whole["output"]
-    expected = content(out)
     failures = []
-    chosen = points(whole["operations"])
-    for number in chosen:
+    for fault in faults:
         reset(out, beginning, dataset)
-        killed = server.run(argv, root, kill_at=number)
-        assert killed["code"] == -9, f"operation {number} did not happen: {killed}"
-        again = server.run(argv, root, dataset=dataset)
-        left = [str(path) for path in root.rglob(".autolabel-*")]
-        ended = again["code"] == 0 or THERE_ALREADY in again["output"]
-        if not ended or content(out) != expected or again["state"] != whole["state"] or left:
-            failures.append((number, left, again["output"][-500:]))
+        whole = run(dataset=dataset, fault=fault)
+        assert whole["code"] == 0, whole["output"]
+        expected = content(out)
+        chosen = points(whole["operations"])
+        for number in chosen:
+            reset(out, beginning, dataset)
+            broken = run(at=number, fault=fault)
+            again = run(dataset=dataset)
+            left = [str(path) for path in root.rglob(".autolabel-*")]
+            ended = again["code"] == 0 or THERE_ALREADY in again["output"]
+            same = content(out) == expected and again["state"] == whole["state"]
+            if not (ended_well(broken, fault) and ended and same and not left):
+                failures.append((fault, number, left, broken["output"], again["output"][-500:]))
+        print(f"{argv[0]}: {fault} at {len(chosen)} of {whole['operations']} operations")
     reset(out, root / "none", dataset)
-    print(f"{argv[0]}: killed at {len(chosen)} of {whole['operations']} operations")
-    assert not failures, f"{len(failures)} of {len(chosen)}: {failures[:3]}"
+    assert not failures, f"{len(failures)}: {failures[:3]}"
+
+
+def ended_well(broken: Mapping[str, Any], fault: str) -> bool:
+    """Whether a command ended as it must when something breaks: in one line, if it can say one."""
+    if fault == "kill":
+        return broken["code"] == -9
+    if broken["code"] == 0:  # what was left to do needs no room
+        return fault == "disk"
+    lines = [line for line in broken["output"].splitlines() if "error:" in line]
+    return broken["code"] in (1, 4) and len(lines) == 1 and "Traceback" not in broken["output"]
 
 
 def reset(out: Path, beginning: Path, dataset: str | None) -> None:
@@ -184,3 +210,58 @@ def test_evaluate(server: Server, source: Path, tmp_path: Path) -> None:
     out, labels = tmp_path / "report", str(source / "labels.coco.json")
     argv = ["evaluate", "--gt", labels, "--pred", labels, "--out", str(out), "--bootstrap", "5"]
     torture(server, argv, tmp_path, out)
+
+
+def test_training_resumes(server: Server, finished: FinishedRun, tmp_path: Path) -> None:
+    """`tests.train.features.test_extract` kills the extraction, which has processes of its own."""
+    data, out = tmp_path / "data", tmp_path / "trained"
+    shutil.copytree(finished.photos, data / "images")
+    shutil.copyfile(finished.folder / "labels.coco.json", data / "instances.json")
+    argv = ["train", "stage1", "--data", str(data), "--preset", "mini", "--no-curves"]
+    for setting in ("iterations=3", "save_every=1", "images_per_step=2"):
+        argv += ["--set", setting]
+    argv += ["--cache", str(out / "features"), "--run-folder", str(out / "state")]
+    first = server.run(argv, tmp_path)
+    assert first["code"] == 0, first["output"]
+    shutil.rmtree(out / "state")
+    torture(server, argv, tmp_path, out)
+
+
+def test_weights_are_pulled(server: Server, tmp_path: Path) -> None:
+    out = tmp_path / "cache"
+    cache = {"REGIONSPOT_CACHE": str(out)}
+    torture(server, ["models", "pull", "minilm-tokenizer"], tmp_path, out, environ=cache)
+
+
+def test_run_whose_database_dies(finished: FinishedRun, tmp_path: Path) -> None:
+    """The labels are in the run folder all the same, and the same command brings them in."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    shutil.copyfile(finished.photos / "cat.jpg", photos / "cat.jpg")
+    server = Server(tmp_path / "fiftyone")
+
+    def argv(name: str) -> list[str]:
+        files = ["--vocab", str(finished.words), "--out", str(tmp_path / name)]
+        return ["run", str(photos), *files, "--database", str(tmp_path / "fiftyone")]
+
+    def labels(name: str) -> dict[str, Any]:
+        return {key: value for key, value in content(tmp_path / name).items() if key != MANIFEST}
+
+    try:
+        whole = server.run(argv("whole"), tmp_path, fault="database", dataset="whole")
+        assert whole["code"] == 0, whole["output"]
+        chosen = points(whole["operations"])
+        for number in chosen if POINTS == "all" else chosen[:1]:  # each starts MongoDB twice
+            name = f"run-{number}"
+            started = time.monotonic()
+            broken = server.run(argv(name), tmp_path, at=number, fault="database")
+            assert time.monotonic() - started < 60, "a database that is gone is not waited for"
+            assert ended_well(broken, "database"), broken["output"]
+            assert labels(name) == labels("whole")
+            again = server.run(argv(name), tmp_path, dataset=name)
+            assert again["code"] == 0, again["output"]
+            assert again["state"]["samples"] == whole["state"]["samples"]
+            assert again["state"]["claims"] == 0
+        print(f"run: database at {len(chosen)} of {whole['operations']} commands")
+    finally:
+        server.close()
