@@ -8,7 +8,7 @@ WORKERS ?= 2
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-browser test-interop test-ray fuzz torture lint format bench clean
+.PHONY: help install demo test test-browser test-interop test-ray fuzz torture lint format bench bench-runtime clean
 
 help:
 	@echo "make demo    label real photos and draw a contact sheet"
@@ -19,6 +19,7 @@ help:
 	@echo "make lint    ruff and mypy alone"
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make bench   print what is measured of speed and memory"
+	@echo "make bench-runtime LABELLED=DIR  compare OpenVINO with torch on photos with boxes"
 	@echo "make torture kill every command at each of its operations and give it again"
 	@echo "make clean   remove .venv and what tools left behind"
 
@@ -73,6 +74,11 @@ format: $(STAMP)
 # Benchmarks are named bench_*.py, which keeps them out of `make test`.
 bench: $(STAMP)
 	$(BIN)/python -m pytest -s -o python_files='bench_*.py' tests/benchmarks
+
+# Photos with annotated boxes in LABELLED (instances.json and images/); else a few without.
+bench-runtime: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/benchmarks/bench_runtime.py \
+		$(if $(LABELLED),--labelled $(LABELLED))
 
 # Kills every command at each of its operations; 'make test' does so at a few of them.
 torture: $(STAMP)

@@ -80,6 +80,7 @@ def evaluate(
         typer.Option(help="Evaluate the encoder alone, on crops.", rich_help_panel=MODEL),
     ] = True,
     device: shared.Device = Options.device,
+    runtime: shared.Runtime = Options.runtime,
     out: Annotated[Path, typer.Option(help="Folder of the report.", rich_help_panel=OUTPUT)] = Path(
         "report"
     ),
@@ -133,6 +134,7 @@ def evaluate(
                 baselines=baselines,
                 resamples=resamples,
                 device=device,
+                runtime=runtime,
                 overwrite=overwrite,
                 checkpoint=checkpoint,
                 limit=limit,

@@ -66,6 +66,7 @@ class BenchmarkRequest:
         baselines: whether the encoder alone is evaluated on crops.
         resamples: for bootstrap intervals; 0: no intervals.
         device: `auto`, `cpu` or `cuda`.
+        runtime: what computes the image towers, as of `load_model`.
         overwrite: replace a report that is there.
         checkpoint: of the head; None for the model's own.
         limit: number of the first images to evaluate on; None: all.
@@ -80,6 +81,7 @@ class BenchmarkRequest:
     baselines: bool = True
     resamples: int = RESAMPLES
     device: str = "auto"
+    runtime: str = "auto"
     overwrite: bool = False
     checkpoint: Path | None = None
     limit: int | None = None
@@ -160,7 +162,11 @@ def _check_images(request: BenchmarkRequest, labels: LabelledSet) -> None:
 def _classifiers(request: BenchmarkRequest) -> dict[str, Callable[[], Classifier]]:
     """By name in the table, each built when it is called; all share the towers of the model."""
     preset(request.model)
-    model = cache(partial(load_model, request.model, request.device, request.checkpoint))
+    model = cache(
+        partial(
+            load_model, request.model, request.device, request.checkpoint, None, request.runtime
+        )
+    )
     found: dict[str, Callable[[], Classifier]] = {request.model: model}
     if request.baselines:
         found["box crops"] = lambda: crop_baseline(model(), "box")
@@ -223,6 +229,7 @@ class _ClassifierRun:
         parts += [each.name for each in fields(ImagePrediction)]
         parts += sorted(sha256_by_preset(self.request.model).values())
         if self.name == self.request.model:
+            parts.append(self.request.runtime)
             parts.append(sha256_of(self.request.checkpoint or find_checkpoint(self.request.model)))
         if source not in BOXES:
             parts.append(sha256_of(Path(source)))

@@ -1,0 +1,118 @@
+"""OpenVINO over torch for the image towers of `mini`: seconds of the processor, and labels.
+
+make bench-runtime LABELLED=coco_val    # a folder with instances.json and images/
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from integrations.detectors import build_detector
+from integrations.formats.coco import read_coco
+from integrations.images import read_image
+from regionspot import RegionSpot, load_model
+from regionspot.boxes import FloatArray
+from regionspot.types import ImageArray
+from tests.benchmarks.measure import processor
+from tests.conftest import PHOTOS, photo_path
+
+ROUNDS = 3
+MOST_PHOTOS = 56
+BOXES = 20  # of the image whose parts are timed
+WORDS = ("person", "cat", "cup", "motorcycle", "rocket", "dog", "car", "chair")
+LEAST_SAME = 0.98
+MOST_TOP1 = 0.005  # that the accuracy on annotated boxes may differ by
+
+Sample = tuple[ImageArray, FloatArray, tuple[str, ...]]
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, RegionSpot]:
+    found = {name: load_model("mini", "cpu", runtime=name) for name in ("torch", "openvino")}
+    for model in found.values():
+        model.prepare(print)
+    return found
+
+
+def processor_seconds(work: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Of the fastest round of each, in turns."""
+    best = dict.fromkeys(work, float("inf"))
+    for _ in range(rounds):
+        for name, call in work.items():
+            start = time.process_time()
+            call()
+            best[name] = min(best[name], time.process_time() - start)
+    return best
+
+
+def samples(folder: Path | None, model: RegionSpot) -> tuple[list[Sample], tuple[str, ...]]:
+    """Images with boxes and the class of each, and all classes.
+
+    Without a folder: scikit-image's photos with the detector's boxes, which have no class.
+    """
+    if folder is None:
+        detector = build_detector("nanodet", sam=None, device=model.device, max_boxes=BOXES)
+        images = [read_image(photo_path(name)) for name in PHOTOS]
+        return [(image, detector.detect(image).boxes, ()) for image in images], WORDS
+    data = read_coco(folder / "instances.json", folder / "images")
+    names = {category.id: category.name for category in data.categories}
+    listed = [image for image in data.images if image.annotations][:MOST_PHOTOS]
+    return [
+        (
+            read_image(folder / "images" / each.file_name),
+            np.array([a.box for a in each.annotations], np.float32),
+            tuple(names[a.category_id] for a in each.annotations),
+        )
+        for each in listed
+    ], tuple(names.values())
+
+
+def test_each_part(models: Mapping[str, RegionSpot]) -> None:
+    image = read_image(photo_path("motorcycle_left"))
+    height, width = image.shape[:2]
+    first = np.random.default_rng(0).uniform(0, 0.5, (BOXES, 2)) * (width, height)
+    quarter = np.array([width / 4, height / 4])
+    boxes = np.concatenate([first, first + quarter], axis=1).astype(np.float32)
+    maps = models["torch"].encoder.image_tokens([image])[0]
+    parts: dict[str, Callable[[RegionSpot], object]] = {
+        "MobileSAM's encoder": lambda model: model.localizer.encode(image),
+        "EfficientNet 480, 1200": lambda model: model.encoder.image_tokens([image]),
+        f"EfficientNet, {BOXES} crops": lambda m: m.encoder.pooler.pool(image, maps, boxes),
+        "regions with masks": lambda model: model.regions([image], [boxes], masks=True),
+    }
+    print(f"\nseconds of the processor, {processor(torch.device('cpu'))}")
+    for title, part in parts.items():
+        work = {name: (lambda m=model, p=part: p(m)) for name, model in models.items()}
+        found = processor_seconds(work, ROUNDS)
+        ratio = found["openvino"] / found["torch"]
+        seconds = f"torch {found['torch']:6.3f}  OpenVINO {found['openvino']:6.3f}"
+        print(f"  {title:24} {seconds}  ratio {ratio:.2f}")
+        assert ratio < 1
+
+
+def test_labels(models: Mapping[str, RegionSpot], request: pytest.FixtureRequest) -> None:
+    folder = request.config.getoption("--labelled")
+    listed, words = samples(Path(folder) if folder else None, models["torch"])
+    rows, seconds = {}, {}
+    for name, model in models.items():
+        vocabulary = model.vocabulary(words)
+        start = time.process_time()
+        rows[name] = [model.predict(image, boxes, vocabulary) for image, boxes, _ in listed]
+        seconds[name] = time.process_time() - start
+    found = {name: np.concatenate([each.class_id for each in rows[name]]) for name in models}
+    scores = {name: np.concatenate([each.score for each in rows[name]]) for name in models}
+    same = float((found["torch"] == found["openvino"]).mean())
+    change = float(np.abs(scores["torch"] - scores["openvino"]).max())
+    print(f"\n{len(listed)} photos, {len(found['torch'])} boxes, {len(words)} words")
+    print(f"  same word {same:.2%}, scores differ by {change:.1e} at most")
+    print(f"  processor: OpenVINO over torch {seconds['openvino'] / seconds['torch']:.2f}")
+    assert same >= LEAST_SAME
+    truth = np.array([words.index(name) for *_, names in listed for name in names])
+    if len(truth):
+        top1 = {name: float((ids == truth).mean()) for name, ids in found.items()}
+        print(f"  top-1: torch {top1['torch']:.2%}, OpenVINO {top1['openvino']:.2%}")
+        assert abs(top1["torch"] - top1["openvino"]) <= MOST_TOP1
