@@ -6,9 +6,9 @@ from pathlib import Path
 
 from autolabel.cluster.ray_workers import ray_workers
 from autolabel.convert import Exported, ImageMode
+from autolabel.labels import LabelRow, Run
 from autolabel.options import LABEL_FIELD, Options, with_boxes
 from autolabel.review.export import ExportRequest, export_labels
-from autolabel.run.labels import LabelRow, Run
 from autolabel.run.pipeline import run as run_request
 from autolabel.run.plan import RunRequest
 from autolabel.run.relabel import RelabelRequest

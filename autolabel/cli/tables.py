@@ -35,6 +35,7 @@ def show_run(
 
 def print_run(run: "RunFolder", output: "Output", limit: int | None = None) -> None:
     """Print the counts of a complete run, what was skipped and where its files are."""
+    from autolabel.run.growth import describe_growth
     from autolabel.run.manifest import COCO, CONTACT_SHEET, LVIS, SKIPPED
     from autolabel.run.outputs import read_skipped, thresholds_of
 
@@ -52,6 +53,8 @@ def print_run(run: "RunFolder", output: "Output", limit: int | None = None) -> N
         **_thresholds(thresholds_of(manifest)),
         "seconds": f"{sum(seconds.values()):.1f} ({stages})",
     }
+    if manifest.growth:
+        rows["images"] += f": {describe_growth(manifest.growth)}"
     absent = [word for word, count in counts["by_word"].items() if not count]
     if absent:
         rows["words not found"] = f"{len(absent)}: {_shown(absent)}"
@@ -75,6 +78,7 @@ def print_run(run: "RunFolder", output: "Output", limit: int | None = None) -> N
             "background": counts.get("background", {}),
             "thresholds": thresholds_of(manifest),
             "seconds": seconds,
+            "growth": dataclasses.asdict(manifest.growth) if manifest.growth else None,
             "files": {name: run.folder / file for name, file in files.items()},
             "fiftyone": dataclasses.asdict(manifest.fiftyone) if manifest.fiftyone else None,
         }
@@ -114,6 +118,7 @@ def show_plan(plan: "Plan", output: "Output") -> None:
             "dry_run": True,
             "run_folder": plan.folder,
             "state": plan.state,
+            "growth": dataclasses.asdict(plan.growth) if plan.growth else None,
             "root": plan.source.root,
             "images": images,
             "limit": request.limit,

@@ -21,6 +21,7 @@ from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autolabel.run.growth import EarlierRegions
 from autolabel.run.images import ImageRef
 from autolabel.run.inference import RegionComputer, StageTimer
 from autolabel.run.manifest import RunFolder, Shard, read_manifest
@@ -210,13 +211,14 @@ class ShardActor:
         self._computer = RegionComputer(
             job.plan.source, detector, model, options, self._timer, job.plan.lowest_score
         )
+        self._earlier = EarlierRegions(self._run.folder, self._run.manifest.earlier)
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         """The index, the manifest's entry and the seconds by stage of a shard, as columns."""
         before = self._timer.seconds()
         (index,), (images,) = batch["index"], batch["images"]
         todo = {int(index): [ImageRef(*each) for each in json.loads(images)]}
-        (written,) = write_shards(self._computer, NullReporter(), self._run, todo)
+        (written,) = write_shards(self._computer, self._earlier, NullReporter(), self._run, todo)
         seconds = {name: value - before[name] for name, value in self._timer.seconds().items()}
         return {
             "index": [written.index],

@@ -51,12 +51,14 @@ class GivenBoxes:
     Attributes:
         by_image: of those images of the run that have boxes.
         sha256: of all that was given for these images.
+        contents: sha256 of what was given for each of these images.
         lines: what was paired, changed and left out, for the user.
         keep_score: whether a box's own score counts; False: each counts as 1.
     """
 
     by_image: Mapping[int, _Load] = field(repr=False)
     sha256: str
+    contents: Mapping[int, str] = field(repr=False)
     lines: tuple[str, ...] = ()
     keep_score: bool = True
 
@@ -126,15 +128,14 @@ def read_given_boxes(
     tally = Tally()
     tally.merge(data.tally)
     found: dict[int, _Load] = {}
-    digest = hashlib.sha256()
+    contents: dict[int, str] = {}
     for ref, image in zip(refs, matches.predicted, strict=True):
         if image is None:
             continue
         kept = _usable(image, name, tally)
         found[ref.id] = _loader(image, kept)
-        digest.update(json.dumps([ref.id, image.width, image.height]).encode())
-        for box_id, each in kept:
-            digest.update(json.dumps([box_id, each.box, each.score, each.mask]).encode())
+        rows = [[box_id, each.box, each.score, each.mask] for box_id, each in kept]
+        contents[ref.id] = _sha256([image.width, image.height, rows])
     lines = [
         *counted("images without boxes", matches.without_predictions),
         *counted(
@@ -144,7 +145,17 @@ def read_given_boxes(
         ),
         *tally.lines(),
     ]
-    return GivenBoxes(found, digest.hexdigest(), tuple(lines), keep_score)
+    return GivenBoxes(found, _sha256(contents), contents, tuple(lines), keep_score)
+
+
+def content_with_boxes(source: ImageSource, image: ImageRef, boxes: GivenBoxes | None) -> str:
+    """What an image's file and the boxes that were given for it are known by."""
+    content = source.content(image)
+    return content if boxes is None else f"{content}-{boxes.contents.get(image.id, '')}"
+
+
+def _sha256(values: object) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def _read(boxes: str, coco: Path | None) -> LabelledSet:
@@ -215,7 +226,8 @@ def _of_field(name: str, source: ImageSource, keep_score: bool) -> GivenBoxes:
         raise InputError(f"--boxes fiftyone:{name} needs a dataset fiftyone:NAME to label")
     wanted = {image.sample_id: image for image in source.images}
     found: dict[int, _Load] = {}
-    digest, empty = hashlib.sha256(), []
+    contents: dict[int, str] = {}
+    empty = []
     view = load_detections(source.name, name).select_fields(name)
     for sample, detections in samples_with_detections(view, name):
         image = wanted.get(sample.id)
@@ -224,11 +236,10 @@ def _of_field(name: str, source: ImageSource, keep_score: bool) -> GivenBoxes:
         if not detections:
             empty.append(image.file_name)
         found[image.id] = _field_loader(detections)
-        for each in detections:
-            row = [image.id, each.id, list(each.bounding_box), each.confidence]
-            digest.update(json.dumps(row).encode())
+        rows = [[each.id, list(each.bounding_box), each.confidence] for each in detections]
+        contents[image.id] = _sha256(rows)
     lines = counted("images without boxes", empty)
-    return GivenBoxes(found, digest.hexdigest(), tuple(lines), keep_score)
+    return GivenBoxes(found, _sha256(contents), contents, tuple(lines), keep_score)
 
 
 def _field_loader(detections: Sequence[Any]) -> _Load:

@@ -3,10 +3,11 @@
 import codecs
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ _SOURCES = (
     "URL of a folder of images"
 )
 _BLOCK = 4096  # bytes
+# Kinds whose root is the folder that all images have in common, so that a new image may change it.
+MOVING_ROOTS = ("files", "fiftyone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class ImageSource:
         skipped: what was left out while the images were listed.
         other_files: number of files in the folder that are no images, by suffix.
         listed: number of images, also of those behind a limit.
+        gone: ids of the images that `with_gone` added.
     """
 
     kind: str
@@ -83,6 +87,7 @@ class ImageSource:
     skipped: tuple[SkippedEntry, ...] = ()
     other_files: Mapping[str, int] = field(default_factory=dict)
     listed: int = 0
+    gone: frozenset[int] = frozenset()
 
     @property
     def is_limited(self) -> bool:
@@ -114,15 +119,77 @@ class ImageSource:
         """
         digest = hashlib.sha256()
         for image in self.images:
-            try:
-                size = self.path(image).stat().st_size
-                sampled = _sampled_content(self.path(image), size)
-            except OSError:
-                size, sampled = -1, b""
-            stated = [image.width, image.height] if image.width and image.height else []
-            digest.update(json.dumps([image.id, image.file_name, size, *stated]).encode())
-            digest.update(hashlib.sha256(sampled).digest())
+            row = [image.id, image.file_name, self.content(image)]
+            digest.update(json.dumps(row).encode())
         return digest.hexdigest()
+
+    def content(self, image: ImageRef) -> str:
+        """What an image's file, and the size that is stated for it, are known by."""
+        stated = f"-{image.width}x{image.height}" if image.width and image.height else ""
+        return content_of(self.path(image)) + stated
+
+    def with_gone(self, earlier: Sequence[ImageRef], root: Path) -> "ImageSource":
+        """The source with those images of an earlier listing that it does not list any more.
+
+        Each is where the listing would have it: in the order of a folder, else behind the image
+        that it came after. Ids are counted anew, except those of a COCO input: a gone image keeps
+        its own, or gets one that is free.
+
+        Args:
+            earlier: images in their order.
+            root: absolute folder that their names are relative to.
+        """
+        paths = {self.path(each) for each in self.images}
+        samples = {each.sample_id for each in self.images if each.sample_id}
+        gone = [
+            root / each.file_name not in paths and each.sample_id not in samples for each in earlier
+        ]
+        if not any(gone):
+            return self
+        behind: defaultdict[Path | None, list[tuple[Path, ImageRef]]] = defaultdict(list)
+        last: Path | None = None
+        for ref, is_gone in zip(earlier, gone, strict=True):
+            if is_gone:
+                behind[last].append((root / ref.file_name, ref))
+            else:
+                last = root / ref.file_name
+        pairs = list(behind[None])
+        for each in self.images:
+            pairs += [(self.path(each), each), *behind.pop(self.path(each), [])]
+        if self.kind == "folder":
+            pairs.sort(key=lambda pair: pair[0].relative_to(self.root).parts)
+        return self._of_paths(pairs)
+
+    def _of_paths(self, pairs: Sequence[tuple[Path, ImageRef]]) -> "ImageSource":
+        """The source with these absolute paths as its images, their ids and their root anew."""
+        root = self.root
+        if self.kind in MOVING_ROOTS:
+            root = Path(os.path.commonpath([path.parent for path, _ in pairs]))
+        ids = list(range(1, len(pairs) + 1))
+        if self.kind == "coco":
+            taken = {each.id for each in self.images}
+            free = itertools.count(max(taken | {ref.id for _, ref in pairs}) + 1)
+            listed = set(self.images)
+            ids = [
+                ref.id if ref in listed or ref.id not in taken else next(free) for _, ref in pairs
+            ]
+        images = tuple(
+            dataclasses.replace(ref, id=number, file_name=path.relative_to(root).as_posix())
+            for number, (path, ref) in zip(ids, pairs, strict=True)
+        )
+        there = set(map(self.path, self.images))
+        gone = (each.id for each in images if root / each.file_name not in there)
+        return dataclasses.replace(self, root=root, images=images, gone=frozenset(gone))
+
+
+def content_of(path: Path) -> str:
+    """Size and hash of samples of a file's content; that of a file that cannot be read is fixed."""
+    try:
+        size = path.stat().st_size
+        sampled = _sampled_content(path, size)
+    except OSError:
+        size, sampled = -1, b""
+    return f"{size}-{hashlib.sha256(sampled).hexdigest()}"
 
 
 def _sampled_content(path: Path, size: int) -> bytes:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from autolabel.options import Options
-from autolabel.run.given_boxes import GivenBoxes
+from autolabel.run.given_boxes import GivenBoxes, content_with_boxes
 from autolabel.run.images import ImageRef, ImageSource
 from autolabel.run.shards import ImageRegions, skipped_image
 from integrations.detectors.base import Detector
@@ -97,6 +97,9 @@ class RegionComputer:
     def images(self, refs: Sequence[ImageRef]) -> Iterator[list[ImageRegions]]:
         """Regions of images, in batches and in order; an image that fails is skipped.
 
+        On a CPU the model computes one image at a time: in a batch, the last bits of an image's
+        regions depend on the others, and bytes must not depend on what else was labelled.
+
         Args:
             refs: the images of one shard. No batch spans two shards, so a shard's bytes do not
                 depend on what was done before it.
@@ -127,12 +130,20 @@ class RegionComputer:
                 is_given = isinstance(self.detector, GivenBoxes)
                 what = "its boxes cannot be used" if is_given else "the detector failed"
                 results[ref] = self._skip(ref, f"{what}: {_line(error)}")
-        for done in self._recognise(usable):
-            results[done.image] = done
+        in_batches = self.model.localizer.in_batches
+        for together in [usable] if in_batches else [[each] for each in usable]:
+            for done in self._recognise(together):
+                results[done.image] = done
         return [results[ref] for ref in refs]
 
+    def content(self, ref: ImageRef) -> str:
+        """What an image's file and the boxes that were given for it are known by."""
+        given = self.detector if isinstance(self.detector, GivenBoxes) else None
+        return content_with_boxes(self.source, ref, given)
+
     def _skip(self, ref: ImageRef, reason: str) -> ImageRegions:
-        return skipped_image(ref, reason, self.model.scorer.no_regions())
+        no_regions = self.model.scorer.no_regions()
+        return skipped_image(ref, reason, no_regions, self.content(ref))
 
     def _propose(self, ref: ImageRef, image: ImageArray) -> LoadedImage:
         if isinstance(self.detector, GivenBoxes):
@@ -181,6 +192,7 @@ class RegionComputer:
                 each.image.shape[0],
                 each.proposals,
                 regions[each.ref],
+                content=self.content(each.ref),
             )
             for each in batch
         ]
@@ -207,7 +219,7 @@ def prefetch(
             return [pool.submit(_read, path) for path in batch]
 
         waiting = submit(batches[0]) if batches else []
-        for following in [*batches[1:], ()]:
+        for following in [*batches[1:], ()][: len(batches)]:
             current, waiting = waiting, submit(following)
             with timer.stage("reading"):
                 files = [future.result() for future in current]

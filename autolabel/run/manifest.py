@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from typing import Any, NotRequired
 
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
-from autolabel.options import Options, validated
+from autolabel.options import Natural, Options, validated
 from regionspot.errors import InputError
 from regionspot.files import atomic_write, remove_leftovers
 from regionspot.process import Holder
@@ -31,6 +32,7 @@ LVIS = "labels.lvis.json"
 SKIPPED = "skipped.jsonl"
 CONTACT_SHEET = "contact_sheet.png"
 REGIONS = "regions"
+EARLIER_REGIONS = "regions-earlier"  # of a run that grows, until it has grown
 LOCK = ".autolabel-lock.json"
 RUNNING, COMPLETE = "running", "complete"
 
@@ -121,6 +123,36 @@ class FiftyOneTarget:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Growth:
+    """How the images of a run that grew compare with those that it had.
+
+    Attributes:
+        new: that it did not have.
+        changed: of other content than before, or with other boxes given.
+        unchanged: whose regions were kept.
+        deleted: that are not listed any more; their labels are kept.
+    """
+
+    new: Natural
+    changed: Natural
+    unchanged: Natural
+    deleted: Natural
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlierImages:
+    """Images and regions that a run had at a time before it has grown.
+
+    Attributes:
+        root: absolute folder that their names are relative to.
+        shards: of their regions, in `EARLIER_REGIONS`.
+    """
+
+    root: str
+    shards: tuple[Shard, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The content of `run.json`.
 
@@ -137,6 +169,9 @@ class Manifest:
         regions_of: folder of the run whose regions were labelled again; empty for other runs.
         seconds: wall-clock seconds by stage.
         started: date and time, UTC.
+        growth: what the last images that were added made of the run; None where none were.
+        earlier: while the run grows, what it had before it, and what each growth that was stopped
+            computed.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -153,6 +188,8 @@ class Manifest:
     regions_of: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     started: str = ""
+    growth: Growth | None = None
+    earlier: tuple[EarlierImages, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -212,6 +249,7 @@ class RunFolder:
             (self.folder / name).unlink(missing_ok=True)
         for path in (self.folder / REGIONS).glob("*.safetensors"):
             path.unlink()
+        shutil.rmtree(self.folder / EARLIER_REGIONS, ignore_errors=True)
 
 
 def read_manifest(folder: Path) -> Manifest:

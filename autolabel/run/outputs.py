@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from autolabel.options import REVIEW_CONFIDENCE, REVIEW_MARGIN, Options, validated
+from autolabel.run.growth import grown_ids
 from autolabel.run.images import ImageRef, SkippedEntry
 from autolabel.run.manifest import COCO, LVIS, SKIPPED, Counts, Manifest, RunFolder
 from autolabel.run.postprocess import Labeller
@@ -18,6 +19,7 @@ from integrations.fiftyone import dataset as fiftyone_dataset
 from integrations.fiftyone.claims import claimed
 from integrations.fiftyone.dataset import LabelField, Sample
 from integrations.fiftyone.label_schema import set_label_schema
+from integrations.fiftyone.merging import merge_labels
 from integrations.formats.coco import write_coco
 from integrations.formats.lvis import write_lvis
 from integrations.vocabulary_file import own_thresholds
@@ -90,29 +92,46 @@ class Outputs:
         """Write the labels into the run's field for review in the App, and register the run."""
         target, folder = label_field(self.run.manifest), self.run.folder.resolve()
         with claimed(target.dataset, target.field, str(folder)) as resumed:
-            if new_samples:
-                fiftyone_dataset.make_dataset(target.dataset, folder, resumed)
-            self._write_field(target, folder, new_samples)
+            if self.run.manifest.earlier and fiftyone_dataset.holds_run(target):
+                self._grow_field(target, new_samples)
+            else:
+                if new_samples:
+                    fiftyone_dataset.make_dataset(target.dataset, folder, resumed)
+                self._write_field(target, new_samples)
+            self._register(target, folder)
 
     def is_in_fiftyone(self) -> bool:
         """Whether all of the labels were written to FiftyOne already, and are registered there."""
         manifest = self.run.manifest
         return fiftyone_dataset.is_registered(label_field(manifest), manifest.started)
 
-    def _write_field(self, target: LabelField, folder: Path, new_samples: bool) -> None:
+    def _provenance(self, target: LabelField) -> dict[str, str]:
         manifest = self.run.manifest
-        fiftyone_dataset.add_labels(
-            target,
-            ((as_sample(manifest, ref), image) for ref, image in self.labelled()),
-            self.labeller.names,
-            {
-                "run": target.run_key,
-                "model": manifest.options.model,
-                "vocabulary": manifest.vocabulary["sha256"],
-            },
-            new_samples,
+        return {
+            "run": target.run_key,
+            "model": manifest.options.model,
+            "vocabulary": manifest.vocabulary["sha256"],
+        }
+
+    def _write_field(self, target: LabelField, new_samples: bool) -> None:
+        manifest, names = self.run.manifest, self.labeller.names
+        images = ((as_sample(manifest, ref), image) for ref, image in self.labelled())
+        provenance = self._provenance(target)
+        fiftyone_dataset.add_labels(target, images, names, provenance, new_samples)
+        set_label_schema(target, names, owns_dataset=new_samples)
+
+    def _grow_field(self, target: LabelField, new_samples: bool) -> None:
+        """Write the labels of new and changed images alone."""
+        manifest, names = self.run.manifest, self.labeller.names
+        grown = grown_ids(self.run.folder, manifest)
+        images = (
+            (as_sample(manifest, ref), image) for ref, image in self.labelled() if ref.id in grown
         )
-        set_label_schema(target, self.labeller.names, owns_dataset=new_samples)
+        provenance = self._provenance(target)
+        merge_labels(target, images, names, provenance, new_samples, manifest.options.iou)
+
+    def _register(self, target: LabelField, folder: Path) -> None:
+        manifest = self.run.manifest
         cutoffs = review_confidences(manifest)
         views = fiftyone_dataset.save_views(target, REVIEW_CONFIDENCE, REVIEW_MARGIN, cutoffs)
         fiftyone_dataset.register_run(

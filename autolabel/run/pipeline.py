@@ -1,6 +1,7 @@
 """`autolabel run`: from a request to a run folder and labels in FiftyOne."""
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,16 +13,19 @@ import torch
 from autolabel.draw.contact_sheet import draw_contact_sheet
 from autolabel.run.earlier_review import check_review, keep_review
 from autolabel.run.examples import words_with_examples
+from autolabel.run.growth import EarlierRegions, describe_growth, keep_earlier, remove_earlier
 from autolabel.run.images import ImageRef, SkippedEntry
 from autolabel.run.inference import RegionComputer, StageTimer
 from autolabel.run.manifest import (
     COCO,
     COMPLETE,
     CONTACT_SHEET,
+    EARLIER_REGIONS,
     LVIS,
     RUNNING,
     SKIPPED,
     FiftyOneTarget,
+    Growth,
     Manifest,
     RunFolder,
     Shard,
@@ -35,6 +39,7 @@ from autolabel.run.postprocess import Labeller
 from autolabel.run.shards import shard_file, write_shard
 from integrations.detectors import Detector, build_detector
 from integrations.fiftyone import dataset as fiftyone_dataset
+from integrations.fiftyone.dataset import LabelField
 from integrations.progress import Reporter
 from regionspot import load_model
 from regionspot.config import resolve_device
@@ -103,16 +108,20 @@ def run(request: RunRequest, reporter: Reporter, workers: ShardWorkers | None = 
             plan.before,
             request.overwrite,
         )
-    if plan.before is not None and plan.resumes and is_complete(plan.folder, plan.before, target):
+    if is_done(plan, target):
         reporter.message(COMPLETE_ALREADY)
-        return RunFolder(plan.folder, plan.before)
-    earlier = check_review(
-        plan.folder,
-        target,
-        plan.before if plan.resumes else None,
-        owns_dataset=not request.is_in_fiftyone,
-        discard=request.discard_review,
-    )
+        return unchanged(plan)
+    if plan.growth:
+        reporter.message(describe_growth(plan.growth))
+    earlier = None
+    if not grows_in_place(plan, target):
+        earlier = check_review(
+            plan.folder,
+            target,
+            plan.before if plan.resumes else None,
+            owns_dataset=not request.is_in_fiftyone,
+            discard=request.discard_review,
+        )
     reporter.message(f"loading the model {options.model}")
     here = resolve_device(options.device)
     where = here if workers is None else torch.device(workers.device)
@@ -141,12 +150,44 @@ def run(request: RunRequest, reporter: Reporter, workers: ShardWorkers | None = 
             computer = RegionComputer(
                 plan.source, detector, model, options, timer, plan.lowest_score
             )
-            compute_shards(run, plan, partial(write_shards, computer, reporter), timer, reporter)
+            known = EarlierRegions(run.folder, run.manifest.earlier)
+            write = partial(write_shards, computer, known, reporter)
+            compute_shards(run, plan, write, timer, reporter)
         else:
             compute_shards(run, plan, partial(workers.write, plan, reporter), timer, reporter)
         outputs = Outputs(run, labeller)
         finish(outputs, timer, plan.source.skipped, not request.is_in_fiftyone, reporter)
     return run
+
+
+def is_done(plan: Plan, target: FiftyOneTarget | None) -> bool:
+    """Whether the run of a plan is there, whole."""
+    before = plan.before
+    if before is None or not plan.resumes or plan.growth:
+        return False
+    return is_complete(plan.folder, before, target)
+
+
+def unchanged(plan: Plan) -> RunFolder:
+    """A run that is there, whole; its growth is that no image is new."""
+    before = plan.before
+    assert before is not None
+    remove_earlier(plan.folder, before)
+    if before.growth is not None:
+        listed = len(plan.source.images) - len(plan.source.gone)
+        growth = Growth(new=0, changed=0, unchanged=listed, deleted=len(plan.source.gone))
+        before = dataclasses.replace(before, growth=growth)
+    return RunFolder(plan.folder, before)
+
+
+def grows_in_place(plan: Plan, target: FiftyOneTarget | None) -> bool:
+    """Whether labels in FiftyOne stay, and those of new and changed images alone are written."""
+    grows = plan.growth or (plan.resumes and plan.before and plan.before.earlier)
+    if not grows or target is None:
+        return False
+    return fiftyone_dataset.holds_run(
+        LabelField(target.dataset, target.label_field, target.run_key)
+    )
 
 
 def is_complete(folder: Path, before: Manifest, target: FiftyOneTarget | None) -> bool:
@@ -176,12 +217,17 @@ def begin(plan: Plan, wanted: Manifest) -> RunFolder:
         return run
     begun = {"runtime": TORCH.name, **before.model}  # older manifests name none
     names = wanted.model.keys() | begun.keys()
+    if plan.growth:
+        names -= {"boxes"}
     changed = [each for each in names if wanted.model.get(each) != begun.get(each)]
     if changed:
         raise InputError(
             f"{plan.folder} was begun with other {', '.join(sorted(changed))}; "
             "choose another --out, or say --overwrite"
         )
+    if plan.growth:
+        run.update(growth=plan.growth, earlier=keep_earlier(plan.folder, before))
+        return run
     run.manifest = before
     run.update(status=RUNNING, fiftyone=wanted.fiftyone)
     return run
@@ -248,16 +294,23 @@ def compute_shards(
 
 
 def write_shards(
-    computer: RegionComputer, reporter: Reporter, run: RunFolder, todo: Todo
+    computer: RegionComputer,
+    earlier: EarlierRegions,
+    reporter: Reporter,
+    run: RunFolder,
+    todo: Todo,
 ) -> Iterator[WrittenShard]:
-    """Compute the regions of shards in this process, and write each."""
+    """Write shards of the regions that the run had before it grew, and compute all others here."""
     computer.model.prepare(reporter.message)
     for index, images in todo.items():
-        regions = []
-        for batch in computer.images(images):
-            regions += batch
+        known = ((each, earlier.find(computer, each)) for each in images)
+        regions = {image: found for image, found in known if found is not None}
+        reporter.advance(len(regions))
+        for batch in computer.images([each for each in images if each not in regions]):
+            regions |= {each.image: each for each in batch}
             reporter.advance(len(batch))
-        yield WrittenShard(index, write_shard(run.folder, index, regions))
+        shard = write_shard(run.folder, index, [regions[each] for each in images])
+        yield WrittenShard(index, shard)
 
 
 def finish(
@@ -298,4 +351,5 @@ def finish(
                 error.add_note(f"the labels are in {run.folder} all the same")
                 raise
     files = {name: sha256_of(run.folder / name) for name in (COCO, LVIS, SKIPPED, CONTACT_SHEET)}
-    run.update(status=COMPLETE, counts=counts, files=files, seconds=timer.seconds())
+    run.update(status=COMPLETE, counts=counts, files=files, seconds=timer.seconds(), earlier=())
+    shutil.rmtree(run.folder / EARLIER_REGIONS, ignore_errors=True)

@@ -1,7 +1,7 @@
 """What a run is going to do, checked before anything is written."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,12 +9,20 @@ from pathlib import Path
 from autolabel.options import LABEL_FIELD, RUNS_FOLDER, Options
 from autolabel.run.examples import examples_sha256
 from autolabel.run.given_boxes import GivenBoxes, read_given_boxes
-from autolabel.run.images import FIFTYONE_PREFIX, ImageSource, open_source
+from autolabel.run.growth import (
+    HadImages,
+    describe_growth,
+    ended_by_growing,
+    is_same_source,
+    may_grow,
+)
+from autolabel.run.images import FIFTYONE_PREFIX, ImageRef, ImageSource, open_source
 from autolabel.run.manifest import (
     LOCK,
     MANIFEST,
     DatasetInfo,
     FiftyOneTarget,
+    Growth,
     Manifest,
     UnusableManifest,
     VocabularyInfo,
@@ -91,6 +99,8 @@ class Plan:
         wanted: the manifest that a new run begins with.
         before: the manifest that is in the folder; None where the folder is free.
         boxes: that were given; None where a detector proposes them.
+        growth: how the images compare with those of the run in the folder; None where they are the
+            same, or where there is no such run.
     """
 
     request: RunRequest
@@ -100,6 +110,7 @@ class Plan:
     wanted: Manifest
     before: Manifest | None
     boxes: GivenBoxes | None = None
+    growth: Growth | None = None
 
     @property
     def resumes(self) -> bool:
@@ -119,6 +130,8 @@ class Plan:
             return "holds a run, which is overwritten"
         if self.before is None:
             return "new"
+        if self.growth is not None:
+            return f"holds a run that grows: {describe_growth(self.growth)}"
         if self.before.is_complete:
             return "holds this very run, complete"
         done = count_images(self.before.shards)
@@ -164,15 +177,7 @@ def make_plan(request: RunRequest, reporter: Reporter | None = None) -> Plan:
     if request.is_in_fiftyone:
         connect(request.database)
     listed = open_source(request.source, request.images, reporter, request.limit)
-    source = _chosen(listed, request).first(request.limit)
-    given = None
-    if options.boxes:
-        given = read_given_boxes(
-            options.boxes if request.boxes is None else request.boxes,
-            source,
-            Path(str(request.source)) if source.kind == "coco" else None,
-            options.keep_score,
-        )
+    source = _chosen(listed, request, ()).first(request.limit)
     folder = request.out or Path(RUNS_FOLDER) / source.name
     _check_utf8(source.root, request.database_path or "")
     wanted = Manifest(
@@ -182,11 +187,25 @@ def make_plan(request: RunRequest, reporter: Reporter | None = None) -> Plan:
         options=options,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    before = find_run(folder, wanted, request.overwrite)
-    if before is not None and not request.overwrite:
+    ending = ended_by_growing(wanted.dataset)
+    before = find_run(folder, wanted, request.overwrite, ending)
+    resumes = before is not None and not request.overwrite
+    had = None
+    if before is not None and resumes and may_grow(before, wanted.dataset):
+        had = HadImages.of(folder, before)
+        source = _chosen(listed.with_gone(had.refs(), had.root), request, had.refs()).first(None)
+        wanted = dataclasses.replace(wanted, dataset=describe_source(source))
+    given = _given_boxes(request, source)
+    growth = None
+    if before is not None and resumes:
         _check_same_target(request, before, folder)
-        if given and before.model.get("boxes", given.sha256) != given.sha256:
-            raise _other_run(folder, ["boxes in --boxes"])
+        different = sorted(ending & set(wanted.differences(before)))
+        if had and before.dataset != wanted.dataset:
+            growth = had.compare(source, given)
+        elif given and before.model.get("boxes", given.sha256) != given.sha256:
+            different.append("boxes in --boxes")
+        if different and not (growth and is_same_source(source.kind, growth)):
+            raise _other_run(folder, different)
     return Plan(
         request=request,
         folder=folder,
@@ -195,21 +214,41 @@ def make_plan(request: RunRequest, reporter: Reporter | None = None) -> Plan:
         wanted=wanted,
         before=before,
         boxes=given,
+        growth=growth,
     )
 
 
-def _chosen(source: ImageSource, request: RunRequest) -> ImageSource:
-    """The images that --only-unlabelled and --only-unreviewed leave."""
+def _given_boxes(request: RunRequest, source: ImageSource) -> GivenBoxes | None:
+    options = request.options
+    if not options.boxes:
+        return None
+    return read_given_boxes(
+        options.boxes if request.boxes is None else request.boxes,
+        source,
+        Path(str(request.source)) if source.kind == "coco" else None,
+        options.keep_score,
+    )
+
+
+def _chosen(source: ImageSource, request: RunRequest, labelled: Sequence[ImageRef]) -> ImageSource:
+    """The images that --only-unlabelled and --only-unreviewed leave.
+
+    Args:
+        source: all images.
+        request: of the run.
+        labelled: images that the run labelled before, which stay.
+    """
     choices = {
         "--only-unlabelled": (request.only_unlabelled, unlabelled_samples),
         "--only-unreviewed": (request.only_unreviewed, unreviewed_samples),
     }
+    before = {each.sample_id for each in labelled}
     for flag, (is_given, samples) in choices.items():
         if not is_given:
             continue
         if not request.is_in_fiftyone:
             raise InputError(f"{flag} goes with fiftyone:NAME, and {request.source} is none")
-        source = source.only(samples(source.name, request.label_field))
+        source = source.only(samples(source.name, request.label_field) | before)
         if not source.images:
             raise InputError(f"{flag} leaves no image of FiftyOne's dataset {source.name!r}")
     return source
@@ -255,10 +294,18 @@ def describe(words: WordList) -> VocabularyInfo:
     return found
 
 
-def find_run(folder: Path, wanted: Manifest, overwrite: bool) -> Manifest | None:
+def find_run(
+    folder: Path, wanted: Manifest, overwrite: bool, allowed: Collection[str] = ()
+) -> Manifest | None:
     """The manifest of the run that is in a folder; None where the folder is free.
 
     A manifest that cannot be used counts as free where it is going to be overwritten.
+
+    Args:
+        folder: of the run.
+        wanted: manifest that a new run begins with.
+        overwrite: whether another run is replaced.
+        allowed: differences, as `Manifest.differences` names them, that do not make it another run.
 
     Raises:
         InputError: the folder is no run's, or the run is another one than is wanted.
@@ -279,7 +326,7 @@ def find_run(folder: Path, wanted: Manifest, overwrite: bool) -> Manifest | None
         if overwrite:
             return None
         raise
-    different = wanted.differences(before)
+    different = [each for each in wanted.differences(before) if each not in allowed]
     if different and not overwrite:
         raise _other_run(folder, different)
     return before

@@ -81,6 +81,7 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
         vocabulary=describe(words),
         options=new_options(request, source, words),
         regions_of=str(request.run.resolve()),
+        growth=None,
         counts={},
         seconds={},
         started=datetime.now(UTC).isoformat(timespec="seconds"),

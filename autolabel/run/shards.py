@@ -13,12 +13,13 @@ M classes of the encoder's own classifier, Z bytes.
 
 Its metadata is one JSON object: `schema_version`, and `images`, a list in the dataset's order: id,
 file_name, sample_id, width, height, regions (how many rows are its own), skipped (why it was left
-out, or empty) and box_ids (of each row, where the boxes were given; else empty).
+out, or empty), box_ids (of each row, where the boxes were given; else empty) and content (what the
+image file and the boxes that were given for it are known by; empty in older shards).
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from autolabel.run.images import ImageRef
 from autolabel.run.manifest import REGIONS, SCHEMA_VERSION, Shard
 from regionspot.errors import InputError
 from regionspot.files import atomic_write_bytes
-from regionspot.tensor_files.safetensors_file import read_safetensors
+from regionspot.tensor_files.safetensors_file import read_metadata, read_safetensors
 from regionspot.types import Proposals, Regions, Rle
 from regionspot.weights import sha256_of
 
@@ -62,6 +63,7 @@ class StoredImage:
     regions: Natural
     skipped: str
     box_ids: tuple[str, ...] = ()
+    content: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +86,7 @@ class ImageRegions:
     Attributes:
         width, height: of the upright image, in pixels; 0 where it was skipped.
         skipped: why there are no regions, in one line; empty where there are.
+        content: what the image file and the boxes that were given for it are known by.
     """
 
     image: ImageRef
@@ -92,18 +95,22 @@ class ImageRegions:
     proposals: Proposals
     regions: Regions
     skipped: str = ""
+    content: str = ""
 
 
-def skipped_image(image: ImageRef, reason: str, no_regions: Regions) -> ImageRegions:
+def skipped_image(
+    image: ImageRef, reason: str, no_regions: Regions, content: str = ""
+) -> ImageRegions:
     """An image that is left out.
 
     Args:
         image: that was skipped.
         reason: why, for `skipped.jsonl`.
         no_regions: of the model's shapes, as `RegionScorer.no_regions` gives them.
+        content: what its file is known by.
     """
     nothing = Proposals(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
-    return ImageRegions(image, 0, 0, nothing, no_regions, reason)
+    return ImageRegions(image, 0, 0, nothing, no_regions, reason, content)
 
 
 def shard_file(index: int) -> str:
@@ -151,6 +158,7 @@ def _describe(each: ImageRegions) -> StoredImage:
         regions=len(each.proposals),
         skipped=each.skipped,
         box_ids=each.proposals.ids,
+        content=each.content,
     )
 
 
@@ -170,13 +178,38 @@ def read_shards(folder: Path, shards: Sequence[Shard]) -> Iterator[ImageRegions]
             start = stop
 
 
+def read_descriptions(folder: Path, shards: Iterable[Shard]) -> Iterator[StoredImage]:
+    """What the metadata of some shards say of their images, in order, without their regions.
+
+    Raises:
+        InputError: a shard is missing, is no shard, or is of another schema version.
+    """
+    for shard in shards:
+        path = folder / shard.file
+        try:
+            metadata = read_metadata(path, MOST_HEADER)
+        except InputError as error:
+            raise InputError(f"{error}; {AGAIN}") from error
+        yield from _header(path, metadata).images
+
+
 def _read_shard(path: Path, sha256: str) -> tuple[ShardHeader, dict[str, np.ndarray]]:
     try:
-        everything, tensors = read_safetensors(path, "np", MOST_HEADER)
-        metadata = everything.get(METADATA, "{}")
-        version = _version(metadata)
+        metadata, tensors = read_safetensors(path, "np", MOST_HEADER)
     except InputError as error:
         raise InputError(f"{error}; {AGAIN}") from error
+    header = _header(path, metadata)
+    if problem := _problem(header, tensors):
+        raise InputError(f"{path}: {problem}; {AGAIN}")
+    if sha256_of(path) != sha256:
+        raise InputError(f"{path} was changed after it was written; {AGAIN}")
+    return header, tensors
+
+
+def _header(path: Path, metadata: Mapping[str, str]) -> ShardHeader:
+    text = metadata.get(METADATA, "{}")
+    try:
+        version = _version(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}; {AGAIN}") from error
     if version != SCHEMA_VERSION:
@@ -184,12 +217,7 @@ def _read_shard(path: Path, sha256: str) -> tuple[ShardHeader, dict[str, np.ndar
             f"{path} must be of schema version {SCHEMA_VERSION}, got {version}; run the images "
             "again with --overwrite"
         )
-    header = validated(ShardHeader, metadata, lambda name: f"{path}: {name}")
-    if problem := _problem(header, tensors):
-        raise InputError(f"{path}: {problem}; {AGAIN}")
-    if sha256_of(path) != sha256:
-        raise InputError(f"{path} was changed after it was written; {AGAIN}")
-    return header, tensors
+    return validated(ShardHeader, text, lambda name: f"{path}: {name}")
 
 
 def _version(metadata: str) -> object:
@@ -250,4 +278,5 @@ def _image_regions(
             torch.from_numpy(tensors["embedding"][rows]), masks, tensors["mask_iou"][rows], logits
         ),
         described.skipped,
+        described.content,
     )

@@ -175,7 +175,7 @@ def add_labels(
         labels = [to_detections(image, names, provenance) for _, image in batch]
         if new_samples:
             samples = [
-                _new_sample(sample, image, target.field, detections)
+                new_sample(sample, image, target.field, detections)
                 for (sample, image), detections in zip(batch, labels, strict=True)
             ]
             dataset.add_samples(samples, dynamic=True, progress=False)
@@ -190,7 +190,8 @@ def add_labels(
             dataset.set_values(target.field, values, key_field="id", dynamic=True)
 
 
-def _new_sample(sample: Sample, image: LabelledImage, field: str, detections: Any) -> Any:
+def new_sample(sample: Sample, image: LabelledImage, field: str, detections: Any) -> Any:
+    """FiftyOne's sample of an image that a dataset does not hold yet, with its labels."""
     import fiftyone as fo
 
     metadata = fo.ImageMetadata(width=image.width, height=image.height)
@@ -207,6 +208,14 @@ def register_run(target: LabelField, config: Mapping[str, Any]) -> None:
     )
 
 
+def holds_run(target: LabelField) -> bool:
+    """Whether a run's field is there and the run registered, whenever it was started."""
+    if not exists(target.dataset):
+        return False
+    dataset = load_dataset(target.dataset)
+    return bool(dataset.has_run(target.run_key) and dataset.has_sample_field(target.field))
+
+
 def is_registered(target: LabelField, started: str) -> bool:
     """Whether the run that was started then is registered with its dataset.
 
@@ -214,11 +223,9 @@ def is_registered(target: LabelField, started: str) -> bool:
         target: the run's field.
         started: value of the registered config of that name.
     """
-    if not exists(target.dataset):
+    if not holds_run(target):
         return False
     dataset = load_dataset(target.dataset)
-    if not (dataset.has_run(target.run_key) and dataset.has_sample_field(target.field)):
-        return False
     return getattr(dataset.get_run_info(target.run_key).config, "started", None) == started
 
 

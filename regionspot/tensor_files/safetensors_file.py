@@ -3,6 +3,8 @@
 The library itself checks that every tensor's shape fits its bytes, and that these fill the file.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +14,7 @@ from regionspot.errors import InputError
 
 _LENGTH = 8  # bytes in front of the header that give its length
 MOST_HEADER = 16_000_000  # bytes; the library parses up to 100 MB, in minutes
+REFUSAL = "cannot be read as safetensors"
 # What the library and the frameworks behind it raise for a file that is none, or not sound.
 _REFUSALS = (OSError, ValueError, TypeError, OverflowError, RuntimeError, SafetensorError)
 
@@ -20,7 +23,7 @@ def read_safetensors(
     path: Path,
     framework: Literal["pt", "np"] = "pt",
     most_header: int = MOST_HEADER,
-    refusal: str = "cannot be read as safetensors",
+    refusal: str = REFUSAL,
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """The metadata of a file and its tensors by name.
 
@@ -33,11 +36,23 @@ def read_safetensors(
     Raises:
         InputError: it is no such file, or its header is longer than is allowed or than the file.
     """
+    with _opened(path, framework, most_header, refusal) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return file.metadata() or {}, tensors
+
+
+def read_metadata(path: Path, most_header: int = MOST_HEADER) -> dict[str, str]:
+    """The metadata of a file alone; arguments and errors as of `read_safetensors`."""
+    with _opened(path, "np", most_header, REFUSAL) as file:
+        return file.metadata() or {}
+
+
+@contextmanager
+def _opened(path: Path, framework: str, most_header: int, refusal: str) -> Iterator[Any]:
     try:
         _check_header(path, most_header, refusal)
         with safe_open(path, framework) as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return file.metadata() or {}, tensors
+            yield file
     except _REFUSALS as error:
         if isinstance(error, InputError):
             raise

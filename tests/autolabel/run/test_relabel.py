@@ -7,7 +7,7 @@ import fiftyone as fo
 import pytest
 from PIL import Image
 
-from autolabel.run.labels import Run
+from autolabel.labels import Run
 from regionspot.localizers.sam import SamLocalizer
 from regionspot.model import RegionSpot
 from tests.autolabel.helpers import Autolabel, FinishedRun, read_json
