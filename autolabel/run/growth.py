@@ -184,6 +184,10 @@ class EarlierRegions:
                 return replace(self._load(time, shard)[path], image=ref)
         return None
 
+    def all_of(self, path: Path) -> list[ImageRegions]:
+        """All regions that an image had, whatever it was like, the first ones first."""
+        return [self._load(time, shard)[path] for _, time, shard in self._places.get(path, ())]
+
     def _load(self, time: int, shard: Shard) -> dict[Path, ImageRegions]:
         loaded = self._loaded.get(time)
         if loaded is None or loaded[0] != shard:
@@ -194,15 +198,15 @@ class EarlierRegions:
         return loaded[1]
 
 
-def grown_ids(folder: Path, manifest: Manifest) -> frozenset[int]:
-    """The ids of those images of a growing run that are new or have changed.
+def grown_images(folder: Path, manifest: Manifest) -> dict[int, bool]:
+    """The ids of the images of a growing run that are new or have changed; of each, if it is new.
 
     Raises:
         InputError: a shard cannot be read.
     """
     had, root = HadImages.of(folder, manifest).contents(), Path(manifest.dataset["root"])
-    return frozenset(
-        each.id
+    known = (
+        (each, had.get(each.sample_id or root / each.file_name))
         for each in read_descriptions(folder, manifest.shards)
-        if had.get(each.sample_id or root / each.file_name) != each.content
     )
+    return {each.id: before is None for each, before in known if before != each.content}

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from autolabel.options import REVIEW_CONFIDENCE, REVIEW_MARGIN, Options, validated
-from autolabel.run.growth import grown_ids
+from autolabel.run.growth import EarlierRegions, grown_images
 from autolabel.run.images import ImageRef, SkippedEntry
 from autolabel.run.manifest import COCO, LVIS, SKIPPED, Counts, Manifest, RunFolder
 from autolabel.run.postprocess import Labeller
@@ -19,7 +19,7 @@ from integrations.fiftyone import dataset as fiftyone_dataset
 from integrations.fiftyone.claims import claimed
 from integrations.fiftyone.dataset import LabelField, Sample
 from integrations.fiftyone.label_schema import set_label_schema
-from integrations.fiftyone.merging import merge_labels
+from integrations.fiftyone.merging import GrownImage, Merged, merge_labels
 from integrations.formats.coco import write_coco
 from integrations.formats.lvis import write_lvis
 from integrations.vocabulary_file import own_thresholds
@@ -88,17 +88,24 @@ class Outputs:
                 out.write(json.dumps(record, ensure_ascii=False) + "\n")
         return count
 
-    def write_fiftyone(self, new_samples: bool) -> None:
-        """Write the labels into the run's field for review in the App, and register the run."""
+    def write_fiftyone(self, new_samples: bool) -> Merged | None:
+        """Write the labels into the run's field for review in the App, and register the run.
+
+        Returns:
+            What became of the images that are new or have changed, where the run has grown and its
+            field was there; else None.
+        """
+        merged = None
         target, folder = label_field(self.run.manifest), self.run.folder.resolve()
         with claimed(target.dataset, target.field, str(folder)) as resumed:
             if self.run.manifest.earlier and fiftyone_dataset.holds_run(target):
-                self._grow_field(target, new_samples)
+                merged = self._grow_field(target, new_samples)
             else:
                 if new_samples:
                     fiftyone_dataset.make_dataset(target.dataset, folder, resumed)
                 self._write_field(target, new_samples)
             self._register(target, folder)
+        return merged
 
     def is_in_fiftyone(self) -> bool:
         """Whether all of the labels were written to FiftyOne already, and are registered there."""
@@ -120,15 +127,20 @@ class Outputs:
         fiftyone_dataset.add_labels(target, images, names, provenance, new_samples)
         set_label_schema(target, names, owns_dataset=new_samples)
 
-    def _grow_field(self, target: LabelField, new_samples: bool) -> None:
+    def _grow_field(self, target: LabelField, new_samples: bool) -> Merged:
         """Write the labels of new and changed images alone."""
-        manifest, names = self.run.manifest, self.labeller.names
-        grown = grown_ids(self.run.folder, manifest)
-        images = (
-            (as_sample(manifest, ref), image) for ref, image in self.labelled() if ref.id in grown
-        )
-        provenance = self._provenance(target)
-        merge_labels(target, images, names, provenance, new_samples, manifest.options.iou)
+        names, provenance = self.labeller.names, self._provenance(target)
+        return merge_labels(target, self._grown(), names, provenance, new_samples)
+
+    def _grown(self) -> Iterator[tuple[Sample, GrownImage]]:
+        folder, manifest = self.run.folder, self.run.manifest
+        grown = grown_images(folder, manifest)
+        earlier = EarlierRegions(folder, manifest.earlier)
+        for ref, image in self.labelled():
+            if ref.id in grown:
+                sample = as_sample(manifest, ref)
+                before = self.labeller.label(earlier.all_of(sample.path))
+                yield sample, GrownImage(image, tuple(each for _, each in before), grown[ref.id])
 
     def _register(self, target: LabelField, folder: Path) -> None:
         manifest = self.run.manifest

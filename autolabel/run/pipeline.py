@@ -346,7 +346,8 @@ def finish(
         if manifest.fiftyone is not None and not outputs.is_in_fiftyone():
             reporter.message(f"writing labels to FiftyOne's dataset {manifest.fiftyone.dataset!r}")
             try:
-                outputs.write_fiftyone(new_samples)
+                if merged := outputs.write_fiftyone(new_samples):
+                    reporter.message(str(merged))
             except Exception as error:
                 error.add_note(f"the labels are in {run.folder} all the same")
                 raise

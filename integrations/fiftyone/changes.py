@@ -93,10 +93,25 @@ def changes_of_field(
         return Changes(values=dataset.count(target.field))
     view = dataset.select_fields(target.field)
     for sample, detections in samples_with_detections(view, target.field):
-        changes.add(_changes_of_labels(detections))
-        if written is not None:
-            image = written.get(sample.id)
-            changes.add(_changes_of_boxes(detections, image, names))
+        if written is None:
+            changes.add(_changes_of_labels(detections))
+        else:
+            changes.add(changes_of_image(detections, written.get(sample.id), names))
+    return changes
+
+
+def changes_of_image(
+    detections: Sequence[Any], image: LabelledImage | None, names: Mapping[int, str]
+) -> Changes:
+    """What a person changed in the labels of an image, against those that a run wrote there.
+
+    Args:
+        detections: FiftyOne's, as they are now.
+        image: with the labels that the run wrote; None: it wrote none.
+        names: of the categories of `image`.
+    """
+    changes = _changes_of_labels(detections)
+    changes.add(_changes_of_boxes(detections, image, names))
     return changes
 
 

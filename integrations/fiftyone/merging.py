@@ -1,12 +1,11 @@
-"""New labels of a model beside what a person reviewed: in one field, or carried to another.
-
-A reviewed label stays as it is, and a new one that shows the same object is left out.
-"""
+"""Labels of a run that grew, merged into its field beside what a person did there."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from integrations.annotations import LabelledImage
+from integrations.fiftyone.changes import changes_of_image
 from integrations.fiftyone.dataset import (
     LabelField,
     Sample,
@@ -14,23 +13,61 @@ from integrations.fiftyone.dataset import (
     new_sample,
     present_ids,
 )
-from integrations.fiftyone.labels import get_value, is_reviewed, is_whole_reviewed, to_detections
+from integrations.fiftyone.labels import is_whole_reviewed, to_detections
 from integrations.fiftyone.session import load_dataset
-from regionspot.boxes import FloatArray, as_boxes, box_iou, xywh_to_xyxy
+
+
+@dataclass(frozen=True)
+class GrownImage:
+    """An image that is new to a run, or has changed.
+
+    Attributes:
+        image: with its labels.
+        before: with the labels that the run may have written before, one for each time.
+        is_new: whether the run did not have the image when it was last complete.
+    """
+
+    image: LabelledImage
+    before: tuple[LabelledImage, ...] = ()
+    is_new: bool = True
+
+
+@dataclass
+class Merged:
+    """Numbers of images.
+
+    Attributes:
+        added: that got their first labels.
+        relabelled: whose labels were replaced.
+        reviewed: whose labels were left as a person reviewed them.
+        deleted: that a person had deleted from the dataset, and that stay so.
+    """
+
+    added: int = 0
+    relabelled: int = 0
+    reviewed: int = 0
+    deleted: int = 0
+
+    def __str__(self) -> str:
+        more = f", {self.deleted} deleted from the dataset and left so" if self.deleted else ""
+        return (
+            f"images: {self.added} added, {self.relabelled} labelled again, {self.reviewed} "
+            f"reviewed and left as they are{more}"
+        )
 
 
 def merge_labels(
     target: LabelField,
-    images: Iterable[tuple[Sample, LabelledImage]],
+    images: Iterable[tuple[Sample, GrownImage]],
     names: Sequence[str],
     provenance: Mapping[str, str],
     new_samples: bool,
-    iou: float,
-) -> None:
-    """Write a model's labels of some images into a field that is there.
+) -> Merged:
+    """Write a run's labels of new and changed images into its field.
 
-    What nobody reviewed there is replaced; all labels of an image that is reviewed as a whole stay.
-    Written twice, it is as if it was written once.
+    Labels of an image that a person reviewed, in part or as a whole, stay as they are: where one
+    was renamed, drawn, moved, deleted, tagged or marked, or the image tagged. Written twice, it is
+    as if it was written once.
 
     Args:
         target: the run's field.
@@ -38,47 +75,44 @@ def merge_labels(
         names: of category 1, 2, ...
         provenance: goes into each label.
         new_samples: whether images that the dataset lacks are added to it.
-        iou: a label that overlaps a reviewed one by as much or more is left out.
     """
     import fiftyone as fo
 
-    dataset = load_dataset(target.dataset)
+    dataset, merged = load_dataset(target.dataset), Merged()
     for batch in in_batches(images):
         ids = present_ids(dataset, [sample for sample, _ in batch])
         there = {each.id: each for each in dataset.select(list(ids.values()))}
         added = []
-        for sample, image in batch:
-            labels = to_detections(image, names, provenance)
+        for sample, grown in batch:
+            labels = to_detections(grown.image, names, provenance)
             if sample not in ids:
-                added.append(new_sample(sample, image, target.field, labels))
+                if grown.is_new and new_samples:
+                    added.append(new_sample(sample, grown.image, target.field, labels))
+                merged.deleted += not grown.is_new
                 continue
             document = there[ids[sample]]
-            if document[target.field] is None or not is_whole_reviewed(document):
-                document[target.field] = _beside_reviewed(document[target.field], labels, iou)
+            if document[target.field] is None:
+                merged.added += 1
+            elif _is_reviewed(document, target.field, grown, names):
+                merged.reviewed += 1
+                labels = document[target.field]
+            else:
+                merged.relabelled += 1
+            document[target.field] = labels
             if new_samples:  # the dataset is the run's own
-                document.metadata = fo.ImageMetadata(width=image.width, height=image.height)
+                size = {"width": grown.image.width, "height": grown.image.height}
+                document.metadata = fo.ImageMetadata(**size)
             document.save()
-        if added and new_samples:
+        if added:
             dataset.add_samples(added, dynamic=True, progress=False)
+            merged.added += len(added)
+    return merged
 
 
-def _beside_reviewed(before: Any, labels: Any, iou: float) -> Any:
-    """FiftyOne's detections: the reviewed ones of before, and the new ones of other objects."""
-    import fiftyone as fo
-
-    reviewed = [each for each in before.detections if is_reviewed(each)] if before else []
-    if not reviewed:
-        return labels
-    overlaps = box_iou(_boxes(labels.detections), _boxes(reviewed))  # (new, reviewed)
-    box_ids = {get_value(each, "box_id") for each in reviewed} - {None}
-    new = [
-        each
-        for each, row in zip(labels.detections, overlaps, strict=True)
-        if row.max() < iou and get_value(each, "box_id") not in box_ids
-    ]
-    return fo.Detections(detections=reviewed + new)
-
-
-def _boxes(detections: Sequence[Any]) -> FloatArray:
-    """(N, 4) xyxy in fractions of the image's sides."""
-    return xywh_to_xyxy(as_boxes([each.bounding_box for each in detections]))
+def _is_reviewed(document: Any, field: str, grown: GrownImage, names: Sequence[str]) -> bool:
+    """Whether the labels of an image are other ones than the run wrote, now or before."""
+    if is_whole_reviewed(document):
+        return True
+    by_id = dict(enumerate(names, start=1))
+    written = (*grown.before, grown.image)
+    return all(changes_of_image(document[field].detections, each, by_id) for each in written)
