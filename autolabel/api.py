@@ -79,7 +79,8 @@ def label(
             the path of a vocabulary file.
         image_folder: folder of the images that a COCO JSON names (`--images`).
         out: run folder; None: `runs/NAME` of the images' folder, JSON or dataset. The same call
-            again resumes a run that was stopped, or returns the one that is complete.
+            again resumes a run that was stopped, labels what is new or has changed, or returns the
+            run that is complete.
         label_field: FiftyOne's field of the labels.
         fiftyone: whether the labels are written to FiftyOne, too.
         database: folder of a private FiftyOne database; None: the user's own.
@@ -103,7 +104,7 @@ def label(
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         runtime: what computes the image towers: `torch`; `openvino`, on a CPU, for `mini` alone; or
             `auto`, which is OpenVINO there where it is installed and the CPU is x86-64.
-        batch_size: images per forward pass.
+        batch_size: images read at once; on a GPU also images per forward pass.
         shard_size: images per file of regions; a killed run repeats at most this many.
         limit: number of the first images to label; None: all.
         only_unlabelled: whether images of `fiftyone:NAME` with a label in another field are left

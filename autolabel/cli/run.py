@@ -105,7 +105,11 @@ def run(
     device: shared.Device = Options.device,
     runtime: shared.Runtime = Options.runtime,
     batch_size: Annotated[
-        int, typer.Option(help="Images per forward pass.", rich_help_panel=MODEL)
+        int,
+        typer.Option(
+            help="Images read at once; on a GPU also images per forward pass.",
+            rich_help_panel=MODEL,
+        ),
     ] = Options.batch_size,
     shard_size: Annotated[
         int,
@@ -142,7 +146,7 @@ def run(
 ) -> None:
     """Label images: propose boxes, classify each, write label files and a FiftyOne dataset.
 
-    The same command again resumes a run that was stopped.
+    The same command again resumes a run that was stopped, and labels what is new or has changed.
 
     Exit code: 0 all images labelled, 3 some were skipped, 1 nothing could start.
     """

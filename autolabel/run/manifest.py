@@ -1,8 +1,8 @@
 """The run folder: its files, and its manifest `run.json`, which is the only state that lasts.
 
 The manifest holds the sha256 of every file that is finished, and its own. Only `seconds`, `started`
-and that sha256 differ between two runs of one command; everything else in the folder is the same,
-byte for byte.
+and that sha256 differ between two runs of one command (and `growth`, where one of them grew);
+everything else in the folder is the same, byte for byte.
 """
 
 import dataclasses
