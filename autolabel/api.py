@@ -223,6 +223,7 @@ def export(
     min_confidence: float = 0.0,
     words: Vocabulary | None = None,
     only_reviewed: bool = False,
+    only_accepted: bool = False,
     images: ImageMode = "leave",
     label_field: str = LABEL_FIELD,
     overwrite: bool = False,
@@ -243,6 +244,7 @@ def export(
         only_reviewed: only labels that a person drew, renamed or marked `reviewed`, and only
             images with such a label. An image that is tagged `reviewed` counts as a whole: all its
             labels, or that it is empty where it has none.
+        only_accepted: these, and the labels that `autolabel accept` accepted.
         images: whether the images stay (`leave`), or are put beside the labels (`copy`, `link`).
         label_field: field of a FiftyOne dataset; a run has its own.
         overwrite: whether an earlier export is replaced.
@@ -260,6 +262,7 @@ def export(
         min_confidence=min_confidence,
         words=None if words is None else _words(words),
         only_reviewed=only_reviewed,
+        only_accepted=only_accepted,
         images=images,
         label_field=label_field,
         overwrite=overwrite,

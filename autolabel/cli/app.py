@@ -19,6 +19,7 @@ COMMANDS = (
     "relabel",
     "review",
     "audit",
+    "accept",
     "export",
     "convert",
     "verify",

@@ -54,6 +54,15 @@ def export(
             rich_help_panel=SELECTION,
         ),
     ] = False,
+    only_accepted: Annotated[
+        bool,
+        typer.Option(
+            "--only-accepted",
+            help="Only labels that `autolabel accept` accepted or a person reviewed, as "
+            "--only-reviewed has them, and their images.",
+            rich_help_panel=SELECTION,
+        ),
+    ] = False,
     copy_images: shared.CopyImages = False,
     link: shared.LinkImages = False,
     label_field: shared.LabelField[str] = LABEL_FIELD,
@@ -79,6 +88,7 @@ def export(
             min_confidence=min_confidence,
             words=vocab,
             only_reviewed=only_reviewed,
+            only_accepted=only_accepted,
             images=image_mode(copy_images, link),
             label_field=label_field,
             split=split,

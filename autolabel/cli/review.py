@@ -1,4 +1,4 @@
-"""`autolabel review` and `autolabel audit`."""
+"""`autolabel review`, `autolabel audit` and `autolabel accept`."""
 
 from typing import Annotated
 
@@ -79,4 +79,52 @@ def audit(
             {"path": path, "images": found.images, "labels": found.labels, "limit": limit}
             | {"unmatched": found.unmatched, "view": view or None}
             | {kind: kinds.count(kind) for kind in ("word", "place", "missing")}
+        )
+
+
+@app.command()
+def accept(
+    run: shared.Run,
+    precision: Annotated[
+        float,
+        typer.Option(help="Proportion of right labels to guarantee among the accepted ones."),
+    ] = 0.95,
+    confidence: Annotated[
+        float, typer.Option(help="Confidence of the guarantee, for each word.")
+    ] = 0.95,
+    budget: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Maximum number of labels to review, those sampled before included."
+        ),
+    ] = 300,
+    as_json: shared.Json = False,
+    quiet: shared.Quiet = False,
+) -> None:
+    """Accept the labels of RUN whose precision a reviewed random sample guarantees.
+
+    The first call samples labels by word and score. Review them (in FiftyOne's view `to review
+    FIELD`, the labels whose `acceptance` is "to review": tick `reviewed`, rename or delete; without
+    FiftyOne in RUN's acceptance.csv, column `right`: yes or no), and give the command again. Of
+    each word it accepts the labels above the lowest score that still guarantees the precision;
+    words of less than 30 labels are pooled. `export --only-accepted` writes them.
+    """
+    from autolabel.cli.tables import show_accepted
+    from autolabel.review.acceptance import STATE, accept_run
+    from integrations.output import Output
+
+    with Output(as_json, quiet) as output:
+        done = accept_run(run, precision, confidence, budget)
+        show_accepted(done, budget, output)
+        groups = [
+            {"words": each.words, "labels": each.labels, "reviewed": each.reviewed}
+            | {"wrong": each.wrong, "accepted": each.accepted, "lowest_score": each.lowest_score}
+            for each in done.state.groups
+        ]
+        output.summary(
+            {"path": run / STATE, "review": done.review, "precision": precision}
+            | {"confidence": confidence, "budget": budget, "labels": done.labels}
+            | {"sampled": len(done.state.sampled), "open": done.open}
+            | {"accepted": len(done.state.accepted), "groups": groups}
+            | {"further_reviewed": done.more, "further_accepted": done.gain}
         )

@@ -12,6 +12,7 @@ from rich.table import Table
 from autolabel.cli.app import EXIT_ALL_LABELLED, EXIT_SOME_SKIPPED
 
 if TYPE_CHECKING:
+    from autolabel.review.acceptance import Accepted
     from autolabel.review.audit import Audit
     from autolabel.run.images import SkippedEntry
     from autolabel.run.manifest import Manifest, RunFolder
@@ -210,3 +211,38 @@ def show_audit(audit: "Audit", output: "Output", rows: int = 10) -> None:
             score = f"{each.score:.2f}"
             table.add_row(*cells(each.kind, score, each.file_name, each.label, each.suggestion))
     output.show(table)
+
+
+def show_accepted(done: "Accepted", budget: int, output: "Output") -> None:
+    """Print what was accepted of each word, and what there is to review."""
+    from integrations.output import cells
+
+    state = done.state
+    table = Table("word", "labels", "reviewed", "wrong", "accepted", "score from")
+    for each in state.groups:
+        name = _pooled(each.words) if each.is_pooled else each.words[0]
+        counts = map(str, (each.labels, each.reviewed, each.wrong, each.accepted))
+        score = "" if each.lowest_score is None else f"{each.lowest_score:.2f}"
+        table.add_row(*cells(name, *counts, score))
+    output.show(table)
+    output.line(
+        f"{len(state.accepted)} of {done.labels} labels accepted: of each row, at least "
+        f"{state.precision:.0%} are right (confidence {state.confidence:.0%})"
+    )
+    if done.open:
+        output.line(f"{done.open} of {len(state.sampled)} sampled labels to review: {done.review}")
+        output.line("then give the command again")
+    elif done.more:
+        output.line(
+            f"{done.more} more reviewed labels are expected to accept about {done.gain} more: "
+            f"--budget {max(budget, len(state.sampled) + done.more)}"
+        )
+    else:
+        output.line("no further review of a few hundred labels is expected to accept more")
+
+
+def _pooled(words: Sequence[str]) -> str:
+    """How a row of rare words is called."""
+    from autolabel.review.risk_control import POOLED_BELOW
+
+    return f"{len(words)} words of less than {POOLED_BELOW} labels, pooled: {_shown(words)}"

@@ -1,322 +1,356 @@
-"""Which labels can be accepted after a person has looked at a random sample of them.
+"""`autolabel accept`: labels of a run that have a stated precision, from a reviewed sample of them.
 
-The labels of a word are ordered by their score, and a chain of nested sets, each of the labels
-above a lower score, is fixed before anybody looks. The hypothesis that more than the allowed share
-of a set is wrong is tested from the smallest set on, and the labels are accepted up to the last set
-that passes in a row: fixed-sequence testing, which controls the probability of any false promise of
-the word without a correction for the number of sets (Angelopoulos et al. 2021, "Learn then test",
-arXiv 2110.01052, section 2.3).
-
-Looks sample without replacement, so a set's number of wrong labels is tested by the hypergeometric
-likelihood ratio of a mixture of allowed numbers against the smallest number that is not allowed.
-Under each number that is not allowed the ratio is a martingale in the order of the sample, hence by
-Ville's inequality the test holds at all times at once (Waudby-Smith & Ramdas 2020, "Confidence
-sequences for sampling without replacement", arXiv 2006.04347): a person may stop, go on, or review
-other labels at any time. Of each set the looks count in one fixed random order, up to the first
-label without an answer, which makes the choice of what to look at harmless, too.
-
-Axes: N labels of one group, J sets of its chain.
+A label's number is its position in the run's label files, from 1. `acceptance.json` in the run
+folder holds which labels were sampled and which are accepted; decisions are read anew each time,
+from FiftyOne or, of a run without labels there, from `acceptance.csv`.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from scipy.special import gammaln, logsumexp
-from scipy.stats import betabinom
 
-from regionspot.boxes import FloatArray
-from regionspot.types import IntArray
+from autolabel.options import validated
+from autolabel.review.app import complete_run
+from autolabel.review.risk_control import (
+    POOLED_BELOW,
+    Group,
+    accept_group,
+    make_groups,
+    plan_sample,
+)
+from autolabel.run.images import ImageRef
+from autolabel.run.manifest import LVIS, Manifest, locked, read_complete
+from autolabel.run.outputs import as_sample, label_field
+from autolabel.run.shards import read_shards
+from integrations.annotations import Annotation, LabelledImage, LabelledSet
+from integrations.fiftyone.acceptance import mark_acceptance, read_decisions
+from integrations.fiftyone.dataset import Sample, save_selection
+from integrations.fiftyone.labels import ACCEPTED, TO_REVIEW
+from integrations.formats.lvis import read_lvis
+from integrations.text import csv_cell
+from regionspot.errors import InputError
+from regionspot.files import atomic_write, read_text
 
-POOLED_BELOW = 30  # labels of a word that is accepted by itself
-SMALLEST_SET = 20  # labels of a chain's first set, where the group has as many
-STEP = 0.1  # of the group's labels, from one set of its chain to the next
-EXPECTED_WRONG = 0.01  # mean share of wrong labels in the mixture of allowed numbers
-GUESS_WEIGHT = 20.0  # looks that a guess at the share of wrong labels counts as
-LEAST_CHANCE = 0.1  # of passing, for looks that are worth while
+STATE, SHEET = "acceptance.json", "acceptance.csv"
+VIEW = "to review"  # the field's name follows
+BUDGET = 300
+COLUMNS = ("number", "image", "x1", "y1", "x2", "y2", "word", "score", "right")
+_ANSWERS = dict.fromkeys(("yes", "y", "true", "1", "right"), True) | dict.fromkeys(
+    ("no", "n", "false", "0", "wrong"), False
+)
 
 
-@dataclass(frozen=True)
-class Group:
-    """Labels that are accepted together: those of one word, or of all rare words.
+@dataclass(frozen=True, kw_only=True)
+class GroupAcceptance:
+    """Labels of a word, or of all rare words together.
 
     Attributes:
-        words: of the group.
-        rows: (N,) of the labels, those of the highest score first.
-        order: (N,) rank of each in the group's random order.
-        sizes: (J,) of the nested sets; each has the first labels of `rows`.
-        guess: (J,) expected share of wrong labels in each set. It steers what is looked at, and no
-            promise depends on it.
+        words: of the group; several are rare words that are accepted together.
+        labels: number of its labels.
+        reviewed: number of labels that a person decided on.
+        wrong: number of these that are wrong.
+        accepted: number of accepted labels.
+        lowest_score: confidence of the last accepted label; None where none is.
     """
 
     words: tuple[str, ...]
-    rows: IntArray
-    order: IntArray
-    sizes: IntArray
-    guess: FloatArray
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the answers say of a group.
-
-    Attributes:
-        passed: number of its sets that passed in a row.
-        accepted: number of labels in the last of them.
-    """
-
-    passed: int
+    labels: int
+    reviewed: int
+    wrong: int
     accepted: int
+    lowest_score: float | None
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether it holds rare words, and not one with labels enough."""
+        return len(self.words) > 1 or self.labels < POOLED_BELOW
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceptanceState:
+    """The content of `acceptance.json`.
+
+    Attributes:
+        precision: proportion of right labels that is guaranteed among the accepted ones of a group.
+        confidence: of the guarantee, for each group.
+        labels_sha256: of the label file whose labels have these numbers.
+        sampled: numbers of the labels to review, in the order in which they were sampled.
+        accepted: numbers of the accepted labels, without those that were found wrong.
+        groups: what was decided and accepted.
+    """
+
+    precision: float
+    confidence: float
+    labels_sha256: str
+    sampled: tuple[int, ...] = ()
+    accepted: tuple[int, ...] = ()
+    groups: tuple[GroupAcceptance, ...] = ()
 
 
 @dataclass(frozen=True)
-class NextLooks:
-    """Labels to look at.
+class Accepted:
+    """What `accept_run` did.
 
     Attributes:
-        rows: of the labels, in the order in which they were chosen.
-        gain: number of labels that would be accepted if they are as right as is expected.
+        state: as it was written.
+        labels: number of the run's labels.
+        open: number of sampled labels that nobody decided on.
+        more: number of further labels whose review is expected to accept `gain` more; 0: none are.
+        gain: that number of labels.
+        review: name of FiftyOne's view of the sample, or path of the file to fill in.
     """
 
-    rows: tuple[int, ...]
+    state: AcceptanceState
+    labels: int
+    open: int
+    more: int
     gain: int
+    review: str
 
 
-def make_groups(
-    words: Sequence[str],
-    scores: FloatArray,
-    probability: FloatArray,
+@dataclass
+class _Labels:
+    """All labels of a run, one after another.
+
+    Attributes:
+        data: of the label file.
+        flat: each label and its image, by number less 1.
+        decisions: by row.
+    """
+
+    data: LabelledSet
+    flat: list[tuple[LabelledImage, Annotation]] = field(default_factory=list)
+    decisions: dict[int, bool] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Of category 1, 2, ..."""
+        return [each.name for each in self.data.categories]
+
+    def word(self, row: int) -> str:
+        """The word of a label."""
+        return self.data.categories[self.flat[row][1].category_id - 1].name
+
+
+def accept_run(
+    folder: Path, precision: float = 0.95, confidence: float = 0.95, budget: int = BUDGET
+) -> Accepted:
+    """Read what a person decided, accept labels, and sample labels to review.
+
+    Args:
+        folder: of a complete run.
+        precision: proportion of right labels to guarantee among the accepted ones of each group.
+        confidence: of the guarantee, for each group.
+        budget: number of labels to sample at most, those sampled before included.
+
+    Raises:
+        InputError: no such run, an option out of range, or a file of decisions that is wrong.
+    """
+    for name, value in (("--precision", precision), ("--confidence", confidence)):
+        if not 0 < value < 1:
+            raise InputError(f"{name} must be above 0 and below 1, got {value}")
+    manifest = read_complete(folder)
+    if manifest.fiftyone is not None:
+        manifest = complete_run(folder)
+    with locked(folder):
+        earlier = read_state(folder, manifest)
+        labels = _read(folder, manifest)
+        done, groups = _accept(labels, earlier, precision, confidence, manifest, budget)
+        spare = plan_sample(
+            groups, labels.decisions, _rows(done.sampled), BUDGET, precision, confidence
+        )
+        review = _write(folder, manifest, labels, done)
+    waiting = sum(row not in labels.decisions for row in _rows(done.sampled))
+    return Accepted(done, len(labels.flat), waiting, len(spare.rows), spare.gain, review)
+
+
+def _rows(numbers: Sequence[int]) -> list[int]:
+    return [number - 1 for number in numbers]
+
+
+def _accept(
+    labels: _Labels,
+    earlier: AcceptanceState | None,
     precision: float,
-    seed: int,
-) -> list[Group]:
-    """A group for each word of 30 labels or more, and one for all rarer words.
-
-    Args:
-        words: of each label.
-        scores: (labels,) by which they are ordered.
-        probability: (labels,) that the label is right, as a model has it; see `Group.guess`.
-        precision: that is to be promised.
-        seed: of the random order.
-    """
-    names, inverse, counts = np.unique(np.array(words), return_inverse=True, return_counts=True)
-    common = counts >= POOLED_BELOW
-    members = {(str(names[k]),): np.flatnonzero(inverse == k) for k in np.flatnonzero(common)}
-    if (~common).any():
-        rare = tuple(str(name) for name in names[~common])
-        members[rare] = np.flatnonzero(~common[inverse])
-    random = np.random.default_rng(seed)
-    return [
-        _group(group, rows, scores, probability, precision, random)
-        for group, rows in members.items()
-    ]
-
-
-def _group(
-    words: tuple[str, ...],
-    rows: IntArray,
-    scores: FloatArray,
-    probability: FloatArray,
-    precision: float,
-    random: np.random.Generator,
-) -> Group:
-    rows = rows[np.argsort(-scores[rows], kind="stable")]
-    total = len(rows)
-    wrong = np.cumsum(1 - probability[rows]) / np.arange(1, total + 1)
-    likely = np.flatnonzero(wrong <= (1 - precision) / 2)
-    start = min(max(SMALLEST_SET, int(likely[-1]) + 1 if len(likely) else 0), total)
-    step = max(round(STEP * total), 1)
-    sizes = [*range(start, total - step // 2, step), total]
-    # Labels of one score are accepted together.
-    last = np.searchsorted(-scores[rows], -scores[rows][np.array(sizes) - 1], side="right")
-    ends = np.unique(last)
-    order = np.asarray(random.permutation(total), np.int64)
-    return Group(words, rows, order, np.asarray(ends, np.int64), wrong[ends - 1])
-
-
-def judge(
-    group: Group, answers: Mapping[int, bool], precision: float, confidence: float
-) -> Verdict:
-    """Accept the labels of a group as far as the answers promise the precision.
-
-    With probability `confidence` at least, whatever was looked at and whenever it is asked, the
-    share of right labels among the accepted ones is at least `precision`, before those are left out
-    that the person found wrong.
-
-    Args:
-        group: of labels.
-        answers: of each row that a person looked at, whether the label is right.
-        precision: share of right labels to promise.
-        confidence: of the promise.
-    """
-    passed = 0
-    for looks, wrong, size in _progress(group, answers):
-        if not is_promised(size, looks, wrong, precision, confidence):
-            break
-        passed += 1
-    return Verdict(passed, int(group.sizes[passed - 1]) if passed else 0)
-
-
-def _progress(group: Group, answers: Mapping[int, bool]) -> list[tuple[int, int, int]]:
-    """Of each set, the looks that count, those of them that were wrong, and its size."""
-    answered = np.array([row in answers for row in group.rows.tolist()], np.bool_)
-    wrong = np.array([answers.get(row) is False for row in group.rows.tolist()], np.bool_)
-    found = []
-    for size in group.sizes.tolist():
-        in_order = np.argsort(group.order[:size])
-        unanswered = np.flatnonzero(~answered[in_order])
-        looks = int(unanswered[0]) if len(unanswered) else size
-        found.append((looks, int(wrong[in_order[:looks]].sum()), size))
-    return found
-
-
-@lru_cache(maxsize=1 << 16)
-def is_promised(size: int, looks: int, wrong: int, precision: float, confidence: float) -> bool:
-    """Whether a random sample promises that enough of a set is right.
-
-    Args:
-        size: of the set.
-        looks: number of its labels in the sample, which is without replacement.
-        wrong: number of these that are wrong.
-        precision: share of right labels to promise.
-        confidence: of the promise.
-    """
-    allowed = int((1 - precision) * size + 1e-9)
-    if allowed + 1 > size - (looks - wrong):  # so many can no longer be wrong
-        return wrong <= allowed
-    if wrong > allowed or wrong * size > allowed * looks:
-        return False
-    numbers = np.arange(allowed + 1)
-    weights = -numbers / max(EXPECTED_WRONG * size, 1e-9)
-    mixture = logsumexp(weights + _log_likelihood(size, looks, wrong, numbers)) - logsumexp(weights)
-    against = _log_likelihood(size, looks, wrong, np.array([allowed + 1]))[0]
-    return bool(mixture - against >= -np.log1p(-confidence))
-
-
-def _log_likelihood(size: int, looks: int, wrong: int, numbers: IntArray) -> FloatArray:
-    """Of each number of wrong labels in a set: that so many of the looks are wrong."""
-    right = size - numbers
-    possible = (numbers >= wrong) & (right >= looks - wrong)
-    found = np.full(len(numbers), -np.inf)
-    k, r = numbers[possible], right[possible]
-    found[possible] = _log_choose(k, wrong) + _log_choose(r, looks - wrong)
-    return np.asarray(found - _log_choose(np.array([size]), looks), np.float64)
-
-
-def _log_choose(total: IntArray, chosen: int) -> npt.NDArray[np.float64]:
-    return np.asarray(gammaln(total + 1) - gammaln(chosen + 1) - gammaln(total - chosen + 1))
-
-
-def next_looks(
-    groups: Sequence[Group],
-    answers: Mapping[int, bool],
-    asked: Sequence[int],
+    confidence: float,
+    manifest: Manifest,
     budget: int,
-    precision: float,
-    confidence: float,
-) -> NextLooks:
-    """The labels that are worth most to look at next.
-
-    Each step takes the looks that let a group pass further sets of its chain, of the most labels
-    gained a look, weighed by the chance that they suffice.
-
-    Args:
-        groups: of `make_groups`.
-        answers: as in `judge`.
-        asked: rows that were sampled before.
-        budget: number of looks at most.
-        precision: share of right labels to promise.
-        confidence: of the promise.
-    """
-    looked = set(asked) | set(answers)
-    correction = _correction(groups, answers)
-    found: list[int] = []
-    gain = 0
-    options = {
-        index: _options(group, answers, correction, precision, confidence)
-        for index, group in enumerate(groups)
-    }
-    while True:
-        best: tuple[float, int, int, list[int]] | None = None
-        for index, group_options in options.items():
-            for position, (rows, gained, chance) in enumerate(group_options):
-                new = [row for row in rows if row not in looked]
-                if not new or len(new) > budget - len(found) or gained <= len(new):
-                    continue
-                value = gained * chance / len(new)
-                if best is None or value > best[0]:
-                    best = value, index, position, new
-        if best is None:
-            return NextLooks(tuple(found), gain)
-        _, index, position, new = best
-        found += new
-        looked |= set(new)
-        gained = options[index][position][1]
-        gain += gained
-        options[index] = [
-            (rows, more - gained, chance)
-            for rows, more, chance in options[index]
-            if more > gained
-        ]
-
-
-def _correction(groups: Sequence[Group], answers: Mapping[int, bool]) -> float:
-    """By how much the guesses at the share of wrong labels are too low, from all answers."""
-    wrong = expected = 1.0
+) -> tuple[AcceptanceState, list[Group]]:
+    """The next state, and the groups of labels."""
+    words = [labels.word(row) for row in range(len(labels.flat))]
+    scores = np.array([each.score or 0.0 for _, each in labels.flat], np.float64)
+    presence = [float(each.attributes.get("presence") or 0.0) for _, each in labels.flat]
+    sha256 = manifest.files[LVIS]
+    seed = int(sha256[:16], 16)  # a run has one random order, however often it is asked for
+    groups = make_groups(words, scores, np.array(presence, np.float64), precision, seed)
+    sampled = list(earlier.sampled) if earlier else []
+    room = budget - len(sampled)
+    if room > 0 and all(row in labels.decisions for row in _rows(sampled)):
+        plan = plan_sample(groups, labels.decisions, _rows(sampled), room, precision, confidence)
+        sampled += [row + 1 for row in plan.rows]
+    accepted: list[int] = []
+    found = []
     for group in groups:
-        looks = sum(row in answers for row in group.rows.tolist())
-        wrong += sum(answers.get(row) is False for row in group.rows.tolist())
-        expected += looks * float(group.guess[0])
-    return wrong / expected
+        count = accept_group(group, labels.decisions, precision, confidence).accepted
+        rows = group.rows.tolist()
+        kept = [row for row in rows[:count] if labels.decisions.get(row) is not False]
+        accepted += [row + 1 for row in kept]
+        found.append(
+            GroupAcceptance(
+                words=group.words,
+                labels=len(rows),
+                reviewed=sum(row in labels.decisions for row in rows),
+                wrong=sum(labels.decisions.get(row) is False for row in rows),
+                accepted=len(kept),
+                lowest_score=round(float(scores[rows[count - 1]]), 6) if count else None,
+            )
+        )
+    state = AcceptanceState(
+        precision=precision,
+        confidence=confidence,
+        labels_sha256=sha256,
+        sampled=tuple(sampled),
+        accepted=tuple(sorted(accepted)),
+        groups=tuple(found),
+    )
+    return state, groups
 
 
-def _options(
-    group: Group,
-    answers: Mapping[int, bool],
-    correction: float,
-    precision: float,
-    confidence: float,
-) -> list[tuple[list[int], int, float]]:
-    """For each further set of a chain: rows to look at, labels gained, and the chance to pass."""
-    done = judge(group, answers, precision, confidence)
-    found: list[tuple[list[int], int, float]] = []
-    rows: list[int] = []
-    chance = 1.0
-    progress = _progress(group, answers)
-    for index in range(done.passed, len(progress)):
-        looks, wrong, size = progress[index]
-        guess = min(float(group.guess[index]) * correction, 0.99)
-        needed, likely = _needed(size, looks, wrong, guess, precision, confidence)
-        chance = min(chance, likely)
-        if chance < LEAST_CHANCE:
-            break
-        in_order = group.rows[:size][np.argsort(group.order[:size])]
-        rows = list(dict.fromkeys([*rows, *in_order[:needed].tolist()]))
-        found.append((rows, size - done.accepted, chance))
-    return found
+def read_state(folder: Path, manifest: Manifest) -> AcceptanceState | None:
+    """The state that `accept` wrote; None where it wrote none, or the run was made again since.
+
+    Raises:
+        InputError: the file cannot be read or is wrong.
+    """
+    path = folder / STATE
+    if not path.exists():
+        return None
+    mend = f"delete it and run `autolabel accept {folder}` again"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); {mend}") from error
+    try:
+        state = validated(AcceptanceState, text, lambda name: f"{path}: {name}")
+    except InputError as error:
+        raise InputError(f"{error}; {mend}") from error
+    return state if state.labels_sha256 == manifest.files.get(LVIS) else None
 
 
-def _needed(
-    size: int, looks: int, wrong: int, guess: float, precision: float, confidence: float
-) -> tuple[int, float]:
-    """How many looks let a set pass, with what chance; of several numbers the best a look."""
-    if is_promised(size, looks, wrong, precision, confidence):
-        return looks, 1.0
-    a = guess * GUESS_WEIGHT + wrong
-    b = (1 - guess) * GUESS_WEIGHT + looks - wrong
-    best = size, 0.0
-    for more in range(4):  # further wrong labels
-        low, high = looks, size
-        if not is_promised(size, high, wrong + more, precision, confidence):
-            break
-        while low < high:
-            middle = (low + high) // 2
-            if is_promised(size, middle, wrong + more, precision, confidence):
-                high = middle
-            else:
-                low = middle + 1
-        chance = float(betabinom.cdf(more, low - looks, a + 1e-6, b))
-        if chance / max(low - looks, 1) > best[1] / max(best[0] - looks, 1):
-            best = low, chance
-    return best
+def accepted_numbers(folder: Path, manifest: Manifest) -> frozenset[int]:
+    """Numbers of the accepted labels of a run.
+
+    Raises:
+        InputError: its labels were not accepted yet.
+    """
+    state = read_state(folder, manifest)
+    if state is None:
+        raise InputError(f"{folder} has no accepted labels; run `autolabel accept {folder}` first")
+    return frozenset(state.accepted)
+
+
+def _read(folder: Path, manifest: Manifest) -> _Labels:
+    """The labels as the run wrote them, and the decisions on them."""
+    labels = _Labels(read_lvis(folder / LVIS))
+    first: dict[int, int] = {}  # row of the first label of an image
+    for image in labels.data.images:
+        first[image.id] = len(labels.flat)
+        labels.flat += [(image, each) for each in image.annotations]
+    if manifest.fiftyone is None:
+        labels.decisions = _read_sheet(folder / SHEET, labels)
+        return labels
+    images = _with_samples(folder, manifest, labels.data)
+    for image, decided in read_decisions(label_field(manifest), images, labels.names):
+        for row, right in enumerate(decided, start=first[image.id]):
+            if right is not None:
+                labels.decisions[row] = right
+    return labels
+
+
+def _with_samples(
+    folder: Path, manifest: Manifest, data: LabelledSet
+) -> Iterator[tuple[Sample, LabelledImage]]:
+    refs = _refs(folder, manifest)
+    for image in data.images:
+        yield as_sample(manifest, refs[image.id]), image
+
+
+def _refs(folder: Path, manifest: Manifest) -> Mapping[int, ImageRef]:
+    return {each.image.id: each.image for each in read_shards(folder, manifest.shards)}
+
+
+def _read_sheet(path: Path, labels: _Labels) -> dict[int, bool]:
+    """Decisions of a file that a person filled in; an empty one is none."""
+    if not path.exists():
+        return {}
+    text = read_text(path)
+    header = text.partition("\n")[0]
+    delimiter = next((each for each in (";", "\t") if each in header), ",")
+    decisions: dict[int, bool] = {}
+    for line, record in enumerate(csv.DictReader(io.StringIO(text), delimiter=delimiter), start=2):
+        number, answer = record.get("number") or "", (record.get("right") or "").strip().lower()
+        where = f"{path}: line {line}"
+        row = int(number) - 1 if number.isascii() and number.isdigit() else -1
+        if not 0 <= row < len(labels.flat) or record.get("word") != csv_cell(labels.word(row)):
+            raise InputError(
+                f"{where}: number {number!r} and word {record.get('word')!r} are no label of this "
+                "run; leave all columns but `right` as they were written"
+            )
+        if answer and answer not in _ANSWERS:
+            raise InputError(f"{where}: `right` must be yes, no or empty, got {answer!r}")
+        if answer:
+            decisions[row] = _ANSWERS[answer]
+    return decisions
+
+
+def _write(folder: Path, manifest: Manifest, labels: _Labels, state: AcceptanceState) -> str:
+    """Write the state, mark it in FiftyOne, and offer the sample for review."""
+    if manifest.fiftyone is None:
+        _write_sheet(folder / SHEET, labels, state)
+        review = str(folder / SHEET)
+    else:
+        review = _mark(folder, manifest, labels, state)
+    with atomic_write(folder / STATE) as out:
+        json.dump(asdict(state), out, indent=1, ensure_ascii=False)
+        out.write("\n")
+    return review
+
+
+def _write_sheet(path: Path, labels: _Labels, state: AcceptanceState) -> None:
+    answer = {True: "yes", False: "no", None: ""}
+    extra = [row + 1 for row in sorted(labels.decisions) if row + 1 not in set(state.sampled)]
+    with atomic_write(path) as file:
+        out = csv.writer(file, lineterminator="\n")
+        out.writerow(COLUMNS)
+        for number in [*state.sampled, *extra]:
+            image, label = labels.flat[number - 1]
+            box = [f"{side:.1f}" for side in label.box]
+            word, score = csv_cell(labels.word(number - 1)), f"{label.score or 0.0:.4f}"
+            right = answer[labels.decisions.get(number - 1)]
+            out.writerow([number, csv_cell(image.file_name), *box, word, score, right])
+
+
+def _mark(folder: Path, manifest: Manifest, labels: _Labels, state: AcceptanceState) -> str:
+    """Mark the state of each label in FiftyOne, and save a view of the sample's images."""
+    target, refs = label_field(manifest), _refs(folder, manifest)
+    states: dict[int, str] = {
+        number: TO_REVIEW for number in state.sampled if number - 1 not in labels.decisions
+    }
+    states |= dict.fromkeys(state.accepted, ACCEPTED)
+
+    def marked() -> Iterator[tuple[Sample, tuple[LabelledImage, list[str | None]]]]:
+        number = 1
+        for image in labels.data.images:
+            of_image = [states.get(number + k) for k in range(len(image.annotations))]
+            number += len(image.annotations)
+            yield as_sample(manifest, refs[image.id]), (image, of_image)
+
+    mark_acceptance(target, marked(), labels.names)
+    waiting = [n for n in state.sampled if n - 1 not in labels.decisions]
+    chosen = dict.fromkeys(labels.flat[number - 1][0].id for number in waiting)
+    return save_selection(target, VIEW, [as_sample(manifest, refs[id]) for id in chosen])

@@ -2,12 +2,13 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from autolabel.convert import Exported, ImageMode, exported, image_placer
 from autolabel.options import LABEL_FIELD
+from autolabel.review.acceptance import accepted_numbers
 from autolabel.review.app import complete_run
 from autolabel.review.near_duplicates import near_duplicates
 from autolabel.run.images import FIFTYONE_PREFIX, open_source
@@ -48,6 +49,7 @@ class ExportRequest:
     min_confidence: float = 0.0
     words: Path | WordList | None = None
     only_reviewed: bool = False
+    only_accepted: bool = False
     images: ImageMode = "leave"
     label_field: str = LABEL_FIELD
     overwrite: bool = False
@@ -97,15 +99,18 @@ def export_labels(request: ExportRequest) -> Exported:
         InputError: no such run, dataset or format, or the export is there already.
     """
     format = format_named(request.format)
+    if request.only_reviewed and request.only_accepted:
+        raise InputError("--only-reviewed and --only-accepted exclude each other")
     if not 0 <= request.min_confidence <= 1:
         raise InputError(f"--min-confidence must be from 0 to 1, got {request.min_confidence}")
     if request.source.startswith(FIFTYONE_PREFIX):
         labels = _of_dataset(request)
     else:
-        labels = _of_run(Path(request.source), request.only_reviewed)
+        labels = _of_run(Path(request.source), request)
     if request.split is not None:
         format = _with_split(format, parse_shares(request.split), request)
-    confident = _confident(labels.images, _thresholds(request, labels), request.only_reviewed)
+    selected = request.only_reviewed or request.only_accepted
+    confident = _confident(labels.images, _thresholds(request, labels), selected)
     images = itertools.islice(confident, request.limit)
     place = image_placer(request.images, labels.root)
     tally = write_folder(
@@ -122,12 +127,12 @@ def _thresholds(request: ExportRequest, labels: _Labels) -> dict[int, float]:
 
 
 def _confident(
-    images: Iterable[LabelledImage], lowest: Mapping[int, float], only_reviewed: bool
+    images: Iterable[LabelledImage], lowest: Mapping[int, float], selected: bool
 ) -> Iterator[LabelledImage]:
     """The images without labels whose confidence is below the lowest one of their category.
 
-    Of reviewed images alone, one that loses all its labels so is left out: it would stand for one
-    that a person verified to be empty.
+    Of reviewed or accepted labels alone, an image that loses all its labels so is left out: it
+    would stand for one that a person verified to be empty.
     """
     for image in images:
         kept = tuple(
@@ -135,23 +140,45 @@ def _confident(
             for each in image.annotations
             if each.score is None or each.score >= lowest[each.category_id]
         )
-        if kept or not (only_reviewed and image.annotations):
+        if kept or not (selected and image.annotations):
             yield dataclasses.replace(image, annotations=kept)
 
 
-def _of_run(folder: Path, only_reviewed: bool) -> _Labels:
+def _of_run(folder: Path, request: ExportRequest) -> _Labels:
     manifest = read_manifest(folder)
     root = Path(manifest.dataset["root"])
-    if manifest.is_complete and manifest.fiftyone is None and not only_reviewed:
+    accepted = accepted_numbers(folder, manifest) if request.only_accepted else None
+    if manifest.is_complete and manifest.fiftyone is None and not request.only_reviewed:
         data = read_lvis(folder / LVIS)
+        images = data.images if accepted is None else _accepted(data.images, accepted)
         thresholds = thresholds_of(manifest)
-        return _Labels(data.categories, data.images, file_info(manifest), root, thresholds)
+        return _Labels(data.categories, images, file_info(manifest), root, thresholds)
     manifest = complete_run(folder)
     target = label_field(manifest)
     categories = with_new_words(categories_of(manifest), words_in_use(target))
     ids = {category.name: category.id for category in categories}
-    images = read_labels(target, empty_images(folder, manifest), ids, only_reviewed)
+    only = (request.only_reviewed, request.only_accepted)
+    images = read_labels(target, empty_images(folder, manifest), ids, *only)
     return _Labels(categories, images, file_info(manifest), root, thresholds_of(manifest))
+
+
+def _accepted(images: Iterable[LabelledImage], numbers: Collection[int]) -> Iterator[LabelledImage]:
+    """The images with accepted labels, and these alone.
+
+    Args:
+        images: all of the run.
+        numbers: of the accepted labels, counted from 1 over all images.
+    """
+    number = 0
+    for image in images:
+        kept = tuple(
+            label
+            for place, label in enumerate(image.annotations, start=number + 1)
+            if place in numbers
+        )
+        number += len(image.annotations)
+        if kept:
+            yield dataclasses.replace(image, annotations=kept)
 
 
 def _of_dataset(request: ExportRequest) -> _Labels:
@@ -169,7 +196,7 @@ def _of_dataset(request: ExportRequest) -> _Labels:
             yield Sample(source.path(ref), ref.sample_id), image
 
     ids = {category.name: category.id for category in categories}
-    images = read_labels(target, empty(), ids, request.only_reviewed)
+    images = read_labels(target, empty(), ids, request.only_reviewed, request.only_accepted)
     info = {"description": f"FiftyOne dataset {source.name}, field {request.label_field}"}
     return _Labels(categories, images, info, source.root)
 

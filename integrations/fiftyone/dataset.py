@@ -11,6 +11,7 @@ from integrations.annotations import LabelledImage
 from integrations.fiftyone.labels import (
     REVIEWED,
     from_detection,
+    is_accepted,
     is_reviewed,
     is_whole_reviewed,
     to_detections,
@@ -312,6 +313,7 @@ def read_labels(
     images: Iterable[tuple[Sample, LabelledImage]],
     category_ids: Mapping[str, int],
     only_reviewed: bool = False,
+    only_accepted: bool = False,
 ) -> Iterator[LabelledImage]:
     """Images, given without labels, with their labels as they stand in FiftyOne now.
 
@@ -321,14 +323,19 @@ def read_labels(
         category_ids: by name; `words_in_use` says which there are.
         only_reviewed: leave out the labels that nobody reviewed, and the images without a reviewed
             label that are not reviewed as a whole.
+        only_accepted: as `only_reviewed`, and keep the accepted labels, too.
 
     Raises:
         InputError: the dataset is gone, or has no such field of detections.
     """
     for image, sample, detections in read_detections(target, images):
         whole = is_whole_reviewed(sample)
-        if only_reviewed and not whole:
-            detections = [each for each in detections if is_reviewed(each)]
+        if (only_reviewed or only_accepted) and not whole:
+            detections = [
+                each
+                for each in detections
+                if is_reviewed(each) or (only_accepted and is_accepted(each))
+            ]
             if not detections:
                 continue
         annotations = tuple(

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from integrations.fiftyone.dataset import LabelField, load_detections
-from integrations.fiftyone.labels import PROVENANCE, REVIEWED, SCORES
+from integrations.fiftyone.labels import ACCEPTANCE, PROVENANCE, REVIEWED, SCORES
 
 # Of a label schema's type, the name of FiftyOne's class of fields.
 _FIELDS = {"str": "StringField", "float": "FloatField", "bool": "BooleanField"}
 # A label with these is still what a model said; a person gives it another class, or the check mark.
-_READ_ONLY = {"predicted": "str", "confidence": "float"} | SCORES | dict.fromkeys(PROVENANCE, "str")
+_READ_ONLY = (
+    {"predicted": "str", "confidence": "float", ACCEPTANCE: "str"}
+    | SCORES
+    | dict.fromkeys(PROVENANCE, "str")
+)
 
 
 def set_label_schema(target: LabelField, names: Sequence[str], owns_dataset: bool) -> None:
@@ -32,7 +36,7 @@ def set_label_schema(target: LabelField, names: Sequence[str], owns_dataset: boo
     attributes = [_read_only(name, type_) for name, type_ in _READ_ONLY.items()]
     attributes.append({"name": REVIEWED, "type": "bool", "component": "checkbox"})
     for each in attributes:
-        _declare(dataset, f"{target.field}.detections.{each['name']}", str(each["type"]))
+        declare_attribute(dataset, f"{target.field}.detections.{each['name']}", str(each["type"]))
     dataset.reload()  # a field that was just added lists no attribute until then
     schema: dict[str, Any] = {"type": "detections", "component": "text", "attributes": attributes}
     if len(classes) <= VALUES_THRESHOLD:
@@ -46,7 +50,7 @@ def _read_only(name: str, type_: str) -> dict[str, object]:
     return {"name": name, "type": type_, "component": "text", "read_only": True}
 
 
-def _declare(dataset: Any, path: str, type_: str) -> None:
+def declare_attribute(dataset: Any, path: str, type_: str) -> None:
     """Declare an attribute that no label has yet: FiftyOne accepts a schema of known ones alone."""
     import fiftyone as fo
 

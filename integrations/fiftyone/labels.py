@@ -16,6 +16,8 @@ from regionspot.boxes import Box, relative_xywh_to_xyxy, rounded, xyxy_to_relati
 from regionspot.types import decode_mask, encode_mask
 
 REVIEWED = "reviewed"  # a tag of a label or of its whole image, and a check box of a label
+ACCEPTANCE = "acceptance"  # an attribute of a label, with one of the two values
+ACCEPTED, TO_REVIEW = "accepted", "to review"
 # Attributes of a label beside its confidence, with their types in a label schema.
 SCORES = {"runner_up": "str", "margin": "float", "presence": "float"}
 PROVENANCE = ("run", "model", "vocabulary")
@@ -108,6 +110,11 @@ def from_detection(
 def is_reviewed(detection: Any) -> bool:
     """Whether a person drew the label, gave it another class, or confirmed it."""
     return is_confirmed(detection) or get_value(detection, "predicted") != detection.label
+
+
+def is_accepted(detection: Any) -> bool:
+    """Whether `autolabel accept` accepted the label."""
+    return bool(get_value(detection, ACCEPTANCE) == ACCEPTED)
 
 
 def is_confirmed(detection: Any) -> bool:

@@ -19,7 +19,7 @@ from tests.integrations.fiftyone.factories import (
     write_samples,
 )
 
-READ_ONLY = ["predicted", "confidence", "runner_up", "margin", "presence"]
+READ_ONLY = ["predicted", "confidence", "acceptance", "runner_up", "margin", "presence"]
 
 
 @pytest.fixture
