@@ -296,16 +296,29 @@ def _read_sheet(path: Path, labels: _Labels) -> dict[int, bool]:
         number, answer = record.get("number") or "", (record.get("right") or "").strip().lower()
         where = f"{path}: line {line}"
         row = int(number) - 1 if number.isascii() and number.isdigit() else -1
-        if not 0 <= row < len(labels.flat) or record.get("word") != csv_cell(labels.word(row)):
+        if not 0 <= row < len(labels.flat) or not _is_of(record, labels, row):
             raise InputError(
                 f"{where}: number {number!r} and word {record.get('word')!r} are no label of this "
-                "run; leave all columns but `right` as they were written"
+                "run; leave all columns but `right` as they were written, or delete the file to "
+                "begin again"
             )
         if answer and answer not in _ANSWERS:
             raise InputError(f"{where}: `right` must be yes, no or empty, got {answer!r}")
         if answer:
             decisions[row] = _ANSWERS[answer]
     return decisions
+
+
+def _is_of(record: Mapping[str, str], labels: _Labels, row: int) -> bool:
+    """Whether a line of the file is of this label, and not of one that an earlier run gave."""
+    image, label = labels.flat[row]
+    names = csv_cell(image.file_name), csv_cell(labels.word(row))
+    try:  # a spreadsheet may have written decimal commas
+        left, top = (float(record.get(name, "").replace(",", ".")) for name in ("x1", "y1"))
+    except ValueError:
+        return False
+    near = max(abs(left - label.box[0]), abs(top - label.box[1])) < 0.5
+    return near and (record.get("image"), record.get("word")) == names
 
 
 def _write(folder: Path, manifest: Manifest, labels: _Labels, state: AcceptanceState) -> str:
