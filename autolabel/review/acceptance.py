@@ -314,7 +314,7 @@ def _is_of(record: Mapping[str, str], labels: _Labels, row: int) -> bool:
     image, label = labels.flat[row]
     names = csv_cell(image.file_name), csv_cell(labels.word(row))
     try:  # a spreadsheet may have written decimal commas
-        left, top = (float(record.get(name, "").replace(",", ".")) for name in ("x1", "y1"))
+        left, top = (float((record.get(name) or "").replace(",", ".")) for name in ("x1", "y1"))
     except ValueError:
         return False
     near = max(abs(left - label.box[0]), abs(top - label.box[1])) < 0.5
