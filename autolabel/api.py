@@ -7,7 +7,7 @@ from pathlib import Path
 from autolabel.cluster.ray_workers import ray_workers
 from autolabel.convert import Exported, ImageMode
 from autolabel.labels import LabelRow, Run
-from autolabel.options import LABEL_FIELD, Options, with_boxes
+from autolabel.options import LABEL_FIELD, Options, absolute_detectors, with_boxes
 from autolabel.review.export import ExportRequest, export_labels
 from autolabel.run.pipeline import run as run_request
 from autolabel.run.plan import RunRequest
@@ -95,7 +95,8 @@ def label(
         masks: whether each label gets a mask.
         model: preset: `mini`, `bb`, `bl` or `bl-336`.
         checkpoint: a trained head; None: the model's own.
-        detector: `nanodet`, `sam-grid` or `nanodet+sam-grid`; empty: the model's.
+        detector: `nanodet`, `sam-grid`, `torchvision:NAME`, `hf:REPO_OR_FOLDER`, one of another
+            package, or several with commas between them; empty: the model's.
         boxes: boxes to label instead of a detector's: COCO annotations or results, `FORMAT:PATH` of
             another format, `fiftyone:FIELD` of the dataset that is labelled, or a mapping of the
             path of an image to an array (N, 4) of xyxy pixels. Each label has the `box_id` of its
@@ -135,7 +136,7 @@ def label(
         options=with_boxes(
             Options(
                 model=model,
-                detector=detector,
+                detector=absolute_detectors(detector),
                 presence_threshold=presence_threshold,
                 max_boxes=max_boxes,
                 masks=masks,

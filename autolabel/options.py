@@ -103,6 +103,16 @@ def with_boxes(
     )
 
 
+def absolute_detectors(names: str) -> str:
+    """What `--detector` takes, where a folder (`hf:FOLDER`) that is there is absolute."""
+    parts = []
+    for text in names.split(","):
+        name, colon, argument = text.strip().partition(":")
+        is_folder = bool(argument) and Path(argument).exists()
+        parts.append(f"{name}{colon}{Path(argument).resolve() if is_folder else argument}")
+    return ",".join(parts)
+
+
 def split_format(boxes: str) -> tuple[str, str]:
     """Format and path of `FORMAT:PATH`; the format is empty where it is not said."""
     name, colon, path = boxes.partition(":")

@@ -107,6 +107,11 @@ class WordList:
         """The minimum confidence of each word that has its own."""
         return own_thresholds(self.names, self.thresholds)
 
+    @property
+    def strings(self) -> tuple[str, ...]:
+        """The strings of all names, one after another."""
+        return tuple(string for strings in self.synonyms for string in strings)
+
     def as_mapping(self) -> dict[str, list[str]]:
         """Name to its strings, as `RegionSpot.vocabulary` takes them."""
         return {

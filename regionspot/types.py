@@ -1,7 +1,7 @@
 """What crosses package borders: frozen dataclasses, checked when they are made.
 
 Axes: B images, N regions, L map tokens, T token width, K words, C map width, D text width,
-M classes of the encoder's own classifier.
+M classes of the encoder's own classifier, E classes of a detector.
 """
 
 from collections.abc import Sequence
@@ -88,11 +88,16 @@ class Proposals:
         boxes: (N, 4) float32 xyxy pixels of the original image.
         score: (N,) float32 in [0, 1], the detector's confidence that there is any object.
         ids: N ids of the boxes that were given, or empty where a detector found them.
+        class_names: E names of the detector's own classes, or empty where it names none.
+        class_scores: (N, E) float32 in [0, 1], the detector's confidence that there is an object of
+            the class; NaN where the detector of a box does not name the class. None: no classes.
     """
 
     boxes: FloatArray
     score: FloatArray
     ids: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    class_scores: FloatArray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "boxes", as_boxes(self.boxes))
@@ -102,9 +107,56 @@ class Proposals:
             raise InputError(
                 f"expected {len(self.boxes)} ids, one for each box, got {len(self.ids)}"
             )
+        if self.class_scores is None:
+            if self.class_names:
+                raise InputError("class_names are given without class_scores; give both")
+            return
+        scores = np.asarray(self.class_scores, np.float32)
+        object.__setattr__(self, "class_scores", scores)
+        if scores.shape != (expected := (len(self.boxes), len(self.class_names))):
+            raise InputError(
+                f"class_scores must be {expected}, boxes by class_names, got {scores.shape}"
+            )
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def __getitem__(self, rows: npt.ArrayLike) -> "Proposals":
+        """Some rows, in the order of the indices (M,) or where a boolean mask (N,) is true."""
+        index = np.arange(len(self))[np.asarray(rows)]
+        return replace(
+            self,
+            boxes=self.boxes[index],
+            score=self.score[index],
+            ids=tuple(self.ids[row] for row in index.tolist()) if self.ids else (),
+            class_scores=None if self.class_scores is None else self.class_scores[index],
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["Proposals"]) -> "Proposals":
+        """The boxes of several detectors one after another, without ids.
+
+        The classes are those of all; a class is NaN in the rows of a detector that does not name
+        it.
+
+        Args:
+            parts: of one image, at least one.
+        """
+        names = tuple(dict.fromkeys(name for part in parts for name in part.class_names))
+        column = {name: index for index, name in enumerate(names)}
+        scores = np.full((sum(map(len, parts)), len(names)), np.nan, np.float32)  # (N, E)
+        start = 0
+        for part in parts:
+            if part.class_scores is not None:
+                columns = [column[name] for name in part.class_names]
+                scores[start : start + len(part), columns] = part.class_scores
+            start += len(part)
+        return cls(
+            np.concatenate([part.boxes for part in parts]),
+            np.concatenate([part.score for part in parts]),
+            class_names=names,
+            class_scores=scores if names else None,
+        )
 
 
 @dataclass(frozen=True)

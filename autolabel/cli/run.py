@@ -8,7 +8,7 @@ import typer
 from autolabel.cli import options as shared
 from autolabel.cli.app import app
 from autolabel.cli.options import INPUT, MODEL, OUTPUT, SELECTION
-from autolabel.options import LABEL_FIELD, Options, with_boxes
+from autolabel.options import LABEL_FIELD, Options, absolute_detectors, with_boxes
 
 
 @app.command()
@@ -97,7 +97,8 @@ def run(
     detector: Annotated[
         str,
         typer.Option(
-            help="nanodet, sam-grid or nanodet+sam-grid.",
+            help="nanodet, sam-grid, torchvision:NAME, hf:REPO_OR_FOLDER or another package's; "
+            "several with commas between them.",
             show_default="the model's",
             rich_help_panel=MODEL,
         ),
@@ -165,7 +166,7 @@ def run(
         options=with_boxes(
             Options(
                 model=model,
-                detector=detector,
+                detector=absolute_detectors(detector),
                 presence_threshold=presence_threshold,
                 max_boxes=max_boxes,
                 masks=masks,

@@ -158,7 +158,7 @@ def explain(
     if out.suffix.lower() != ".png":
         raise InputError(f"--out must name a .png file, got {out}")
     loaded = load_model(model, device, checkpoint)
-    chosen = given if len(given) else proposed_boxes(loaded, image)
+    chosen = given if len(given) else proposed_boxes(loaded, image, listed.strings)
     explained = explain_regions(loaded, image, chosen, words)
     title = f"{image_path.name}  ·  {model}, {len(words)} words"
     page = draw_page(image, explained, title, (POOLED,) if loaded.config.head.pooled_width else ())
@@ -185,14 +185,14 @@ def parse_boxes(texts: Sequence[str]) -> FloatArray:
     return as_boxes(rows)
 
 
-def proposed_boxes(model: RegionSpot, image: ImageArray) -> FloatArray:
+def proposed_boxes(model: RegionSpot, image: ImageArray, words: Sequence[str]) -> FloatArray:
     """The detector's PROPOSED_BOXES best boxes (N, 4).
 
     Raises:
         InputError: it found none.
     """
     detector = build_detector(
-        model.config.detector, sam=model.localizer.sam, device=model.device, max_boxes=100
+        model.config.detector, sam=model.localizer.sam, device=model.device, words=words
     )
     boxes = detector.detect(image).boxes[:PROPOSED_BOXES]
     if not len(boxes):

@@ -201,7 +201,7 @@ class _ClassifierRun:
             pixels = read_image(path_inside(self.request.images, image.file_name))
             start = time.perf_counter()
             if boxes is None:
-                detect = detect or _detector(classifier, self.request)
+                detect = detect or _detector(classifier, self.request, vocabulary)
                 proposals = detect(pixels)
             else:
                 proposals = boxes[image.id]
@@ -237,11 +237,15 @@ class _ClassifierRun:
 
 
 def _detector(
-    classifier: Classifier, request: BenchmarkRequest
+    classifier: Classifier, request: BenchmarkRequest, vocabulary: Vocabulary
 ) -> Callable[[ImageArray], Proposals]:
-    name = preset(request.model).detector
     sam = classifier.localizer.sam
-    return build_detector(name, sam=sam, device=next(sam.parameters()).device).detect
+    return build_detector(
+        preset(request.model).detector,
+        sam=sam,
+        device=next(sam.parameters()).device,
+        words=[string for strings in vocabulary.synonyms for string in strings],
+    ).detect
 
 
 def source_title(source: str) -> str:

@@ -176,12 +176,15 @@ def bootstrap(matches: Matches, pairs: PairedImages, resamples: int) -> Iterator
         yield accumulate(matches, weights, pairs.detection_limits)
 
 
-def evaluate_coco(pairs: PairedImages, iou_type: IouType) -> PrecisionRecall:
+def evaluate_coco(
+    pairs: PairedImages, iou_type: IouType, limits: Sequence[int] = ()
+) -> PrecisionRecall:
     """Precision and recall of each class, as pycocotools or the `lvis` package find them.
 
     Args:
         pairs: images, ground truth and predictions.
         iou_type: `bbox`, or `segm` for masks; annotations without a mask are left out then.
+        limits: of detections of an image and class, ascending; empty: those of the pairs.
     """
     from faster_coco_eval import COCO, COCOeval_faster
 
@@ -191,7 +194,7 @@ def evaluate_coco(pairs: PairedImages, iou_type: IouType) -> PrecisionRecall:
     evaluation = COCOeval_faster(
         ground_truth, results, iou_type, lvis_style=pairs.federated, **quiet
     )
-    evaluation.params.maxDets = list(pairs.detection_limits)
+    evaluation.params.maxDets = list(limits or pairs.detection_limits)
     evaluation.evaluate()
     evaluation.accumulate()
     # The evaluator orders classes by id; -1 marks those that the ground truth has none of.

@@ -18,8 +18,10 @@ from rich.console import Console
 
 from autolabel.evaluation.matching import pair_images
 from autolabel.evaluation.metrics import evaluate_coco
+from autolabel.evaluation.predict import vocabulary_of
 from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
-from integrations.detectors import DETECTORS, Detector, build_detector
+from integrations.detectors import Detector, build_detector
+from integrations.detectors.base import MAX_BOXES
 from integrations.failures import report
 from integrations.formats.coco import read_coco
 from integrations.images import read_image
@@ -39,10 +41,10 @@ class ProposalMetrics:
     Attributes:
         images: number of them.
         boxes_an_image: proposals, on average.
-        recall_50: recall at IoU 0.5 of the best 100 proposals of each image.
-        average_recall: AR@100, the mean over IoU 0.5 to 0.95.
+        recall_50: recall at IoU 0.5 of the best proposals of each image.
+        average_recall: the mean recall over IoU 0.5 to 0.95.
         small_recall_50, small_average_recall: the same of ground truth under 32 x 32 pixels.
-        average_precision: AP@100, the mean over IoU 0.5 to 0.95.
+        average_precision: the mean over IoU 0.5 to 0.95.
         seconds_an_image: of detection alone.
     """
 
@@ -57,7 +59,10 @@ class ProposalMetrics:
 
 
 def proposal_metrics(
-    images: Sequence[LabelledImage], found: Sequence[Proposals], seconds: float
+    images: Sequence[LabelledImage],
+    found: Sequence[Proposals],
+    seconds: float,
+    max_boxes: int = MAX_BOXES,
 ) -> ProposalMetrics:
     """Metrics of proposals against ground truth.
 
@@ -65,6 +70,7 @@ def proposal_metrics(
         images: labelled, with sizes known.
         found: the proposals of each image.
         seconds: that detection took, all images together.
+        max_boxes: only so many of the best proposals of an image count.
 
     Raises:
         InputError: there is no image, or no proposal at all.
@@ -82,7 +88,8 @@ def proposal_metrics(
     labelled, proposed = (
         LabelledSet((_OBJECT,), tuple(each)) for each in (ground_truth, predictions)
     )
-    result = evaluate_coco(pair_images(labelled, proposed, federated=False, by="id"), "bbox")
+    pairs = pair_images(labelled, proposed, federated=False, by="id")
+    result = evaluate_coco(pairs, "bbox", (max_boxes,))
     (precision,), (recall,) = result.precision, result.recall[-1]  # (A, T) each
     return ProposalMetrics(
         images=len(images),
@@ -97,7 +104,11 @@ def proposal_metrics(
 
 
 def evaluate_detector(
-    detector: Detector, folder: Path, reporter: Reporter, max_images: int | None = None
+    detector: Detector,
+    folder: Path,
+    reporter: Reporter,
+    max_images: int | None = None,
+    max_boxes: int = MAX_BOXES,
 ) -> ProposalMetrics:
     """Run a detector over a folder of labelled images.
 
@@ -106,6 +117,7 @@ def evaluate_detector(
         folder: with `instances.json` and `images/`.
         reporter: is told of each image.
         max_images: the first so many images, by id; None for all.
+        max_boxes: only so many of the best proposals of an image count.
 
     Raises:
         InputError: the labels or an image cannot be read.
@@ -120,7 +132,7 @@ def evaluate_detector(
         found.append(detector.detect(pixels))
         seconds += time.perf_counter() - start
         reporter.advance()
-    return proposal_metrics(images, found, seconds)
+    return proposal_metrics(images, found, seconds, max_boxes)
 
 
 app = typer.Typer(add_completion=False)
@@ -129,8 +141,15 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def main(
     data: Annotated[Path, typer.Option(help="Folder with instances.json and images/.")],
-    detector: Annotated[str, typer.Option(help=f"One of {', '.join(DETECTORS)}.")] = "nanodet",
+    detector: Annotated[
+        str, typer.Option(help="As of autolabel run; several with commas between them.")
+    ] = "nanodet",
     max_images: Annotated[int | None, typer.Option(min=1, help="First images only.")] = None,
+    max_boxes: Annotated[int, typer.Option(min=1, help="Proposals per image.")] = MAX_BOXES,
+    min_score: Annotated[
+        float | None,
+        typer.Option(help="Minimum score of a proposal.", show_default="the detector's own"),
+    ] = None,
     sam: Annotated[str, typer.Option(help="The model behind sam-grid.")] = "mobile-sam",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
@@ -138,9 +157,17 @@ def main(
     try:
         where = resolve_device(device)
         model = build_sam(sam).to(where) if "sam-grid" in detector else None
-        built = build_detector(detector, sam=model, device=where)
+        categories = read_coco(data / "instances.json", data / "images").categories
+        built = build_detector(
+            detector,
+            sam=model,
+            device=where,
+            max_boxes=max_boxes,
+            words=[string for each in vocabulary_of(categories).values() for string in each],
+            min_score=min_score,
+        )
         with RichReporter(Console(stderr=True)) as reporter:
-            metrics = asdict(evaluate_detector(built, data, reporter, max_images))
+            metrics = asdict(evaluate_detector(built, data, reporter, max_images, max_boxes))
     except Exception as error:
         if (code := report(error)) is None:
             raise

@@ -267,6 +267,7 @@ def detector_of(plan: Plan, model: RegionSpot) -> Detector:
         sam=model.localizer.sam,
         device=model.device,
         max_boxes=options.max_boxes,
+        words=plan.words.strings,
     )
 
 

@@ -31,7 +31,7 @@ from autolabel.run.manifest import (
     sweep,
 )
 from autolabel.run.postprocess import lowest_threshold
-from integrations.detectors import DETECTORS
+from integrations.detectors import check_detectors
 from integrations.fiftyone import dataset as fiftyone_dataset
 from integrations.fiftyone.review import unlabelled_samples, unreviewed_samples
 from integrations.fiftyone.session import connect
@@ -169,8 +169,8 @@ def make_plan(request: RunRequest, reporter: Reporter | None = None) -> Plan:
     name = preset(options.model).name
     if not options.checkpoint:
         find_checkpoint(name)
-    if options.detector and options.detector not in DETECTORS:
-        raise InputError(f"--detector must be one of {', '.join(DETECTORS)}")
+    if options.detector:
+        check_detectors(options.detector)
     if options.boxes and options.detector:
         raise InputError("--boxes and --detector are both given; leave one of them out")
     words = read_words(request.words) if isinstance(request.words, Path) else request.words

@@ -1,59 +1,58 @@
-"""Detectors propose boxes, whatever class is in them. `DETECTORS` maps a name to a builder:
+"""Detectors propose boxes. `--detector` takes one of these, or several with commas between them:
 
-| name | boxes | cost |
-|---|---|---|
-| `nanodet` | of things like COCO's 80 classes: NanoDet-g at 416 and 640 pixels | the default |
-| `nanodet-416` | the same at the published 416 pixels alone: far fewer small things | a third |
-| `sam-grid` | around whatever SAM segments from a grid of points | 0.1 s a point |
-| `nanodet+sam-grid` | of both, class-agnostic NMS over their union | of both |
+| name | boxes |
+|---|---|
+| `nanodet` | of things like COCO's 80 classes: NanoDet-g at 416 and 640 pixels; the default |
+| `nanodet-416` | the same at the published 416 pixels alone: a third of the time, few small ones |
+| `sam-grid` | around whatever SAM segments from a grid of points, 0.1 s a point |
+| `torchvision:NAME` | of a detection model of torchvision, with `/WEIGHTS` of other weights |
+| `hf:REPO_OR_FOLDER` | of a detection model of transformers, zero-shot or with classes of its own |
 
-A further detector is a file that keeps the `Detector` protocol and a line in the table.
+The boxes of several detectors are joined by class-agnostic NMS.
+
+A package adds a detector by an entry point of the group `regionspot_autolabel.detectors`, which
+names a builder, `def build(options: DetectorOptions) -> Detector`. What follows the first colon on
+the command line is `options.argument`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint, entry_points
 
 import torch
 from segment_anything.modeling import Sam
 
-from integrations.detectors.base import MAX_BOXES, NMS_IOU, Detector, Ensemble
+from integrations.detectors.base import (
+    MAX_BOXES,
+    NMS_IOU,
+    Detector,
+    DetectorOptions,
+    Ensemble,
+)
+from integrations.detectors.hugging_face import build_hugging_face
 from integrations.detectors.nanodet import PUBLISHED_SIDE, NanoDet
 from integrations.detectors.sam_grid import SamGrid
+from integrations.detectors.torchvision_models import build_torchvision
 from regionspot.errors import InputError
 
-__all__ = ["DETECTORS", "Detector", "DetectorOptions", "build_detector"]
+__all__ = ["DETECTORS", "Detector", "DetectorOptions", "build_detector", "check_detectors"]
 
-# NanoDet's score is a class probability; SAM's says how well-defined a mask is, be it a thing or a
-# patch of wall. On training photos a box of SAM's grid meets a label of COCO one time in eight,
-# whatever its score; NanoDet's do so at a score of 0.15. So SAM's boxes rank above NanoDet's
-# guesses, for the sake of what COCO does not name, and below what NanoDet is sure of.
-SAM_GRID_WEIGHT = 0.3
+ENTRY_POINTS = "regionspot_autolabel.detectors"
+Builder = Callable[[DetectorOptions], Detector]
 
-
-@dataclass(frozen=True)
-class DetectorOptions:
-    """What every detector is built from.
-
-    Attributes:
-        sam: the localizer's model, for the detectors that segment; None where there is none.
-        device: where a detector with a network of its own runs it.
-        max_boxes: at most so many boxes an image.
-        nms_iou: of two boxes that overlap by more than this, the one of lower score goes.
-    """
-
-    sam: Sam | None = None
-    device: str | torch.device = "cpu"
-    max_boxes: int = MAX_BOXES
-    nms_iou: float = NMS_IOU
+# What a detector's scores are multiplied by beside those of others. NanoDet's score is a class
+# probability; SAM's says how well-defined a mask is, be it a thing or a patch of wall. On training
+# photos a box of SAM's grid meets a label of COCO one time in eight, whatever its score; NanoDet's
+# do so at a score of 0.15. So SAM's boxes rank above NanoDet's guesses, for the sake of what COCO
+# does not name, and below what NanoDet is sure of.
+ENSEMBLE_WEIGHTS = {"sam-grid": 0.3}
 
 
 def _nanodet(options: DetectorOptions) -> Detector:
-    return NanoDet(options.device, options.max_boxes, options.nms_iou)
+    return NanoDet.of(options, "nanodet")
 
 
 def _nanodet_416(options: DetectorOptions) -> Detector:
-    sides = (PUBLISHED_SIDE,)
-    return NanoDet(options.device, options.max_boxes, options.nms_iou, sides, name="nanodet-416")
+    return NanoDet.of(options, "nanodet-416", (PUBLISHED_SIDE,))
 
 
 def _sam_grid(options: DetectorOptions) -> Detector:
@@ -62,39 +61,91 @@ def _sam_grid(options: DetectorOptions) -> Detector:
     return SamGrid(options.sam, options.max_boxes, options.nms_iou)
 
 
-def _both(options: DetectorOptions) -> Detector:
-    detectors, weights = [_nanodet(options), _sam_grid(options)], [1.0, SAM_GRID_WEIGHT]
-    return Ensemble(detectors, weights, options.max_boxes, options.nms_iou)
-
-
-DETECTORS: dict[str, Callable[[DetectorOptions], Detector]] = {
+DETECTORS: dict[str, Builder] = {
     "nanodet": _nanodet,
     "nanodet-416": _nanodet_416,
     "sam-grid": _sam_grid,
-    "nanodet+sam-grid": _both,
+    "torchvision": build_torchvision,
+    "hf": build_hugging_face,
 }
+_NEEDS_ARGUMENT = {"torchvision": "torchvision:NAME", "hf": "hf:REPO_OR_FOLDER"}
 
 
 def build_detector(
-    name: str,
+    names: str,
     *,
     sam: Sam | None = None,
     device: str | torch.device = "cpu",
     max_boxes: int = MAX_BOXES,
     nms_iou: float = NMS_IOU,
+    words: Sequence[str] = (),
+    min_score: float | None = None,
 ) -> Detector:
-    """The detector of a name in `DETECTORS`.
+    """The detector of a name, or several as one.
 
     Args:
-        name: of the detector.
+        names: as `--detector` takes them.
         sam: the localizer's model; `sam-grid` needs it.
         device: where a detector with a network of its own runs it.
-        max_boxes: at most so many boxes an image.
+        max_boxes: at most so many boxes an image, of all detectors together.
         nms_iou: of two boxes that overlap by more than this, the one of lower score goes.
+        words: of the vocabulary, synonyms too; zero-shot detectors need them.
+        min_score: boxes of a lower score are left out; None: each detector's own limit.
 
     Raises:
-        InputError: no such name, `sam` is needed and missing, or a weight file cannot be had.
+        InputError: no such name, something that a detector needs is missing, or a weight file
+            cannot be had.
     """
-    if name not in DETECTORS:
-        raise InputError(f"unknown detector {name!r}; known are {', '.join(DETECTORS)}")
-    return DETECTORS[name](DetectorOptions(sam, device, max_boxes, nms_iou))
+    found = []
+    for name, argument in check_detectors(names):
+        options = DetectorOptions(
+            argument, tuple(words), sam, device, max_boxes, nms_iou, min_score
+        )
+        found.append((_builder(name)(options), ENSEMBLE_WEIGHTS.get(name, 1.0)))
+    if len(found) == 1:
+        return found[0][0]
+    return Ensemble([each for each, _ in found], [w for _, w in found], max_boxes, nms_iou)
+
+
+def check_detectors(names: str) -> list[tuple[str, str]]:
+    """Name and argument of each detector of a list with commas; nothing is loaded.
+
+    Raises:
+        InputError: a name is unknown, is there twice, or lacks its argument.
+    """
+    found: list[tuple[str, str]] = []
+    for text in names.split(","):
+        name, _, argument = text.strip().partition(":")
+        if name not in DETECTORS and name not in _entry_points():
+            known = [_NEEDS_ARGUMENT.get(each, each) for each in [*DETECTORS, *_entry_points()]]
+            raise InputError(
+                f"--detector: {text.strip()!r} is unknown; it must be one of {', '.join(known)}, "
+                "or several with commas between them"
+            )
+        if name in _NEEDS_ARGUMENT and not argument:
+            raise InputError(f"--detector: {name} must be {_NEEDS_ARGUMENT[name]}, got {text!r}")
+        if name in DETECTORS and name not in _NEEDS_ARGUMENT and argument:
+            raise InputError(f"--detector: {name} takes no argument, got {text!r}")
+        if (name, argument) in found:
+            raise InputError(f"--detector: {text.strip()!r} is there twice; leave one out")
+        found.append((name, argument))
+    return found
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    """Detectors of other packages by name; those that are shipped keep their names."""
+    return {each.name: each for each in entry_points(group=ENTRY_POINTS)}
+
+
+def _builder(name: str) -> Builder:
+    if name in DETECTORS:
+        return DETECTORS[name]
+    entry = _entry_points()[name]
+    try:
+        builder: Builder = entry.load()
+    except Exception as error:  # code of another package
+        raise InputError(
+            f"--detector: {name} ({entry.value}) cannot be imported: {error}; mend or reinstall "
+            "its package"
+        ) from error
+    return builder

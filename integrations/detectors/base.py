@@ -1,25 +1,50 @@
 """The detectors' protocol, the steps that all of them take, and several detectors as one.
 
-Axes: N boxes of one image, H and W its sides in pixels.
+Axes: N boxes of one image, E classes of the detector, H and W the image's sides in pixels.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import torch
+from segment_anything.modeling import Sam
 from torchvision.ops import nms
 
 from regionspot.boxes import FloatArray, clip_boxes
 from regionspot.errors import InputError
-from regionspot.types import ImageArray, Proposals
+from regionspot.types import ImageArray, IntArray, Proposals
 
 NMS_IOU = 0.65
 MAX_BOXES = 100
 
 
+@dataclass(frozen=True)
+class DetectorOptions:
+    """What a detector is built from.
+
+    Attributes:
+        argument: what follows the first colon of its name on the command line, or empty.
+        words: of the vocabulary, synonyms too, for detectors that look for words.
+        sam: the localizer's model, for the detectors that segment; None where there is none.
+        device: where a detector with a network of its own runs it.
+        max_boxes: at most so many boxes an image.
+        nms_iou: of two boxes that overlap by more than this, the one of lower score goes.
+        min_score: boxes of a lower score are left out; None: the detector's own limit.
+    """
+
+    argument: str = ""
+    words: tuple[str, ...] = ()
+    sam: Sam | None = None
+    device: str | torch.device = "cpu"
+    max_boxes: int = MAX_BOXES
+    nms_iou: float = NMS_IOU
+    min_score: float | None = None
+
+
 class Detector(Protocol):
-    """Proposes boxes, whatever class is in them.
+    """Proposes boxes.
 
     Attributes:
         name: what the command line and the run's manifest call it.
@@ -36,7 +61,8 @@ class Detector(Protocol):
         Returns:
             N proposals, N from 0: boxes (N, 4) float32 xyxy in pixels of `image`, clipped to it,
             and scores (N,) float32 in [0, 1], in descending order; no two boxes overlap by more
-            than the detector's IoU limit.
+            than the detector's IoU limit. Where the detector names classes: `class_names` and
+            `class_scores` (N, E), of which a box's score is the highest.
 
         Raises:
             InputError: the image is of another shape or type.
@@ -62,17 +88,12 @@ def fit_longest(height: int, width: int, side: int) -> tuple[int, int]:
 
 
 def select(
-    boxes: FloatArray,
-    score: FloatArray,
-    image_size: tuple[int, int],
-    nms_iou: float,
-    max_boxes: int,
+    found: Proposals, image_size: tuple[int, int], nms_iou: float, max_boxes: int
 ) -> Proposals:
     """Clip boxes, drop those left empty, apply class-agnostic NMS and keep the best.
 
     Args:
-        boxes: (N, 4) float32 xyxy pixels of the image.
-        score: (N,) float32 in [0, 1].
+        found: N boxes in pixels of the image, in any order.
         image_size: height and width in pixels.
         nms_iou: of two boxes that overlap by more than this, the one of lower score goes.
         max_boxes: at most so many are kept.
@@ -81,19 +102,34 @@ def select(
         The boxes kept, by descending score.
     """
     height, width = image_size
-    boxes = clip_boxes(boxes, width, height)
-    inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    boxes, score = boxes[inside], score[inside]
-    kept = nms(torch.from_numpy(boxes), torch.from_numpy(score), nms_iou)[:max_boxes].numpy()
-    return Proposals(boxes[kept], score[kept])
+    found = replace(found, boxes=clip_boxes(found.boxes, width, height))
+    boxes = found.boxes
+    found = found[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
+    kept = nms(torch.from_numpy(found.boxes), torch.from_numpy(found.score), nms_iou)
+    return found[kept[:max_boxes].numpy()]
+
+
+def one_class_scores(class_id: IntArray, score: FloatArray, classes: int) -> FloatArray:
+    """Scores (N, E) of all classes for boxes of which one class and its score are known.
+
+    The rest of a box's score, to 1, is spread evenly over the other classes; none of them gets
+    more than the box's own.
+
+    Args:
+        class_id: (N,) index of the class of each box.
+        score: (N,) in [0, 1], of that class.
+        classes: E, their number.
+    """
+    others = np.minimum((1 - score) / max(classes - 1, 1), score)  # (N,)
+    scores = np.repeat(others[:, None], classes, axis=1)  # (N, E)
+    scores[np.arange(len(score)), class_id] = score
+    return scores.astype(np.float32)
 
 
 class Ensemble:
     """The union of several detectors' proposals after class-agnostic non-maximum suppression.
 
     Each detector's scores are multiplied by its weight, which puts them on one scale.
-
-    Axes: N boxes of all detectors.
     """
 
     def __init__(
@@ -111,7 +147,7 @@ class Ensemble:
             max_boxes: at most so many boxes an image, of all detectors together.
             nms_iou: of two boxes that overlap by more than this, the one of lower score goes.
         """
-        self.name = "+".join(detector.name for detector in detectors)
+        self.name = ",".join(detector.name for detector in detectors)
         self.detectors = tuple(detectors)
         self.weights = tuple(weights)
         self.max_boxes = max_boxes
@@ -120,12 +156,17 @@ class Ensemble:
     def detect(self, image: ImageArray) -> Proposals:
         """See `Detector.detect`."""
         size = check_image(image)
-        found = [detector.detect(image) for detector in self.detectors]
-        boxes = np.concatenate([proposals.boxes for proposals in found])  # (N, 4)
-        score = np.concatenate(
-            [
-                proposals.score * np.float32(weight)
-                for proposals, weight in zip(found, self.weights, strict=True)
-            ]
-        )
-        return select(boxes, score, size, self.nms_iou, self.max_boxes)
+        found = [
+            _weighted(detector.detect(image), weight)
+            for detector, weight in zip(self.detectors, self.weights, strict=True)
+        ]
+        return select(Proposals.joined(found), size, self.nms_iou, self.max_boxes)
+
+
+def _weighted(found: Proposals, weight: float) -> Proposals:
+    by_class = found.class_scores
+    return replace(
+        found,
+        score=found.score * np.float32(weight),
+        class_scores=None if by_class is None else by_class * np.float32(weight),
+    )

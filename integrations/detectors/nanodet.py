@@ -3,8 +3,8 @@
 Its network is rebuilt in torch from a published tfjs graph, with batch normalisation folded into
 the convolutions. Source: https://github.com/RangiLyu/nanodet.
 
-Axes: B images, C channels, P cells of all levels, N boxes above the threshold, h and w sides of a
-map or of the network's input.
+Axes: B images, C channels, P cells of all levels, N boxes above the threshold, E classes, h and w
+sides of a map or of the network's input.
 """
 
 import json
@@ -17,14 +17,34 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from integrations.detectors.base import MAX_BOXES, NMS_IOU, check_image, fit_longest, select
+from integrations.detectors.base import (
+    MAX_BOXES,
+    NMS_IOU,
+    DetectorOptions,
+    check_image,
+    fit_longest,
+    select,
+)
 from regionspot.boxes import FloatArray
 from regionspot.types import ImageArray, Proposals
 from regionspot.weights import locate
 
 PUBLISHED_SIDE = 416
+SIDES = (PUBLISHED_SIDE, 640)
+MIN_SCORE = 0.02
 _MEAN_BGR = (103.53, 116.28, 123.675)
 _STD_BGR = (57.375, 57.12, 58.395)
+# COCO's, in the order of the network's outputs.
+_CLASSES = (
+    "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,"
+    "stop sign,parking meter,bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,"
+    "backpack,umbrella,handbag,tie,suitcase,frisbee,skis,snowboard,sports ball,kite,baseball bat,"
+    "baseball glove,skateboard,surfboard,tennis racket,bottle,wine glass,cup,fork,knife,spoon,"
+    "bowl,banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,"
+    "potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,cell phone,microwave,"
+    "oven,toaster,sink,refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush"
+)
+COCO_CLASSES = tuple(_CLASSES.split(","))
 
 
 def decode(distances: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -59,7 +79,7 @@ def _whole_cells(pixels: int) -> int:
 
 
 class NanoDet:
-    """NanoDet-g used class-agnostically: a box's score is its highest class score.
+    """NanoDet-g; a box's score is its highest class score, and suppression is class-agnostic.
 
     The network was published for a longest side of 416 pixels, at which it misses most small
     things. Here it runs at two sizes, and NMS chooses among the boxes of both.
@@ -70,8 +90,8 @@ class NanoDet:
         device: str | torch.device = "cpu",
         max_boxes: int = MAX_BOXES,
         nms_iou: float = NMS_IOU,
-        sides: tuple[int, ...] = (PUBLISHED_SIDE, 640),
-        score_threshold: float = 0.02,
+        sides: tuple[int, ...] = SIDES,
+        score_threshold: float = MIN_SCORE,
         name: str = "nanodet",
     ) -> None:
         """Load the network.
@@ -95,6 +115,12 @@ class NanoDet:
         self.score_threshold = score_threshold
         self._mean = torch.tensor(_MEAN_BGR, device=device).view(3, 1, 1)
         self._std = torch.tensor(_STD_BGR, device=device).view(3, 1, 1)
+
+    @classmethod
+    def of(cls, options: DetectorOptions, name: str, sides: tuple[int, ...] = SIDES) -> "NanoDet":
+        """The detector of a name, with the options that all detectors have."""
+        minimum = MIN_SCORE if options.min_score is None else options.min_score
+        return cls(options.device, options.max_boxes, options.nms_iou, sides, minimum, name)
 
     def preprocess(self, image: ImageArray, side: int) -> tuple[torch.Tensor, FloatArray]:
         """Resize, pad with black at right and bottom to whole cells, and normalise.
@@ -123,26 +149,27 @@ class NanoDet:
     @torch.inference_mode()
     def detect(self, image: ImageArray) -> Proposals:
         """See `Detector.detect`."""
-        boxes, score = [], []
+        boxes, by_class = [], []
         for side in self.sides:
             x, scale = self.preprocess(image, side)
             scores, distances = self.network(x)
-            best = scores[0].amax(dim=1)  # (P, 80) to (P,)
+            best = scores[0].amax(dim=1)  # (P, E) to (P,)
             likely = best > self.score_threshold
-            found = decode(distances[0], *x.shape[-2:])[likely]  # (N, 4)
-            boxes.append(found.cpu().numpy() * scale)
-            score.append(best[likely].cpu().numpy())
-        return select(
+            inside = decode(distances[0], *x.shape[-2:])[likely]  # (N, 4)
+            boxes.append(inside.cpu().numpy() * scale)
+            by_class.append(scores[0][likely].cpu().numpy())
+        class_scores = np.concatenate(by_class)  # (N, E)
+        found = Proposals(
             np.concatenate(boxes),
-            np.concatenate(score),
-            check_image(image),
-            self.nms_iou,
-            self.max_boxes,
+            class_scores.max(axis=1),
+            class_names=COCO_CLASSES,
+            class_scores=class_scores,
         )
+        return select(found, check_image(image), self.nms_iou, self.max_boxes)
 
 
 STRIDES = (8, 16, 32)
-CLASSES = 80
+CLASSES = len(COCO_CLASSES)
 BINS = 11
 
 

@@ -69,10 +69,5 @@ class SamGrid:
         boxes[:, 2:] += 1  # the generator's corners are the outermost pixels, ours their borders
         score = [mask["predicted_iou"] * mask["stability_score"] for mask in found]
         scale = np.array([width / small_width, height / small_height] * 2, np.float32)
-        return select(
-            boxes * scale,
-            np.clip(np.array(score, np.float32), 0, 1),
-            (height, width),
-            self.nms_iou,
-            self.max_boxes,
-        )
+        proposals = Proposals(boxes * scale, np.clip(np.array(score, np.float32), 0, 1))
+        return select(proposals, (height, width), self.nms_iou, self.max_boxes)

@@ -53,3 +53,22 @@ def test_a_window_has_the_run_lengths_of_the_whole_mask(data: st.DataObject) -> 
     mask = np.zeros((height, width), np.bool_)
     mask[top : top + rows, left : left + columns] = window
     assert encode_window(window, left, top, width, height) == encode_mask(mask)
+
+
+def test_proposals_of_several_detectors_are_joined_by_the_names_of_their_classes() -> None:
+    def one(names: tuple[str, ...], scores: list[float]) -> Proposals:
+        by_class = np.array([scores], np.float32) if names else None
+        return Proposals(np.array([[0, 0, 1, 1]]), np.array([0.5]), (), names, by_class)
+
+    joined = Proposals.joined([one(("a", "b"), [0.5, 0.25]), one((), []), one(("b",), [0.5])])
+    assert joined.class_names == ("a", "b")
+    assert joined.class_scores is not None
+    nan = np.nan
+    assert np.array_equal(
+        joined.class_scores, [[0.5, 0.25], [nan, nan], [nan, 0.5]], equal_nan=True
+    )
+    assert joined[[2, 0]].class_scores is not None
+    assert joined[[2, 0]].score.tolist() == [0.5, 0.5]
+    assert Proposals.joined([one((), [])]).class_scores is None
+    with pytest.raises(InputError, match=r"class_scores must be \(1, 2\), .* got \(1, 1\)"):
+        one(("a", "b"), [0.5])

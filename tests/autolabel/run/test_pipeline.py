@@ -236,7 +236,7 @@ def test_a_run_of_another_schema_version_is_one_line_and_can_be_overwritten(
         (["--conf-threshold", "1.5"], "--conf-threshold must be from 0 to 1, got 1.5"),
         (["--batch-size", "0"], "--batch-size must be 1 or more"),
         (["--model", "huge"], "unknown model 'huge'; presets are mini, bb"),
-        (["--detector", "yolo"], "--detector must be one of nanodet"),
+        (["--detector", "yolo"], "--detector: 'yolo' is unknown; it must be one of nanodet"),
         (["--device", "abacus"], "--device must be one of auto, cpu, cuda, cuda:N, mps"),
         (["--label-field", "my labels"], "--label-field must be letters"),
         (["--vocab", "none.txt"], "none.txt cannot be read"),
