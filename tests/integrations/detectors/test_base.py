@@ -22,6 +22,6 @@ def test_scores_are_weighted_and_boxes_suppressed_across_detectors() -> None:
     second = Fixed("b", [[0, 0, 10, 11], [20, 20, 30, 30]], [0.9, 0.8])
     ensemble = Ensemble([first, second], [1.0, 0.25])
     found = ensemble.detect(np.zeros((40, 40, 3), np.uint8))
-    assert ensemble.name == "a+b"
+    assert ensemble.name == "a,b"
     np.testing.assert_allclose(found.score, [0.5, 0.2])
     assert found.boxes[1].tolist() == [20, 20, 30, 30]

@@ -66,7 +66,7 @@ def grounding_dino(folder: Path, num_queries: int = 12) -> Path:
     path = folder / "vocab.txt"
     path.write_text("\n".join(by_number[n] for n in range(1100)) + "\n")
     tokenizer = hf.BertTokenizer.from_pretrained(folder, model_max_length=512)
-    size = {"shortest_edge": 64, "longest_edge": 96}
+    size = {"shortest_edge": 96, "longest_edge": 128}  # the last level is larger than one cell
     hf.GroundingDinoProcessor(hf.GroundingDinoImageProcessor(size=size), tokenizer).save_pretrained(
         folder
     )
