@@ -10,6 +10,7 @@ import pytest
 
 from autolabel.review.acceptance import SHEET, STATE
 from autolabel.run.manifest import RunFolder, read_manifest
+from integrations.fiftyone.labels import is_accepted, is_reviewed
 from tests.autolabel.helpers import Autolabel, FinishedRun, read_json
 
 LOW = ("--precision", "0.5", "--confidence", "0.5")
@@ -135,11 +136,7 @@ def test_acceptance_is_a_state_of_labels_in_fiftyone(
     out = tmp_path / "accepted"
     assert autolabel_cli("export", coarse, "--only-accepted", "--out", out).exit_code == 0
     exported = read_json(out / "labels.coco.json")["annotations"]
-    kept = [
-        each
-        for each in labels_of(dataset, field)
-        if each["acceptance"] == "accepted" or each["reviewed"] or each.label != each["predicted"]
-    ]
+    kept = [each for each in labels_of(dataset, field) if is_accepted(each) or is_reviewed(each)]
     assert len(exported) == len(kept) > len(marked)
     both = ("--only-accepted", "--only-reviewed")
     assert autolabel_cli("export", coarse, *both, "--out", tmp_path / "b").exit_code == 1
