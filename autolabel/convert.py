@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from regionspot.errors import InputError
 from regionspot.files import path_inside
 
 ImageMode = Literal["leave", "copy", "link"]
+_LOOKED_FOR = 20  # images
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ def convert(
     where = folder or (beside if beside.is_dir() else None)
     options = ReadOptions(strict=strict, annotator=annotator, task=task)
     data = read_labels(reader, source, where, options)
+    if folder is None and reader.is_file:
+        where = _folder_of(data.images, (beside, beside.parent, beside.parent / "data")) or where
     where = data.folder or where
     if split is not None:
         groups = group_images([image.file_name for image in data.images], where)
@@ -92,6 +95,16 @@ def convert(
             out, writer, data.categories, found, data.info, place, overwrite, data.tally
         )
     return exported(out, writer, tally)
+
+
+def _folder_of(images: Sequence[LabelledImage], folders: Iterable[Path]) -> Path | None:
+    """The first of some folders that has one of the first images; None where none has.
+
+    Roboflow has its images beside the JSON file, FiftyOne in `data/`, and Label Studio's names
+    begin with `images/`.
+    """
+    names = [image.file_name for image in images[:_LOOKED_FOR]]
+    return next((each for each in folders if any((each / n).is_file() for n in names)), None)
 
 
 def exported(out: Path, format: Format, tally: Tally) -> Exported:

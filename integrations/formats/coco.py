@@ -10,7 +10,7 @@ import dataclasses
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TextIO, TypeVar
 
 from integrations.annotations import (
@@ -27,6 +27,7 @@ from integrations.annotations import (
 from integrations.formats.coco_annotations import (
     ANNOTATION_KEYS,
     NewIds,
+    number_text_ids,
     read_annotation,
     read_box,
     read_mask,
@@ -89,12 +90,15 @@ def read_coco_images(path: Path, folder: Path) -> tuple[LabelledImage, ...]:
         InputError: the file cannot be read, or an image has no id or name of its own, or a size
             that none can have.
     """
-    records = stream_records(path, ("images",), required="images")
+    records = list(stream_records(path, ("images",), required="images"))
+    number_text_ids(records, [], "image_id", "an image", Tally())
     return tuple(_by_id(records, lambda record: _named_image(record, folder)).values())
 
 
 def read_coco_results(path: Path, truth: LabelledSet) -> LabelledSet:
     """Read predictions: a COCO JSON, or COCO's list of results with the ground truth's ids.
+
+    Where a result has the name of its image, as those of ultralytics, that counts.
 
     Args:
         path: of the JSON file.
@@ -108,11 +112,11 @@ def read_coco_results(path: Path, truth: LabelledSet) -> LabelledSet:
     if not is_list(path):
         return read_coco(path)
     tally = Tally()
-    images = {image.id: image for image in truth.images}
+    images, named = {image.id: image for image in truth.images}, _by_own_name(truth.images)
     found: dict[int, list[Annotation]] = {image.id: [] for image in truth.images}
     known = {category.id for category in truth.categories}
     for record in stream_list(path, "results"):
-        image = images.get(record.whole("image_id"))
+        image = _image_of_result(record, images, named)
         category_id = record.whole("category_id")
         if image is None or category_id not in known:
             record.refuse("image_id or category_id is not in the ground truth")
@@ -123,6 +127,31 @@ def read_coco_results(path: Path, truth: LabelledSet) -> LabelledSet:
             found[image.id].append(annotation)
     unverified = [dataclasses.replace(each, absent=(), unverified=()) for each in truth.images]
     return LabelledSet(truth.categories, _with_annotations(unverified, found), tally)
+
+
+def _by_own_name(images: Iterable[LabelledImage]) -> dict[str, LabelledImage]:
+    """Images by name, by its last part, and by that without a suffix, where it is unique."""
+    found: dict[str, list[LabelledImage]] = {}
+    for image in images:
+        last = PurePosixPath(image.file_name).name
+        for name in {image.file_name, last, PurePosixPath(last).stem}:
+            found.setdefault(name, []).append(image)
+    return {name: each[0] for name, each in found.items() if len(each) == 1}
+
+
+def _image_of_result(
+    record: Record, images: Mapping[int, LabelledImage], named: Mapping[str, LabelledImage]
+) -> LabelledImage | None:
+    """The image of a result: of its name, where it has one, else of its id.
+
+    ultralytics gives the name, and as id the part of it before the suffix.
+    """
+    for key in ("file_name", "image_id"):
+        name = record.values.get(key)
+        if isinstance(name, str):
+            name = name.replace("\\", "/")
+            return named.get(name) or named.get(PurePosixPath(name).name)
+    return images.get(record.whole("image_id"))
 
 
 def read_instances(
@@ -154,6 +183,9 @@ def read_instances(
         records[record.group].append(record)
     if licenses := [record.checked() for record in records[_LICENSES]]:
         info[_LICENSES] = licenses
+    for group, what in (("images", "an image"), ("categories", "a category")):
+        key = f"{'image' if group == 'images' else 'category'}_id"
+        number_text_ids(records[group], records["annotations"], key, what, tally)
     categories = _by_id(records["categories"], _read_category)
     images = _by_id(records["images"], lambda record: _read_image(record, folder, federated))
     found: dict[int, list[Annotation]] = {image_id: [] for image_id in images}

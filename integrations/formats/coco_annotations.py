@@ -29,6 +29,7 @@ ANNOTATION_KEYS = frozenset(
     {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "score", "segmentation"}
 )
 _ROTATION = "rotation"
+_DIGITS_OF_63_BITS = 19
 _DECIMALS = 1e-3  # of a pixel; more than what a file's decimals of left + width lose
 
 
@@ -42,8 +43,10 @@ class NewIds:
 
     def take(self, record: Record, tally: Tally) -> int:
         """The id of an annotation; one that is missing or there twice is replaced and counted."""
-        if record.values.get("id") is None:
-            tally.change("id of an annotation", "it was missing; a new one is given", record.where)
+        if record.values.get("id") is None or isinstance(record.values["id"], str):
+            tally.change(
+                "id of an annotation", "it is missing or a text; a new one is given", record.where
+            )
         elif (id := record.whole("id")) not in self._seen:
             self._seen.add(id)
             return id
@@ -53,6 +56,48 @@ class NewIds:
             )
         self._next += 1
         return self._next - 1
+
+
+def number_text_ids(
+    owners: list[Record], users: list[Record], key: str, what: str, tally: Tally
+) -> None:
+    """Give numbers to records whose ids are texts, as those of camera traps are.
+
+    A text that is a number of its own becomes it; others are numbered above all that are there.
+
+    Args:
+        owners: the images or categories; they are replaced in the list.
+        users: the annotations, whose references are replaced too.
+        key: of these references.
+        what: the owners are, in the singular.
+        tally: counts the ids.
+    """
+    ids = [record.values.get("id") for record in owners]
+    if not any(isinstance(each, str) for each in ids) and not any(
+        isinstance(record.values.get(key), str) for record in users
+    ):
+        return
+    taken = {each for each in ids if isinstance(each, int)}
+    texts = dict.fromkeys(each for each in ids if isinstance(each, str))
+    numbers = {text: int(text) for text in texts if _is_number(text) and int(text) not in taken}
+    following = max((*taken, *numbers.values()), default=0) + 1
+    others = [text for text in texts if text not in numbers]
+    numbers |= {text: number for number, text in enumerate(others, start=following)}
+    for index, record in enumerate(owners):
+        if isinstance(text := record.values.get("id"), str):
+            reason = "it is a text; a number is given" if text in others else "its number is a text"
+            tally.change(f"id of {what}", reason, record.where)
+            owners[index] = record.part({**record.values, "id": numbers[text]})
+    for index, record in enumerate(users):
+        if isinstance(text := record.values.get(key), str):
+            number = numbers.get(text, int(text) if _is_number(text) else None)
+            users[index] = record.part({**record.values, key: number})
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is a whole number from 0, as it is written by default."""
+    is_short = text.isascii() and text.isdecimal() and len(text) < _DIGITS_OF_63_BITS
+    return is_short and str(int(text)) == text
 
 
 def read_annotation(

@@ -29,10 +29,12 @@ from integrations.fiftyone.dataset import in_batches, samples_with_detections, s
 from integrations.fiftyone.labels import from_detection, get_value, to_detection
 from integrations.fiftyone.session import connect
 from integrations.formats.outlines import enclosing_box, parse_degrees, rotated_box
+from integrations.formats.record import Record
 from integrations.formats.validation import (
     ALL_PARTS,
     Part,
     Rarely,
+    check_new_id,
     checked_images,
     free_attributes,
     names_by_id,
@@ -156,7 +158,7 @@ def _read(path: Path, folder: Path | None, tally: Tally) -> LabelledSet:
     with _passing_dataset() as dataset:
         dataset.add_dir(str(root), dataset_type=fo.types.FiftyOneDataset, progress=False)
         field = _field(path, dataset, tally) if len(dataset) else FIELD
-        categories = _categories(dataset, field)
+        categories = _categories(path, dataset, field)
         ids = {category.name: category.id for category in categories}
         inside = Path(os.path.realpath(folder or root / IMAGES))
         images = tuple(
@@ -197,18 +199,38 @@ def _field(path: Path, dataset: Any, tally: Tally) -> str:
     return str(chosen)
 
 
-def _categories(dataset: Any, field: str) -> tuple[Category, ...]:
-    known = [
-        Category(
-            **{**each, "synonyms": tuple(each["synonyms"]), "extra": dict(each.get("extra", {}))}
-        )
-        for each in dataset.info.get(_CATEGORIES, ())
-    ] or [Category(number, name) for number, name in enumerate(dataset.default_classes, start=1)]
+def _categories(path: Path, dataset: Any, field: str) -> tuple[Category, ...]:
+    records = [
+        Record(path / METADATA, f"info/{_CATEGORIES}", index, values)
+        for index, values in enumerate(dataset.info.get(_CATEGORIES) or ())
+    ]
+    known = [_category(record) for record in records] or [
+        Category(number, name) for number, name in enumerate(dataset.default_classes, start=1)
+    ]
+    seen: set[int] = set()
+    for category, record in zip(known, records, strict=False):
+        check_new_id(category.id, seen, record.where)
+    names_by_id(path, known)
     names = {category.name for category in known}
     used = dataset.distinct(f"{field}.detections.label") if len(dataset) else []
     highest = max((category.id for category in known), default=0)
     new = [name for name in sorted(each for each in used if each) if name not in names]
     return (*known, *(Category(n, name) for n, name in enumerate(new, start=highest + 1)))
+
+
+def _category(record: Record) -> Category:
+    """A class as `write_fiftyone` keeps it."""
+    extra = record.values.get("extra")
+    return Category(
+        record.whole("id"),
+        record.text("name"),
+        record.texts("synonyms"),
+        record.text("supercategory", ""),
+        record.text("synset", ""),
+        record.text("definition", ""),
+        record.text("frequency", "") or None,
+        record.part(extra).checked() if isinstance(extra, dict) else {},
+    )
 
 
 def _image(

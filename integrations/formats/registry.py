@@ -205,13 +205,28 @@ def read_labels(
     Raises:
         InputError: as `Reader`; also where there is no image, or where every label was left out.
     """
-    file = path / format.entries[0] if format.is_file and path.is_dir() else path
+    file = _file_of_labels(format, path) if format.is_file and path.is_dir() else path
     data = format.read(file, folder, options)
     lost = data.tally.left_out
     if not data.images or (lost and not any(image.annotations for image in data.images)):
         found = "; ".join(line for line in data.tally.lines()) or "it has no images"
         raise InputError(f"{file}: nothing could be read as {format.name}: {found}")
     return data
+
+
+def _file_of_labels(format: Format, folder: Path) -> Path:
+    """The JSON file of a folder: of our own name, or else the only one.
+
+    Roboflow, FiftyOne and Label Studio each have a name of their own for it.
+    """
+    own = folder / format.entries[0]
+    found = [own] if own.is_file() else sorted(folder.glob("*.json"))
+    if len(found) != 1:
+        names = ", ".join(each.name for each in found[:5]) or "none"
+        raise InputError(
+            f"{folder}: expected {own.name} or one JSON file, got {names}; give a file"
+        )
+    return found[0]
 
 
 def write_folder(

@@ -26,7 +26,6 @@ def setting(group: str, **values: object) -> Callable[[Any], None]:
         (lambda top: top.update(images={}), "", '"images" must be a list, got dict'),
         (lambda top: top.update(annotations=[5]), "annotations[0]", "must be an object"),
         (lambda top: top["images"].append(top["images"][0]), "images[1]", "id 3 is there twice"),
-        (setting("images", id="3"), "images[0]", "\"id\" must be a number, got '3'"),
         (setting("images", id=True), "images[0]", '"id" must be a number'),
         (setting("images", id=1.5), "images[0]", '"id" must be a whole number'),
         (setting("images", width=-1), "images[0]", '"width" must be 1 or more'),
@@ -110,6 +109,21 @@ def test_record_is_named(
     assert "\n" not in str(caught.value)
 
 
+def test_ids_that_are_texts_are_numbered(tmp_path: Path) -> None:
+    def change(top: Any) -> None:
+        top["images"][0]["id"] = "3f-camera"
+        top["categories"][0]["id"] = "7"
+        top["annotations"][0] |= {"image_id": "3f-camera", "category_id": "7", "id": "a1"}
+
+    data = read_coco(written(tmp_path, change))
+    (image,) = data.images
+    assert (image.id, data.categories[0].id) == (1, 7)
+    assert [annotation.category_id for annotation in image.annotations] == [7]
+    counted = " ".join(data.tally.lines())
+    for what in ("id of an image: it is a text", "id of a category: its number", "an annotation"):
+        assert what in counted
+
+
 @pytest.mark.parametrize(
     ("change", "left"),
     [
@@ -153,7 +167,7 @@ POLYGON = [0, 0, 3, 0, 3, 2]
         ),
         (
             setting("annotations", id=None),
-            "changed: 1 x id of an annotation: it was missing",
+            "changed: 1 x id of an annotation: it is missing or a text",
             [(1, (0, 0, 2, 2))],
         ),
         (
