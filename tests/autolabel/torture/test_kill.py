@@ -131,9 +131,12 @@ def torture(
             again = run(dataset=dataset)
             left = [str(path) for path in root.rglob(".autolabel-*")]
             ended = again["code"] == 0 or THERE_ALREADY in again["output"]
-            same = content(out) == expected and again["state"] == whole["state"]
+            found = content(out)
+            other = [name for name in expected | found if expected.get(name) != found.get(name)]
+            same = not other and again["state"] == whole["state"]
             if not (ended_well(broken, fault) and ended and same and not left):
-                failures.append((fault, number, left, broken["output"], again["output"][-500:]))
+                outputs = broken["output"], again["output"][-500:]
+                failures.append((fault, number, other, left, *outputs))
         print(f"{argv[0]}: {fault} at {len(chosen)} of {whole['operations']} operations")
     reset(out, root / "none", dataset)
     assert not failures, f"{len(failures)}: {failures[:3]}"
@@ -212,21 +215,6 @@ def test_evaluate(server: Server, source: Path, tmp_path: Path) -> None:
     torture(server, argv, tmp_path, out)
 
 
-def test_training_resumes(server: Server, finished: FinishedRun, tmp_path: Path) -> None:
-    """`tests.train.features.test_extract` kills the extraction, which has processes of its own."""
-    data, out = tmp_path / "data", tmp_path / "trained"
-    shutil.copytree(finished.photos, data / "images")
-    shutil.copyfile(finished.folder / "labels.coco.json", data / "instances.json")
-    argv = ["train", "stage1", "--data", str(data), "--preset", "mini", "--no-curves"]
-    for setting in ("iterations=3", "save_every=1", "images_per_step=2"):
-        argv += ["--set", setting]
-    argv += ["--cache", str(out / "features"), "--run-folder", str(out / "state")]
-    first = server.run(argv, tmp_path)
-    assert first["code"] == 0, first["output"]
-    shutil.rmtree(out / "state")
-    torture(server, argv, tmp_path, out)
-
-
 def test_weights_are_pulled(server: Server, tmp_path: Path) -> None:
     out = tmp_path / "cache"
     cache = {"REGIONSPOT_CACHE": str(out)}
@@ -249,7 +237,11 @@ def test_run_whose_database_dies(finished: FinishedRun, tmp_path: Path) -> None:
         return {key: value for key, value in content(tmp_path / name).items() if key not in named}
 
     def in_database(answer: dict[str, Any]) -> list[Any]:
-        return [(photo, sample["predictions"]) for photo, sample in answer["state"]["samples"]]
+        return [
+            (photo, label["label"], label["bounding_box"], label["confidence"])
+            for photo, sample in answer["state"]["samples"]
+            for label in sample["predictions"]["detections"]
+        ]
 
     try:
         whole = server.run(argv("whole"), tmp_path, fault="database", dataset="whole")
@@ -259,7 +251,7 @@ def test_run_whose_database_dies(finished: FinishedRun, tmp_path: Path) -> None:
             name = f"run-{number}"
             started = time.monotonic()
             broken = server.run(argv(name), tmp_path, at=number, fault="database")
-            assert time.monotonic() - started < 60, "a database that is gone is not waited for"
+            assert time.monotonic() - started < 120, "a database that is gone is not waited for"
             assert ended_well(broken, "database"), broken["output"]
             assert labels(name) == labels("whole")
             again = server.run(argv(name), tmp_path, dataset=name)
