@@ -12,13 +12,12 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors.torch import save
 
 from regionspot.config import ModelConfig, preset
 from regionspot.errors import InputError
 from regionspot.files import atomic_write_bytes
 from regionspot.head import TOKEN_WIDTH, HeadConfig, RegionHead
-from regionspot.tensor_files.safetensors_file import read_safetensors
+from regionspot.tensor_files.safetensors_file import read_safetensors, safetensors_bytes
 from regionspot.tensor_files.torch_file import read_torch_file
 from regionspot.types import ScoreCalibration
 from regionspot.weights import cache_folder
@@ -95,17 +94,7 @@ def save_head(
     if training:
         metadata["training"] = json.dumps(training, sort_keys=True)
     with atomic_write_bytes(path) as file:
-        file.write(_in_one_order(save(tensors, metadata)))
-
-
-def _in_one_order(content: bytes) -> bytes:
-    """A safetensors file with its metadata sorted; the library writes them in any order."""
-    start = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:start])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    written = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    written += b" " * (-len(written) % 8)
-    return len(written).to_bytes(8, "little") + written + content[start:]
+        file.write(safetensors_bytes(tensors, metadata))
 
 
 def load_head(path: Path, config: ModelConfig) -> TrainedHead:

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from integrations.progress import Reporter
 from regionspot.errors import InputError
-from regionspot.files import atomic_path
+from regionspot.files import atomic_write_bytes
 from regionspot.head import RegionHead
-from regionspot.tensor_files.safetensors_file import read_safetensors
+from regionspot.tensor_files.safetensors_file import read_safetensors, safetensors_bytes
 from train.config import LoopConfig, as_json, difference
 from train.distributed import Processes, no_sync
 from train.sampler import seed_of
@@ -204,8 +203,8 @@ def save_state(
         "data": data,
     }
     contiguous = {n: t.detach().cpu().contiguous() for n, t in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(contiguous, temporary, metadata)
+    with atomic_write_bytes(path) as file:
+        file.write(safetensors_bytes(contiguous, metadata))
 
 
 def load_state(

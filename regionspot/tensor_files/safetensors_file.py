@@ -1,14 +1,17 @@
-"""Reading safetensors: a header that is too long is refused before it is parsed.
+"""Safetensors with the same bytes for the same content; a header that is too long is refused.
 
 The library itself checks that every tensor's shape fits its bytes, and that these fill the file.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 
 from regionspot.errors import InputError
 
@@ -17,6 +20,17 @@ MOST_HEADER = 16_000_000  # bytes; the library parses up to 100 MB, in minutes
 REFUSAL = "cannot be read as safetensors"
 # What the library and the frameworks behind it raise for a file that is none, or not sound.
 _REFUSALS = (OSError, ValueError, TypeError, OverflowError, RuntimeError, SafetensorError)
+
+
+def safetensors_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A file of tensors with its metadata sorted; the library writes these in any order."""
+    content = save(dict(tensors), dict(metadata))
+    start = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
+    header = json.loads(content[_LENGTH:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    written = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    written += b" " * (-len(written) % 8)
+    return len(written).to_bytes(_LENGTH, "little") + written + content[start:]
 
 
 def read_safetensors(

@@ -215,6 +215,21 @@ def test_evaluate(server: Server, source: Path, tmp_path: Path) -> None:
     torture(server, argv, tmp_path, out)
 
 
+def test_training_resumes(server: Server, finished: FinishedRun, tmp_path: Path) -> None:
+    """`tests.train.features.test_extract` kills the extraction, which has processes of its own."""
+    data, out = tmp_path / "data", tmp_path / "trained"
+    shutil.copytree(finished.photos, data / "images")
+    shutil.copyfile(finished.folder / "labels.coco.json", data / "instances.json")
+    argv = ["train", "stage1", "--data", str(data), "--preset", "mini", "--no-curves"]
+    for setting in ("iterations=3", "save_every=1", "images_per_step=2"):
+        argv += ["--set", setting]
+    argv += ["--cache", str(out / "features"), "--run-folder", str(out / "state")]
+    first = server.run(argv, tmp_path)
+    assert first["code"] == 0, first["output"]
+    shutil.rmtree(out / "state")
+    torture(server, argv, tmp_path, out)
+
+
 def test_weights_are_pulled(server: Server, tmp_path: Path) -> None:
     out = tmp_path / "cache"
     cache = {"REGIONSPOT_CACHE": str(out)}

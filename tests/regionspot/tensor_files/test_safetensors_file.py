@@ -11,7 +11,11 @@ import torch
 from safetensors.torch import save_file
 
 from regionspot.errors import InputError
-from regionspot.tensor_files.safetensors_file import MOST_HEADER, read_safetensors
+from regionspot.tensor_files.safetensors_file import (
+    MOST_HEADER,
+    read_safetensors,
+    safetensors_bytes,
+)
 
 
 def write(path: Path, header: object, data: bytes = b"", length: int | None = None) -> Path:
@@ -83,3 +87,17 @@ def test_a_cut_file_is_refused(tmp_path: Path, keep: int) -> None:
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(InputError, match="cannot be read as safetensors"):
         read_safetensors(path)
+
+
+def test_the_same_content_has_the_same_bytes(tmp_path: Path) -> None:
+    """The library's own order of several metadata changes from one call to the next."""
+    tensors = {"b": torch.arange(3.0), "a": torch.zeros(2, 2)}
+    metadata = {f"key {number}": str(number) for number in range(8)}
+    files = {safetensors_bytes(tensors, metadata) for _ in range(20)}
+    assert len(files) == 1
+    path = tmp_path / "written.safetensors"
+    path.write_bytes(files.pop())
+    found, read = read_safetensors(path)
+    assert found == metadata
+    assert torch.equal(read["b"], tensors["b"])
+    assert torch.equal(read["a"], tensors["a"])
