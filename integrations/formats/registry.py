@@ -113,6 +113,7 @@ class Format:
         entries: what an export holds; the first is the file that all else hangs on.
         images: the folder of an export that its images belong into.
         is_file: whether `write` takes the path of its one file.
+        reads_json: whether `read` takes the path of a JSON file that holds all labels.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Format:
     entries: tuple[str, ...]
     images: str = "images"
     is_file: bool = False
+    reads_json: bool = False
 
     def image_name(self, image: LabelledImage) -> str:
         """Where an image belongs, below the folder of the images."""
@@ -144,8 +146,22 @@ _YOLO = (*yolo.DATA_FILES, "train.txt", "val.txt", "labels")
 FORMATS: dict[str, Format] = {
     each.name: each
     for each in (
-        Format("coco", coco.read_coco, coco.write_coco, ("labels.coco.json",), is_file=True),
-        Format("lvis", lvis.read_lvis, lvis.write_lvis, ("labels.lvis.json",), is_file=True),
+        Format(
+            "coco",
+            coco.read_coco,
+            coco.write_coco,
+            ("labels.coco.json",),
+            is_file=True,
+            reads_json=True,
+        ),
+        Format(
+            "lvis",
+            lvis.read_lvis,
+            lvis.write_lvis,
+            ("labels.lvis.json",),
+            is_file=True,
+            reads_json=True,
+        ),
         Format("yolo", yolo.read_yolo, yolo.YoloWriter(), _YOLO),
         Format("yolo-seg", yolo.read_yolo, yolo.YoloWriter(polygons=True), _YOLO),
         Format(
@@ -168,6 +184,7 @@ FORMATS: dict[str, Format] = {
             label_studio.write_label_studio,
             (label_studio_reader.TASKS, label_studio_reader.CONFIG),
             label_studio_reader.IMAGES,
+            reads_json=True,
         ),
         Format(
             "fiftyone",
@@ -205,7 +222,7 @@ def read_labels(
     Raises:
         InputError: as `Reader`; also where there is no image, or where every label was left out.
     """
-    file = _file_of_labels(format, path) if format.is_file and path.is_dir() else path
+    file = _file_of_labels(format, path) if format.reads_json and path.is_dir() else path
     data = format.read(file, folder, options)
     lost = data.tally.left_out
     if not data.images or (lost and not any(image.annotations for image in data.images)):

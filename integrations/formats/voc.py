@@ -15,7 +15,7 @@ write them (`<polygon>`), rotated boxes of roLabelImg (`<robndbox>`) and of CVAT
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from xml.etree.ElementTree import Element
 
 from integrations.annotations import (
@@ -231,7 +231,9 @@ def _image(file: Path, number: int, found: _Set) -> LabelledImage:
 def _file_name(file: Path, root: Element, found: _Set) -> str:
     """The image that a file is of: that of its own place and stem, where there is one."""
     stem = file.relative_to(found.root).with_suffix("")
-    given = (root.findtext("filename") or "").strip()
+    written = given = (root.findtext("filename") or "").strip()
+    if PureWindowsPath(given).anchor:  # where the image was on the machine that wrote the file
+        given = PureWindowsPath(given).name
     if given:
         check_image_name(given, None, f"{file}: filename")
     suffix = PurePosixPath(given).suffix
@@ -242,10 +244,10 @@ def _file_name(file: Path, root: Element, found: _Set) -> str:
         names += [PurePosixPath(given), own.parent / PurePosixPath(given).name]
     fallback = own if given else own.with_name(f"{own.name}.jpg")
     name = next((each for each in names if path_exists(found.folder / each)), fallback)
-    if given and given not in (name.as_posix(), name.name):
+    if written and written not in (name.as_posix(), name.name):
         reason = "the image of the XML file's own place and name is meant"
         found.tally.change("<filename>", reason, str(file))
-    elif not given:
+    elif not written:
         found.tally.change("<filename>", "it is missing; the XML file's name counts", str(file))
     return name.as_posix()
 

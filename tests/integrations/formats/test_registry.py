@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from integrations.annotations import Category, LabelledImage
-from integrations.formats.registry import FORMATS, format_named, write_folder
+from integrations.formats.registry import FORMATS, format_named, read_labels, write_folder
 from regionspot.errors import InputError
 from tests.integrations.formats.factories import small_set
 from tests.integrations.formats.helpers import (
@@ -103,6 +103,17 @@ def test_two_words_of_one_name_are_refused(tmp_path: Path, name: str) -> None:
     categories = [Category(1, "cat"), Category(2, "cat")]
     with pytest.raises(InputError, match="two categories are named 'cat'"):
         write_folder(tmp_path / "out", format_named(name), categories, [])
+
+
+@pytest.mark.parametrize("name", ["coco", "lvis", "label-studio"])
+def test_the_only_json_file_of_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    format, data = format_named(name), small_set()
+    write_folder(tmp_path, format, data.categories, data.images)
+    (tmp_path / format.entries[0]).rename(tmp_path / "project-1-at-2026-11-26.json")
+    assert len(read_labels(format, tmp_path).images) == len(data.images)
+    (tmp_path / "other.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match=r"got other\.json, project-1-at-2026-11-26\.json"):
+        read_labels(format, tmp_path)
 
 
 def test_an_unknown_format_is_named() -> None:

@@ -107,6 +107,18 @@ def test_the_place_of_the_file_says_which_image_is_meant(tmp_path: Path, with_im
     assert line.endswith("b.xml")
 
 
+@pytest.mark.parametrize(
+    "given", ["C:\\photos\\a.jpg", "/home/me/photos/a.jpg", "\\\\host\\s\\a.jpg"]
+)
+def test_a_file_name_of_another_machine_counts_without_its_folder(
+    tmp_path: Path, given: str
+) -> None:
+    voc_file(tmp_path, "a.xml", f"<filename>{given}</filename>{SIZE}{an_object()}")
+    data = read_voc(tmp_path, None)
+    assert [image.file_name for image in data.images] == ["a.jpg"]
+    assert [kind for kind, _ in data.tally.changed] == ["<filename>"]
+
+
 def test_the_suffix_is_that_of_the_image_that_is_there(tmp_path: Path) -> None:
     voc_file(tmp_path, "a.xml", f"<filename>a.jpg</filename>{SIZE}{an_object()}")
     voc_file(tmp_path, "b.xml", f"{SIZE}{an_object()}")
