@@ -51,6 +51,7 @@ def label(
     limit: int | None = None,
     only_unlabelled: bool = False,
     only_unreviewed: bool = False,
+    rehash: bool = False,
     workers: int = 0,
     ray: str = "",
     gpus_per_worker: float = 0.0,
@@ -112,6 +113,8 @@ def label(
             out.
         only_unreviewed: whether images of `fiftyone:NAME` that are reviewed, or have a reviewed
             label in another field, are left out.
+        rehash: whether all bytes of the images are compared with those of the run that is there;
+            else their sizes and samples of their bytes.
         workers: number of processes that compute regions, by Ray; 0: this one alone, or with `ray`
             as many as the cluster has room for.
         ray: address of the Ray cluster whose machines compute regions; empty: one of this machine.
@@ -158,6 +161,7 @@ def label(
         discard_review=discard_review,
         only_unlabelled=only_unlabelled,
         only_unreviewed=only_unreviewed,
+        rehash=rehash,
         boxes=given,
     )
     processes = ray_workers(workers, ray, gpus_per_worker)

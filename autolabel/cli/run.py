@@ -131,6 +131,15 @@ def run(
             rich_help_panel=INPUT,
         ),
     ] = False,
+    rehash: Annotated[
+        bool,
+        typer.Option(
+            "--rehash",
+            help="Compare all bytes of the images with those of the run that is there; without "
+            "it, their sizes and samples of their bytes.",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
     only_unreviewed: Annotated[
         bool,
         typer.Option(
@@ -188,6 +197,7 @@ def run(
         discard_review=discard_review,
         only_unlabelled=only_unlabelled,
         only_unreviewed=only_unreviewed,
+        rehash=rehash,
     )
     with Output(as_json, quiet) as output:
         if dry_run:

@@ -148,10 +148,21 @@ def read_given_boxes(
     return GivenBoxes(found, _sha256(contents), contents, tuple(lines), keep_score)
 
 
-def content_with_boxes(source: ImageSource, image: ImageRef, boxes: GivenBoxes | None) -> str:
-    """What an image's file and the boxes that were given for it are known by."""
+def content_with_boxes(
+    source: ImageSource, image: ImageRef, boxes: GivenBoxes | None, all_bytes: bool
+) -> str:
+    """What an image's file and the boxes that were given for it are known by.
+
+    Args:
+        source: that lists the image.
+        image: the image.
+        boxes: that were given for the images.
+        all_bytes: whether the hash of all bytes is part of it, which reads the whole file.
+    """
     content = source.content(image)
-    return content if boxes is None else f"{content}-{boxes.contents.get(image.id, '')}"
+    if boxes is not None:
+        content = f"{content}-{boxes.contents.get(image.id, '')}"
+    return f"{content} {source.sha256_of(image)}" if all_bytes else content
 
 
 def _sha256(values: object) -> str:

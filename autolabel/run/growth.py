@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autolabel.run.given_boxes import GivenBoxes, content_with_boxes
-from autolabel.run.images import MOVING_ROOTS, ImageRef, ImageSource
+from autolabel.run.images import MOVING_ROOTS, ImageRef, ImageSource, is_same_content
 from autolabel.run.inference import RegionComputer
 from autolabel.run.manifest import (
     EARLIER_REGIONS,
@@ -30,10 +30,10 @@ from regionspot.files import atomic_path, link_or_copy
 ImageKey = Path | str  # absolute path, or FiftyOne's id of the sample
 
 
-def may_grow(before: Manifest, dataset: DatasetInfo) -> bool:
-    """Whether a run that was complete has other images than are wanted now."""
+def may_grow(before: Manifest, dataset: DatasetInfo, rehash: bool) -> bool:
+    """Whether a run that was complete has, or with `rehash` may have, other images than before."""
     was_complete = before.is_complete or bool(before.earlier)
-    return was_complete and "limit" not in dataset and before.dataset != dataset
+    return was_complete and "limit" not in dataset and (rehash or before.dataset != dataset)
 
 
 def ended_by_growing(dataset: DatasetInfo) -> frozenset[str]:
@@ -92,12 +92,13 @@ class HadImages:
         """What each image was known by."""
         return {each.sample_id or self.root / each.file_name: each.content for each in self.stored}
 
-    def compare(self, source: ImageSource, boxes: GivenBoxes | None) -> Growth:
+    def compare(self, source: ImageSource, boxes: GivenBoxes | None, rehash: bool) -> Growth:
         """Count the images of a source.
 
         Args:
             source: the images that are wanted now, and those that are gone.
             boxes: that were given for the images.
+            rehash: whether all bytes of a file are compared, not its size and samples alone.
         """
         had, kinds = self.contents(), Counter[str]()
         for ref in source.images:
@@ -107,7 +108,8 @@ class HadImages:
             elif before is None:
                 kinds["new"] += 1
             else:
-                is_same = before == content_with_boxes(source, ref, boxes)
+                now = content_with_boxes(source, ref, boxes, all_bytes=rehash)
+                is_same = is_same_content(before, now)
                 kinds["unchanged" if is_same else "changed"] += 1
         names = ("new", "changed", "unchanged", "deleted")
         return Growth(**{name: kinds[name] for name in names})

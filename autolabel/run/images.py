@@ -128,6 +128,14 @@ class ImageSource:
         stated = f"-{image.width}x{image.height}" if image.width and image.height else ""
         return content_of(self.path(image)) + stated
 
+    def sha256_of(self, image: ImageRef) -> str:
+        """Hash of all bytes of an image's file; that of one that cannot be read is fixed."""
+        try:
+            with self.path(image).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            return "none"
+
     def with_gone(self, earlier: Sequence[ImageRef], root: Path) -> "ImageSource":
         """The source with those images of an earlier listing that it does not list any more.
 
@@ -190,6 +198,17 @@ def content_of(path: Path) -> str:
     except OSError:
         size, sampled = -1, b""
     return f"{size}-{hashlib.sha256(sampled).hexdigest()}"
+
+
+def is_same_content(stored: str, found: str) -> bool:
+    """Whether an image is as it was when its regions were computed.
+
+    Args:
+        stored: what its shard has: size, samples and boxes, a space, and the hash of all bytes.
+        found: of the image now: the same, or without the hash of all bytes, which is not compared.
+    """
+    sampled, is_whole, _ = stored.partition(" ")
+    return stored == found if " " in found else bool(is_whole) and sampled == found
 
 
 def _sampled_content(path: Path, size: int) -> bytes:

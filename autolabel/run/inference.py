@@ -137,9 +137,9 @@ class RegionComputer:
         return [results[ref] for ref in refs]
 
     def content(self, ref: ImageRef) -> str:
-        """What an image's file and the boxes that were given for it are known by."""
+        """What an image's file, by all its bytes, and the boxes given for it are known by."""
         given = self.detector if isinstance(self.detector, GivenBoxes) else None
-        return content_with_boxes(self.source, ref, given)
+        return content_with_boxes(self.source, ref, given, all_bytes=True)
 
     def _skip(self, ref: ImageRef, reason: str) -> ImageRegions:
         no_regions = self.model.scorer.no_regions()

@@ -61,6 +61,7 @@ class RunRequest:
         only_unlabelled: leave out FiftyOne's images with a label in a field other than the run's.
         only_unreviewed: leave out FiftyOne's images that are reviewed, or have a reviewed label in
             a field other than the run's.
+        rehash: compare all bytes of the images with those that a complete run had.
         boxes: xyxy boxes (N, 4) by path; None: those that the options name, or a detector's.
     """
 
@@ -77,6 +78,7 @@ class RunRequest:
     discard_review: bool = False
     only_unlabelled: bool = False
     only_unreviewed: bool = False
+    rehash: bool = False
     boxes: Mapping[str, FloatArray] | None = None
 
     @property
@@ -173,6 +175,8 @@ def make_plan(request: RunRequest, reporter: Reporter | None = None) -> Plan:
         check_detectors(options.detector)
     if options.boxes and options.detector:
         raise InputError("--boxes and --detector are both given; leave one of them out")
+    if request.rehash and request.limit is not None:
+        raise InputError("--rehash compares all images of a run; leave --limit out")
     words = read_words(request.words) if isinstance(request.words, Path) else request.words
     if request.is_in_fiftyone:
         connect(request.database)
@@ -191,7 +195,7 @@ def make_plan(request: RunRequest, reporter: Reporter | None = None) -> Plan:
     before = find_run(folder, wanted, request.overwrite, ending)
     resumes = before is not None and not request.overwrite
     had = None
-    if before is not None and resumes and may_grow(before, wanted.dataset):
+    if before is not None and resumes and may_grow(before, wanted.dataset, request.rehash):
         had = HadImages.of(folder, before)
         source = _chosen(listed.with_gone(had.refs(), had.root), request, had.refs()).first(None)
         wanted = dataclasses.replace(wanted, dataset=describe_source(source))
@@ -200,8 +204,9 @@ def make_plan(request: RunRequest, reporter: Reporter | None = None) -> Plan:
     if before is not None and resumes:
         _check_same_target(request, before, folder)
         different = sorted(ending & set(wanted.differences(before)))
-        if had and before.dataset != wanted.dataset:
-            growth = had.compare(source, given)
+        compared = had.compare(source, given, request.rehash) if had else None
+        if compared and (before.dataset != wanted.dataset or compared.changed):
+            growth = compared
         elif given and before.model.get("boxes", given.sha256) != given.sha256:
             different.append("boxes in --boxes")
         if different and not (growth and is_same_source(source.kind, growth)):

@@ -14,7 +14,7 @@ M classes of the encoder's own classifier, Z bytes.
 Its metadata is one JSON object: `schema_version`, and `images`, a list in the dataset's order: id,
 file_name, sample_id, width, height, regions (how many rows are its own), skipped (why it was left
 out, or empty), box_ids (of each row, where the boxes were given; else empty) and content (what the
-image file and the boxes that were given for it are known by; empty in older shards).
+image file and the boxes that were given for it are known by, a space, and the sha256 of the file).
 """
 
 import hashlib

@@ -1,6 +1,7 @@
 """A run on a folder whose images changed ends with the bytes of one run over all of them."""
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import astuple, replace
@@ -55,8 +56,8 @@ class Growing:
         assert result.exit_code == 0, result.output
         return {**json.loads(result.stdout), "messages": result.stderr}
 
-    def fail(self, message: str) -> None:
-        result = self._call()
+    def fail(self, message: str, *more: str) -> None:
+        result = self._call(*more)
         assert result.exit_code != 0
         assert message in result.output
 
@@ -112,6 +113,31 @@ def test_an_image_is_changed_by_its_content_and_not_by_its_date(
     growing.add("astronaut.jpg", "coffee.jpg", "rocket.jpg")
     assert growing.run()["growth"] == {"new": 2, "changed": 1, "unchanged": 2, "deleted": 0}
     assert content(growing.out) == content(finished.folder)
+
+
+def test_bytes_that_the_samples_miss_are_found_by_rehash(
+    growing: Growing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, computed: list[str]
+) -> None:
+    photo = growing.photos / "cat.jpg"
+    photo.write_bytes(photo.read_bytes() + bytes(30_000))
+    assert growing.run("--rehash")["growth"]["changed"] == 1
+    with photo.open("r+b") as file:
+        file.seek(-6_000, os.SEEK_END)
+        file.write(b"x")
+    assert growing.run()["growth"] == {"new": 0, "changed": 0, "unchanged": 3, "deleted": 0}
+    assert computed == ["cat.jpg"]
+    growing.fail("leave --limit out", "--rehash", "--limit", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(autolabel.run.pipeline, "draw_contact_sheet", _disk_is_full)
+        growing.fail("the disk is full", "--rehash")
+    assert computed == ["cat.jpg", "cat.jpg"]
+    growing.run()  # goes on with what the stopped one found
+    assert computed == ["cat.jpg", "cat.jpg"]
+    assert growing.run("--rehash")["growth"]["changed"] == 0
+    once = tmp_path / "once" / growing.out.name
+    grown, growing.out = growing.out, once
+    growing.run()
+    assert content(grown) == content(once)
 
 
 def test_the_labels_of_deleted_images_are_kept(

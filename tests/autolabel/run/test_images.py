@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from autolabel.run.images import open_source
+from autolabel.run.images import is_same_content, open_source
 from regionspot.errors import InputError
 
 
@@ -167,3 +167,11 @@ def test_a_wrong_list_is_refused_by_its_place(content: bytes, message: str, tmp_
         open_source(str(folder / "new.txt"))
     assert message.format(folder=folder) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_image_is_compared_by_all_bytes_where_both_sides_know_them() -> None:
+    assert is_same_content("9-ab cd", "9-ab")
+    assert is_same_content("9-ab cd", "9-ab cd")
+    assert not is_same_content("9-ab cd", "9-ab ce")
+    assert not is_same_content("9-ab cd", "9-ac")
+    assert not is_same_content("9-ab", "9-ab"), "a run of before, whose bytes nobody knows"
