@@ -1,6 +1,6 @@
 """Images of a run that show the same, found by the features that its shards hold.
 
-Two images are near-duplicates where most of their best boxes lie in the same places and have the
+Two images are near-duplicates where half of their best boxes lie in the same places and have the
 same embeddings. Axes: N images, R boxes of one image, S of another, D text width.
 """
 
@@ -15,8 +15,9 @@ from regionspot.boxes import FloatArray, box_iou
 
 _MOST_BOXES = 8
 _BLOCK = 1024
+# Chosen on altered copies of training photos, by tests/benchmarks/bench_near_duplicates.py.
 # Cosine of the mean embeddings, of two boxes' embeddings; IoU of boxes; share of boxes that match.
-_MEAN_COSINE, _COSINE, _IOU, _MATCHED = 0.95, 0.9, 0.5, 0.75
+_MEAN_COSINE, _COSINE, _IOU, _MATCHED = 0.85, 0.9, 0.5, 0.5
 
 
 @dataclass(frozen=True)
