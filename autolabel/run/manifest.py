@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NotRequired
 
@@ -168,7 +169,7 @@ class Manifest:
         fiftyone: None where the labels are in files only.
         regions_of: folder of the run whose regions were labelled again; empty for other runs.
         seconds: wall-clock seconds by stage.
-        started: date and time, UTC.
+        started: date and time, UTC, to the microsecond: FiftyOne's registration knows a run by it.
         growth: what the last images that were added made of the run; None where none were.
         earlier: while the run grows, what it had before it, and what each growth that was stopped
             computed.
@@ -220,6 +221,11 @@ class Manifest:
         for name, value in vars(self.options).items():
             pairs["--" + name.replace("_", "-")] = value, getattr(other.options, name)
         return [name for name, (mine, its) in pairs.items() if mine != its]
+
+
+def time_of_start() -> str:
+    """Date and time, UTC, to the microsecond: two runs into one folder may share a second."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def count_images(shards: Iterable[Shard]) -> int:

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from autolabel.options import LABEL_FIELD, RUNS_FOLDER, Options
@@ -29,6 +28,7 @@ from autolabel.run.manifest import (
     count_images,
     read_manifest,
     sweep,
+    time_of_start,
 )
 from autolabel.run.postprocess import lowest_threshold
 from integrations.detectors import check_detectors
@@ -189,7 +189,7 @@ def make_plan(request: RunRequest, reporter: Reporter | None = None) -> Plan:
         dataset=describe_source(source),
         vocabulary=describe(words),
         options=options,
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        started=time_of_start(),
     )
     ending = ended_by_growing(wanted.dataset)
     before = find_run(folder, wanted, request.overwrite, ending)

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from autolabel.options import Options
@@ -20,6 +19,7 @@ from autolabel.run.manifest import (
     count_images,
     locked,
     read_complete,
+    time_of_start,
 )
 from autolabel.run.outputs import Outputs, read_skipped
 from autolabel.run.pipeline import COMPLETE_ALREADY, finish, is_complete
@@ -84,7 +84,7 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
         growth=None,
         counts={},
         seconds={},
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        started=time_of_start(),
     )
     before = find_run(folder, wanted, request.overwrite)
     if source.fiftyone is not None:

@@ -22,6 +22,7 @@ from autolabel.run.manifest import (
     damaged_files,
     locked,
     read_manifest,
+    time_of_start,
 )
 from autolabel.run.plan import find_run
 from regionspot.errors import InputError
@@ -40,6 +41,14 @@ MANIFEST = Manifest(
     seconds={"reading": 0.5},
     started="2026-01-01T00:00:00+00:00",
 )
+
+
+def test_runs_of_one_second_are_told_apart() -> None:
+    """FiftyOne's registration of a run names its start: an equal one would pass for written."""
+    started = [time_of_start()]
+    while len(set(started)) < 3:
+        started.append(time_of_start())
+    assert len({each.split(".")[0] for each in started}) < 3
 
 
 def written(folder: Path, **changes: Any) -> Path:
