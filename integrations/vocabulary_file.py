@@ -4,7 +4,8 @@ One word a line. `#` starts a comment. `name: synonym, synonym` labels all of th
 are compared as they are written: `Bass` and `bass` are two.
 
 `name: @FOLDER` labels as `name` what looks like the examples in a folder: crops, or images with a
-COCO JSON beside them that has boxes of `name`. `name: @RUN#LABEL` takes the labels of a run.
+COCO JSON beside them that has boxes of `name`. `name: @RUN#LABEL` takes the labels of a run, and
+`name: @fiftyone:DATASET/FIELD=LABEL` those of a FiftyOne dataset.
 Several references and synonyms may be mixed; where there is no synonym, the name itself is no text.
 Paths are relative to the file's folder, and hold neither comma nor ` #`.
 
@@ -30,6 +31,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
+from integrations.fiftyone.session import FIFTYONE_PREFIX
 from integrations.text import read_json, read_yaml
 from regionspot.errors import InputError
 from regionspot.files import read_text
@@ -142,10 +144,15 @@ def read_words(path: Path, known: Collection[str] = ()) -> WordList:
     groups = list(_groups(path, known))
     words = _checked([(line, strings) for line, strings, _ in groups], f"{path}: ", "line")
     examples = tuple(
-        tuple(str(path.resolve().parent / each) for each in references)
-        for _, _, references in groups
+        tuple(_absolute(each, path) for each in references) for _, _, references in groups
     )
     return replace(words, examples=examples) if any(examples) else words
+
+
+def _absolute(reference: str, file: Path) -> str:
+    """A reference of examples in a file of words, whose folder paths are relative to."""
+    is_dataset = reference.startswith(FIFTYONE_PREFIX)
+    return reference if is_dataset else str(file.resolve().parent / reference)
 
 
 def word_list(words: Words) -> WordList:

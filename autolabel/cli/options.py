@@ -21,7 +21,8 @@ Vocab = Annotated[
     Path,
     typer.Option(
         help="Vocabulary file: one word a line, `#` comments, `name: synonym, synonym`, "
-        "or the same as YAML or JSON; examples as `name: @FOLDER` or `name: @RUN#LABEL`.",
+        "or the same as YAML or JSON; examples as `name: @FOLDER`, "
+        "`@RUN#LABEL` or `@fiftyone:DATASET/FIELD=LABEL`.",
         rich_help_panel=INPUT,
         show_default=False,
     ),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from autolabel.options import LABEL_FIELD
 from autolabel.review.app import complete_run
-from autolabel.run.images import FIFTYONE_PREFIX, open_source
+from autolabel.run.images import open_source
 from autolabel.run.manifest import MANIFEST, Manifest
 from autolabel.run.outputs import as_sample, label_field
 from autolabel.run.shards import read_shards
@@ -22,7 +22,7 @@ from integrations.fiftyone.review import (
     reviewed_image,
     run_folder_of,
 )
-from integrations.fiftyone.session import connect, load_dataset
+from integrations.fiftyone.session import FIFTYONE_PREFIX, connect, load_dataset
 from integrations.images import image_size
 from regionspot.boxes import FloatArray
 from regionspot.errors import InputError

@@ -11,7 +11,7 @@ from autolabel.options import LABEL_FIELD
 from autolabel.review.acceptance import accepted_numbers
 from autolabel.review.app import complete_run
 from autolabel.review.near_duplicates import near_duplicates
-from autolabel.run.images import FIFTYONE_PREFIX, open_source
+from autolabel.run.images import open_source
 from autolabel.run.manifest import LVIS, Manifest, read_manifest
 from autolabel.run.outputs import (
     as_sample,
@@ -23,7 +23,7 @@ from autolabel.run.outputs import (
 from autolabel.run.shards import read_shards
 from integrations.annotations import Category, LabelledImage
 from integrations.fiftyone.dataset import LabelField, Sample, read_labels, words_in_use
-from integrations.fiftyone.session import connect
+from integrations.fiftyone.session import FIFTYONE_PREFIX, connect
 from integrations.formats.lvis import read_lvis
 from integrations.formats.registry import Format, format_named, write_folder
 from integrations.images import image_size

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from autolabel.run.images import FIFTYONE_PREFIX, ImageRef, open_source
+from autolabel.run.images import ImageRef, open_source
 from autolabel.run.manifest import COCO, LVIS, FiftyOneTarget, Manifest, read_manifest
 from autolabel.run.outputs import as_sample, label_field
 from autolabel.run.shards import read_shards
@@ -23,7 +23,7 @@ from integrations.fiftyone.dataset import (
 )
 from integrations.fiftyone.labels import from_detection, get_value, is_confirmed
 from integrations.fiftyone.review import run_folder_of
-from integrations.fiftyone.session import load_dataset
+from integrations.fiftyone.session import FIFTYONE_PREFIX, load_dataset
 from integrations.formats.coco import read_coco, write_coco
 from integrations.formats.lvis import read_lvis
 from integrations.images import image_size

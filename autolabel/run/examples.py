@@ -1,19 +1,22 @@
 """Example regions of words: what `@` of a vocabulary file names, as regions of the model."""
 
 import hashlib
+import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from autolabel.run.manifest import COCO, MANIFEST, Manifest, read_complete
 from autolabel.run.shards import read_shards
+from integrations.fiftyone.examples import labelled_boxes
+from integrations.fiftyone.session import FIFTYONE_PREFIX
 from integrations.formats.coco import read_coco
 from integrations.formats.registry import format_named, read_labels
 from integrations.images import check_stated_size, find_images, image_size, read_image
 from integrations.vocabulary_file import WordList
-from regionspot.boxes import FloatArray, box_iou
+from regionspot.boxes import FloatArray, box_iou, relative_to_pixels
 from regionspot.errors import InputError
 from regionspot.model import RegionSpot
 from regionspot.names import name_key
@@ -23,6 +26,7 @@ from regionspot.weights import sha256_of
 
 LABEL_MARK = "#"
 SAME_BOX = 0.99  # IoU of a label with the region it was made of
+_IN_FIFTYONE = re.compile(rf"{FIFTYONE_PREFIX}(.+?)/(\w+)=(.+)")  # dataset, field, label
 _SHA256_DIGITS = 64
 
 WordsWithExamples = dict[str, list[str] | ExampleRegions]
@@ -58,11 +62,24 @@ def examples_sha256(words: WordList) -> str:
         for reference in references:
             for path in _files(reference):
                 digest.update(sha256_of(path).encode())
+            if reference.startswith(FIFTYONE_PREFIX):
+                for path, boxes in _in_fiftyone(reference):
+                    digest.update(sha256_of(path).encode())
+                    digest.update(boxes.tobytes())
     return digest.hexdigest()
 
 
+def are_in_fiftyone(words: WordList) -> bool:
+    """Whether any examples are labels of a FiftyOne dataset, which has to be connected to."""
+    return any(
+        each.startswith(FIFTYONE_PREFIX) for references in words.examples for each in references
+    )
+
+
 def _files(reference: str) -> list[Path]:
-    """The files that decide the examples of a reference."""
+    """The files that decide the examples of a reference; of a dataset's labels, none."""
+    if reference.startswith(FIFTYONE_PREFIX):
+        return []
     run, _, label = reference.rpartition(LABEL_MARK)
     if label and run and (Path(run) / MANIFEST).exists():
         return [Path(run) / COCO]
@@ -73,6 +90,8 @@ def _files(reference: str) -> list[Path]:
 
 
 def _regions(name: str, reference: str, model: RegionSpot) -> list[Regions]:
+    if reference.startswith(FIFTYONE_PREFIX):
+        return _regions_of(_in_fiftyone(reference), model)
     run, _, label = reference.rpartition(LABEL_MARK)
     if run and label and (Path(run) / MANIFEST).exists():
         return list(_run_regions(Path(run), label, model))
@@ -82,8 +101,22 @@ def _regions(name: str, reference: str, model: RegionSpot) -> list[Regions]:
     if not found:
         what = f"no box of {name!r} in {labels}" if labels else f"no image in {folder}"
         raise InputError(f"@{reference}: {what}; give at least one example")
-    # One image in memory at a time.
-    return [model.regions([read_image(path)], [boxes])[0] for path, boxes in found]
+    return _regions_of(found, model)
+
+
+def _regions_of(examples: Iterable[tuple[Path, FloatArray]], model: RegionSpot) -> list[Regions]:
+    """The regions of boxes (n, 4) in each image, one image in memory at a time."""
+    return [model.regions([read_image(path)], [boxes])[0] for path, boxes in examples]
+
+
+def _in_fiftyone(reference: str) -> Iterator[tuple[Path, FloatArray]]:
+    """Each image of a FiftyOne dataset that has labels of a class, with their pixel boxes."""
+    match = _IN_FIFTYONE.fullmatch(reference)
+    if match is None:
+        raise InputError(f"@{reference}: expected {FIFTYONE_PREFIX}DATASET/FIELD=LABEL")
+    dataset, field, label = match.groups()
+    for path, boxes in labelled_boxes(dataset, field, label):
+        yield path, relative_to_pixels(boxes, *image_size(path)).astype(np.float32)
 
 
 def _folder(reference: str) -> Path:

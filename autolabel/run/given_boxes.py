@@ -14,10 +14,11 @@ import numpy as np
 
 from autolabel.evaluation.pairing import counted, match_images
 from autolabel.options import BOXES_FROM_PYTHON, split_format
-from autolabel.run.images import FIFTYONE_PREFIX, ImageRef, ImageSource
+from autolabel.run.images import ImageRef, ImageSource
 from integrations.annotations import Annotation, LabelledImage, LabelledSet, Tally, as_rle
 from integrations.fiftyone.dataset import load_detections, samples_with_detections
 from integrations.fiftyone.labels import from_detection
+from integrations.fiftyone.session import FIFTYONE_PREFIX
 from integrations.formats.coco import read_coco, read_coco_results
 from integrations.formats.json_stream import is_list
 from integrations.formats.registry import FORMATS, Format, format_named, read_labels

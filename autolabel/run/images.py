@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autolabel.storage import is_url, local_copy
-from integrations.fiftyone.session import list_samples
+from integrations.fiftyone.session import FIFTYONE_PREFIX, list_samples
 from integrations.formats.coco import read_coco_images
 from integrations.image_kinds import why_unread
 from integrations.images import expect_folder, find_images
@@ -21,7 +21,6 @@ from integrations.progress import NullReporter, Reporter
 from regionspot.errors import InputError
 from regionspot.files import relative_problem
 
-FIFTYONE_PREFIX = "fiftyone:"
 STANDARD_INPUT = "-"
 LIST_SUFFIX = ".txt"  # of a list of paths
 _SOURCES = (

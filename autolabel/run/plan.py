@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autolabel.options import LABEL_FIELD, RUNS_FOLDER, Options
-from autolabel.run.examples import examples_sha256
+from autolabel.run.examples import are_in_fiftyone, examples_sha256
 from autolabel.run.given_boxes import GivenBoxes, read_given_boxes
 from autolabel.run.growth import (
     HadImages,
@@ -15,7 +15,7 @@ from autolabel.run.growth import (
     is_same_source,
     may_grow,
 )
-from autolabel.run.images import FIFTYONE_PREFIX, ImageRef, ImageSource, open_source
+from autolabel.run.images import ImageRef, ImageSource, open_source
 from autolabel.run.manifest import (
     LOCK,
     MANIFEST,
@@ -34,7 +34,7 @@ from autolabel.run.postprocess import lowest_threshold
 from integrations.detectors import check_detectors
 from integrations.fiftyone import dataset as fiftyone_dataset
 from integrations.fiftyone.review import unlabelled_samples, unreviewed_samples
-from integrations.fiftyone.session import connect
+from integrations.fiftyone.session import FIFTYONE_PREFIX, connect
 from integrations.progress import Reporter
 from integrations.vocabulary_file import WordList, read_words
 from regionspot.boxes import FloatArray
@@ -178,7 +178,7 @@ def make_plan(request: RunRequest, reporter: Reporter | None = None) -> Plan:
     if request.rehash and request.limit is not None:
         raise InputError("--rehash compares all images of a run; leave --limit out")
     words = read_words(request.words) if isinstance(request.words, Path) else request.words
-    if request.is_in_fiftyone:
+    if request.is_in_fiftyone or are_in_fiftyone(words):
         connect(request.database)
     listed = open_source(request.source, request.images, reporter, request.limit)
     source = _chosen(listed, request, ()).first(request.limit)

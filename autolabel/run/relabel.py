@@ -7,7 +7,7 @@ from pathlib import Path
 
 from autolabel.options import Options
 from autolabel.run.earlier_review import check_review, keep_review
-from autolabel.run.examples import check_same_weights, words_with_examples
+from autolabel.run.examples import are_in_fiftyone, check_same_weights, words_with_examples
 from autolabel.run.inference import StageTimer
 from autolabel.run.manifest import (
     REGIONS,
@@ -26,6 +26,7 @@ from autolabel.run.pipeline import COMPLETE_ALREADY, finish, is_complete
 from autolabel.run.plan import choose_target, describe, find_run
 from autolabel.run.postprocess import Labeller, lowest_threshold
 from autolabel.run.shards import read_shards, write_shard
+from integrations.fiftyone.session import connect
 from integrations.progress import Reporter
 from integrations.vocabulary_file import WordList, read_words
 from regionspot import load_model
@@ -70,6 +71,8 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
     """
     source = read_complete(request.run)
     words = read_words(request.words) if isinstance(request.words, Path) else request.words
+    if are_in_fiftyone(words):
+        connect(_database(source))
     folder = request.out or request.run.with_name(f"{request.run.name}-{request.words_name}")
     if folder.resolve() == request.run.resolve():
         raise InputError(f"{folder} is the run itself; choose another --out")
@@ -123,6 +126,12 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
         skipped = [each for each in read_skipped(request.run) if each.image_id is None]
         finish(Outputs(run, labeller), StageTimer(), skipped, new_samples=False, reporter=reporter)
     return run
+
+
+def _database(source: Manifest) -> Path | None:
+    """Folder of the private database that a run has its labels in; None: the user's own."""
+    database = source.fiftyone.database if source.fiftyone else None
+    return Path(database) if database else None
 
 
 def new_options(request: RelabelRequest, source: Manifest, words: WordList) -> Options:

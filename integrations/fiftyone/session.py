@@ -17,6 +17,7 @@ from integrations.fiftyone.database import start_database
 from regionspot.errors import InputError
 
 ADDRESS = "127.0.0.1"
+FIFTYONE_PREFIX = "fiftyone:"  # of a dataset's name where a path could stand, too
 LOST_S = 6  # seconds after which a MongoDB that does not answer counts as gone
 # Where a process finds a MongoDB that another one started, or a user's own server. Under a private
 # folder neither may be followed.

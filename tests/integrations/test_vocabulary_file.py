@@ -26,11 +26,14 @@ def test_a_word_a_line_with_comments_and_synonyms(tmp_path: Path) -> None:
 
 def test_references_of_examples_are_no_synonyms(tmp_path: Path) -> None:
     path = words_file(
-        tmp_path, "cart: trolley, @crops/ # by hand\nbox: @/runs/a#carton, @b#c d # two\ndog\n"
+        tmp_path,
+        "cart: trolley, @crops/ # by hand\nbox: @/runs/a#carton, @b#c d # two\ndog\n"
+        "fork: @fiftyone:my set/ground_truth=pitch fork\n",
     )
     words = read_words(path)
     folder = tmp_path.resolve()
-    assert words.synonyms == (("cart", "trolley"), ("box",), ("dog",))
+    assert words.synonyms == (("cart", "trolley"), ("box",), ("dog",), ("fork",))
+    assert words.references_of("fork") == ("fiftyone:my set/ground_truth=pitch fork",)
     assert words.references_of("cart") == (str(folder / "crops"),)
     assert words.references_of("box") == ("/runs/a#carton", str(folder / "b#c d"))
     assert words.references_of("dog") == ()

@@ -1,6 +1,7 @@
 """Other words for a run, from its stored regions."""
 
 import json
+import os
 from pathlib import Path
 
 import fiftyone as fo
@@ -144,6 +145,40 @@ def test_labels_of_a_run_are_examples_without_a_tower(
     words.write_text(f"zzz: @{finished.folder}#rocket\nperson\n")
     result = autolabel_cli(*command, "--label-field", "by_example")
     assert "other words" in result.stderr
+
+
+def test_labels_of_a_dataset_are_examples(
+    autolabel_cli: Autolabel, finished: FinishedRun, tmp_path: Path
+) -> None:
+    row = next(row for row in Run.open(finished.folder).rows() if row.word == "cat")
+    name = f"cats {os.urandom(4).hex()}"
+    dataset = fo.Dataset(name)
+    path = finished.photos / row.file_name
+    with Image.open(path) as image:
+        x1, y1, x2, y2 = row.box
+        box = [x1 / image.width, y1 / image.height]
+        box += [(x2 - x1) / image.width, (y2 - y1) / image.height]
+    labels = [fo.Detection(label="Puss", bounding_box=box), fo.Detection(label="dog")]
+    dataset.add_sample(fo.Sample(str(path), theirs=fo.Detections(detections=labels)))
+    words, out = tmp_path / "words.txt", tmp_path / "by dataset"
+    words.write_text(f"zzz: @fiftyone:{name}/theirs=Puss\nperson\n")
+    command = ["relabel", finished.folder, "--vocab", words, "--out", out]
+    result = autolabel_cli(*command, "--label-field", "by_dataset")
+    assert result.exit_code == 0, result.output
+    found = {(row.file_name, row.box) for row in Run.open(out).rows() if row.word == "zzz"}
+    assert (row.file_name, row.box) in found
+    assert "complete already" in autolabel_cli(*command, "--label-field", "by_dataset").output
+    for reference, message in (
+        (f"{name}/theirs=hound", "has no box of 'hound' in 'theirs'; it has Puss, dog"),
+        (f"{name}/ours=Puss", "has no field 'ours' of detections"),
+        ("nowhere/theirs=Puss", "FiftyOne has no dataset 'nowhere'"),
+        ("Puss", "expected fiftyone:DATASET/FIELD=LABEL"),
+    ):
+        words.write_text(f"x: @fiftyone:{reference}\n")
+        result = autolabel_cli(*command[:-1], tmp_path / "new")
+        assert result.exit_code == 1
+        assert message in result.stderr
+    dataset.delete()
 
 
 def test_crops_are_examples(
