@@ -17,7 +17,11 @@ from regionspot.config import ModelConfig, preset
 from regionspot.errors import InputError
 from regionspot.files import atomic_write_bytes
 from regionspot.head import TOKEN_WIDTH, HeadConfig, RegionHead
-from regionspot.tensor_files.safetensors_file import read_safetensors, safetensors_bytes
+from regionspot.tensor_files.safetensors_file import (
+    read_metadata,
+    read_safetensors,
+    safetensors_bytes,
+)
 from regionspot.tensor_files.torch_file import read_torch_file
 from regionspot.types import ScoreCalibration
 from regionspot.weights import cache_folder
@@ -126,6 +130,19 @@ def load_head(path: Path, config: ModelConfig) -> TrainedHead:
     if adapter and not all(each.isfinite().all() for each in vars(adapter).values()):
         raise InputError(f"{path} holds weights that are not finite; pull or train it again")
     return TrainedHead(head.eval().requires_grad_(False), calibration, seen_classes, adapter)
+
+
+def preset_of_head(path: Path) -> str:
+    """Name of the preset that a head of ours was trained for.
+
+    Raises:
+        InputError: not such a file, or another model's head.
+    """
+    try:
+        trained_as = _parsed(ModelConfig, path, "model", read_metadata(path)["model"])
+    except KeyError as error:
+        raise InputError(f"{path} is not a checkpoint of ours: it lacks {error}") from error
+    return preset(trained_as.name).name
 
 
 def _parsed(kind: Any, path: Path, name: str, text: str) -> Any:

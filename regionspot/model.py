@@ -12,12 +12,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from regionspot.boxes import FloatArray
-from regionspot.checkpoint import load_head
+from regionspot.checkpoint import load_head, preset_of_head
 from regionspot.config import ModelConfig, fast_dtype, preset, resolve_device
 from regionspot.devices.runtime import TORCH, Runtime, build_runtime, resolve_runtime
 from regionspot.devices.transfer import pixels_on
@@ -26,6 +27,7 @@ from regionspot.errors import InputError
 from regionspot.localizers.masks import masks_of_all
 from regionspot.localizers.sam import SamLocalizer, build_sam
 from regionspot.scoring import RegionScorer, checked_batch, checked_input, label_regions
+from regionspot.tensor_files.hub import HubHead
 from regionspot.types import (
     ImageArray,
     ImageEmbedding,
@@ -56,7 +58,7 @@ class _Inputs:
 
 
 @dataclass(frozen=True)
-class RegionSpot:
+class RegionSpot(HubHead):
     """A frozen localizer, a frozen encoder and the trained head between them.
 
     Attributes:
@@ -74,6 +76,11 @@ class RegionSpot:
     dtype: torch.dtype
     checkpoint: Path | None = None
     runtime: Runtime = TORCH
+
+    @classmethod
+    def of_head_file(cls, path: Path, **options: Any) -> "RegionSpot":
+        """The model of a trained head; options and errors as of `load_model`."""
+        return load_model(preset_of_head(path), checkpoint=path, **options)
 
     @property
     def encoder(self) -> VisionLanguageEncoder:
