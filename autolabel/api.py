@@ -9,6 +9,7 @@ from autolabel.convert import Exported, ImageMode
 from autolabel.labels import LabelRow, Run
 from autolabel.options import LABEL_FIELD, Options, absolute_detectors, with_boxes
 from autolabel.review.export import ExportRequest, export_labels
+from autolabel.review.learn import words_to_relabel
 from autolabel.run.pipeline import run as run_request
 from autolabel.run.plan import RunRequest
 from autolabel.run.relabel import RelabelRequest
@@ -171,8 +172,9 @@ def label(
 
 def relabel(
     run: Run | PathLike,
-    words: Vocabulary,
+    words: Vocabulary | None = None,
     *,
+    learn_from_review: bool = False,
     out: PathLike | None = None,
     label_field: str | None = None,
     conf_threshold: float | None = None,
@@ -188,7 +190,8 @@ def relabel(
 
     Args:
         run: the run, or its folder.
-        words: as in `label`.
+        words: as in `label`; None, with `learn_from_review`: the run's and those of the review.
+        learn_from_review: whether reviewed labels of the run are examples of their words.
         out: the new run folder; None: beside the first, named after the run and the words.
         label_field: FiftyOne's field; None: named after the first run's and the words.
         conf_threshold: as in `label`; None: as in the first run.
@@ -203,9 +206,14 @@ def relabel(
     Raises:
         InputError: nothing could start.
     """
+    reporter = reporter or NullReporter()
+    chosen, reviewed = words_to_relabel(
+        _folder(run), None if words is None else _words(words), learn_from_review, reporter
+    )
     request = RelabelRequest(
         run=_folder(run),
-        words=_words(words),
+        words=chosen,
+        reviewed=reviewed,
         out=_path(out),
         label_field=label_field,
         conf_threshold=conf_threshold,
@@ -216,7 +224,7 @@ def relabel(
         checkpoint=_path(checkpoint),
         limit=limit,
     )
-    done = relabel_request(request, reporter or NullReporter())
+    done = relabel_request(request, reporter)
     return Run(done.folder, done.manifest)
 
 

@@ -416,3 +416,11 @@ class Regions:
     masks: tuple[Rle, ...] = ()
     mask_iou: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
     class_logits: torch.Tensor | None = None
+
+    def select(self, rows: Sequence[int]) -> "Regions":
+        """The regions of some rows, without their masks."""
+        logits = self.class_logits
+        index = list(rows)
+        return Regions(
+            self.embedding[index], class_logits=None if logits is None else logits[index]
+        )

@@ -13,7 +13,7 @@ from autolabel.options import Options
 @app.command()
 def explain(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", show_default=False)],
-    vocab: shared.Vocab,
+    vocab: shared.Vocab[Path],
     out: Annotated[Path, typer.Option(help="The PNG to write.", show_default=False)],
     box: Annotated[
         list[str] | None,

@@ -18,7 +18,7 @@ FORMATS = "coco, lvis, yolo, yolo-seg, yolo-scores, voc, cvat, label-studio or f
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
 Vocab = Annotated[
-    Path,
+    T,
     typer.Option(
         help="Vocabulary file: one word a line, `#` comments, `name: synonym, synonym`, "
         "or the same as YAML or JSON; examples as `name: @FOLDER`, "

@@ -7,13 +7,22 @@ import typer
 
 from autolabel.cli import options as shared
 from autolabel.cli.app import app
-from autolabel.cli.options import MODEL
+from autolabel.cli.options import INPUT, MODEL
 
 
 @app.command()
 def relabel(
     source: shared.Run,
-    vocab: shared.Vocab,
+    vocab: shared.Vocab[Path | None] = None,
+    learn_from_review: Annotated[
+        bool,
+        typer.Option(
+            "--learn-from-review",
+            help="Reviewed labels of RUN are examples of their words; without --vocab the words "
+            "are RUN's and those that the review added.",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
     out: shared.RunOut = None,
     label_field: shared.LabelField[str | None] = None,
     overwrite: shared.Overwrite = False,
@@ -34,30 +43,33 @@ def relabel(
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
-    """Label the images of a complete run with other words, from its stored regions.
+    """Label the images of a complete run with other words or examples, from its stored regions.
 
     No image is read by the model again, and the first run and its labels are not changed. What is
     not given is as in RUN; the label field is RUN's with the name of the words.
     """
     from autolabel.cli.tables import show_run
+    from autolabel.review.learn import words_to_relabel
     from autolabel.run.relabel import RelabelRequest
     from autolabel.run.relabel import relabel as relabel_run
     from integrations.output import Output
 
-    request = RelabelRequest(
-        run=source,
-        words=vocab,
-        out=out,
-        label_field=label_field,
-        conf_threshold=conf_threshold,
-        presence_threshold=presence_threshold,
-        iou=iou,
-        overwrite=overwrite,
-        discard_review=discard_review,
-        checkpoint=checkpoint,
-        limit=limit,
-    )
     with Output(as_json, quiet) as output:
         with output.progress() as reporter:
+            words, reviewed = words_to_relabel(source, vocab, learn_from_review, reporter)
+            request = RelabelRequest(
+                run=source,
+                words=words,
+                reviewed=reviewed,
+                out=out,
+                label_field=label_field,
+                conf_threshold=conf_threshold,
+                presence_threshold=presence_threshold,
+                iou=iou,
+                overwrite=overwrite,
+                discard_review=discard_review,
+                checkpoint=checkpoint,
+                limit=limit,
+            )
             done = relabel_run(request, reporter)
         show_run(done, output, limit, launch)

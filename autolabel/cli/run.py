@@ -25,7 +25,7 @@ def run(
             show_default=False,
         ),
     ],
-    vocab: shared.Vocab,
+    vocab: shared.Vocab[Path],
     images: Annotated[
         Path | None,
         typer.Option(help="Folder of the images that a COCO JSON names.", rich_help_panel=INPUT),

@@ -3,7 +3,8 @@
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,38 @@ _SHA256_DIGITS = 64
 WordsWithExamples = dict[str, list[str] | ExampleRegions]
 
 
-def words_with_examples(words: WordList, model: RegionSpot) -> WordsWithExamples:
+@dataclass(frozen=True)
+class StoredExamples:
+    """Examples that are regions of a run already.
+
+    Attributes:
+        regions: by word.
+        sha256: of the words and of which regions they are.
+    """
+
+    regions: Mapping[str, Sequence[Regions]]
+    sha256: str
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of examples by word."""
+        return {
+            word: sum(len(each.embedding) for each in regions)
+            for word, regions in self.regions.items()
+        }
+
+
+def words_with_examples(
+    words: WordList, model: RegionSpot, stored: StoredExamples | None = None
+) -> WordsWithExamples:
     """Words as `RegionSpot.vocabulary` takes them, each reference replaced by its regions.
+
+    A word whose examples are stored ones alone keeps its text.
+
+    Args:
+        words: with their references.
+        model: computes the regions of references.
+        stored: further examples; None: there are none.
 
     Raises:
         InputError: a reference that names nothing usable.
@@ -41,11 +72,13 @@ def words_with_examples(words: WordList, model: RegionSpot) -> WordsWithExamples
     mapping: WordsWithExamples = {}
     for name, strings in words.as_mapping().items():
         references = words.references_of(name)
-        if not references:
+        regions = [each for reference in references for each in _regions(name, reference, model)]
+        regions += stored.regions.get(name, ()) if stored else ()
+        if not regions:
             mapping[name] = strings
             continue
-        regions = [each for reference in references for each in _regions(name, reference, model)]
-        mapping[name] = ExampleRegions(regions, strings if len(strings) > 1 else ())
+        has_text = len(strings) > 1 or not references
+        mapping[name] = ExampleRegions(regions, strings if has_text else ())
     return mapping
 
 
@@ -179,11 +212,7 @@ def _run_regions(folder: Path, label: str, model: RegionSpot) -> Iterator[Region
             continue
         iou = box_iou(np.array(boxes[each.image.id], np.float32), each.proposals.boxes)  # (n, N)
         rows = np.unique(iou.argmax(1)[iou.max(1) >= SAME_BOX])
-        logits = each.regions.class_logits
-        yield Regions(
-            each.regions.embedding[rows],
-            class_logits=None if logits is None else logits[rows],
-        )
+        yield each.regions.select(rows.tolist())
 
 
 def check_same_weights(model: RegionSpot, source: Manifest) -> None:

@@ -60,7 +60,9 @@ class VocabularyInfo(TypedDict):
     """The words of a run, each with the strings that stand for it, and its group if any has one.
 
     Where some words have examples: `examples`, of each word its references, and the sha256 of all
-    that these name. Where some have a threshold of their own: `thresholds`, None for the others.
+    that these name; `reviewed`, of each word the number of its
+    reviewed labels that are examples. Where some have a threshold of their own: `thresholds`, None
+    for the others.
     Background words are in `background` alone, each with its strings.
     """
 
@@ -72,6 +74,7 @@ class VocabularyInfo(TypedDict):
     background: NotRequired[dict[str, list[str]]]
     examples: NotRequired[list[list[str]]]
     examples_sha256: NotRequired[str]
+    reviewed: NotRequired[dict[str, int]]
 
 
 class Counts(TypedDict, total=False):

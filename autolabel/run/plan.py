@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autolabel.options import LABEL_FIELD, RUNS_FOLDER, Options
-from autolabel.run.examples import are_in_fiftyone, examples_sha256
+from autolabel.run.examples import StoredExamples, are_in_fiftyone, examples_sha256
 from autolabel.run.given_boxes import GivenBoxes, read_given_boxes
 from autolabel.run.growth import (
     HadImages,
@@ -279,8 +279,8 @@ def describe_source(source: ImageSource) -> DatasetInfo:
     return found
 
 
-def describe(words: WordList) -> VocabularyInfo:
-    """Words as a manifest holds them."""
+def describe(words: WordList, reviewed: StoredExamples | None = None) -> VocabularyInfo:
+    """Words as a manifest holds them, with the number of reviewed examples of each."""
     written = words.written
     found: VocabularyInfo = {
         "words": list(words.names[:written]),
@@ -296,6 +296,9 @@ def describe(words: WordList) -> VocabularyInfo:
     if any(words.examples):
         found["examples"] = [list(references) for references in words.examples]
         found["examples_sha256"] = examples_sha256(words)
+    if reviewed is not None:
+        found["reviewed"] = reviewed.counts
+        found["examples_sha256"] = found.get("examples_sha256", "") + reviewed.sha256
     return found
 
 

@@ -7,7 +7,12 @@ from pathlib import Path
 
 from autolabel.options import Options
 from autolabel.run.earlier_review import check_review, keep_review
-from autolabel.run.examples import are_in_fiftyone, check_same_weights, words_with_examples
+from autolabel.run.examples import (
+    StoredExamples,
+    are_in_fiftyone,
+    check_same_weights,
+    words_with_examples,
+)
 from autolabel.run.inference import StageTimer
 from autolabel.run.manifest import (
     REGIONS,
@@ -42,6 +47,7 @@ class RelabelRequest:
 
     Attributes:
         words: a vocabulary file, or its content.
+        reviewed: reviewed labels of the run that are examples of words; None: they are not.
         limit: number of the first images to label; None: all.
     """
 
@@ -56,11 +62,14 @@ class RelabelRequest:
     discard_review: bool = False
     checkpoint: Path | None = None
     limit: int | None = None
+    reviewed: StoredExamples | None = None
 
     @property
     def words_name(self) -> str:
-        """Name of the vocabulary file without its suffix."""
-        return self.words.stem if isinstance(self.words, Path) else "words"
+        """Name of the vocabulary file without its suffix, or what stands for one."""
+        if isinstance(self.words, Path):
+            return self.words.stem
+        return "words" if self.reviewed is None else "reviewed"
 
 
 def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
@@ -81,7 +90,7 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
         name=folder.resolve().name,
         status=RUNNING,
         dataset=_limited(source, request.limit),
-        vocabulary=describe(words),
+        vocabulary=describe(words, request.reviewed),
         options=new_options(request, source, words),
         regions_of=str(request.run.resolve()),
         growth=None,
@@ -114,7 +123,7 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
     runtime = _runtime(source, words, reporter)
     model = load_model(options.model, options.device, options.checkpoint or None, runtime=runtime)
     check_same_weights(model, source)
-    vocabulary = model.vocabulary(words_with_examples(words, model))
+    vocabulary = model.vocabulary(words_with_examples(words, model, request.reviewed))
     with locked(folder):
         keep_review(earlier, reporter)
         run = RunFolder(folder, wanted)
