@@ -52,7 +52,7 @@ def print_run(run: "RunFolder", output: "Output", limit: int | None = None) -> N
         "labels a word": _by_word(counts["by_word"]),
         **_background(counts.get("background", {})),
         **_thresholds(thresholds_of(manifest)),
-        "seconds": f"{sum(seconds.values()):.1f} ({stages})",
+        "seconds": stages,
     }
     if manifest.growth:
         rows["images"] += f": {describe_growth(manifest.growth)}"

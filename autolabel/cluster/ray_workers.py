@@ -59,12 +59,14 @@ class _Job:
         folder: the run folder.
         started: of the run's manifest.
         device: what the actor is to compute on.
+        overlap: whether it has several CPUs, and computes several images at once.
     """
 
     plan: Plan
     folder: Path
     started: str
     device: str
+    overlap: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +132,8 @@ class RayWorkers:
 
         resources = ray.cluster_resources()
         count = min(self.count or self._fitting(resources), len(todo))
+        cpus = self._cpus(resources, count)
+        job = replace(job, overlap=cpus > 1)
         reporter.message(f"starting {count} workers on {_machines(ray)}")
         rows = [
             {"index": index, "images": json.dumps([astuple(each) for each in refs])}
@@ -148,7 +152,7 @@ class RayWorkers:
                 # A machine that died takes no actor again, so the round goes on with fewer.
                 compute=ray.data.ActorPoolStrategy(min_size=1, max_size=count, initial_size=count),
                 num_gpus=self.gpus_per_worker or None,
-                num_cpus=self._cpus(resources, count),
+                num_cpus=cpus,
                 max_restarts=RESTARTS,
                 max_task_retries=RESTARTS,
             )
@@ -209,7 +213,13 @@ class ShardActor:
         self._timer = StageTimer()
         detector = job.plan.boxes or detector_of(job.plan, model)
         self._computer = RegionComputer(
-            job.plan.source, detector, model, options, self._timer, job.plan.lowest_score
+            job.plan.source,
+            detector,
+            model,
+            options,
+            self._timer,
+            job.plan.lowest_score,
+            job.overlap,
         )
         self._earlier = EarlierRegions(self._run.folder, self._run.manifest.earlier)
 

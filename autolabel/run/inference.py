@@ -1,30 +1,43 @@
-"""From images to regions: prefetches images, proposes boxes, runs the model in batches.
+"""From images to regions: reading, detector, localizer, encoder and head as steps of a chain.
 
 Axes: N regions of one image, D text width.
 """
 
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
 from autolabel.options import Options
+from autolabel.overlap import overlapped
 from autolabel.run.given_boxes import GivenBoxes, content_with_boxes
 from autolabel.run.images import ImageRef, ImageSource
-from autolabel.run.shards import ImageRegions, skipped_image
+from autolabel.run.shards import NO_BOXES, ImageRegions, skipped_image
 from integrations.detectors.base import Detector
 from integrations.images import UnreadableImage, check_stated_size, read_image
 from regionspot.errors import InputError
 from regionspot.model import RegionSpot
-from regionspot.types import ImageArray, Proposals, Regions, Rle
+from regionspot.types import (
+    ImageArray,
+    ImageEmbedding,
+    ImageTokens,
+    Pixels,
+    Proposals,
+    Regions,
+    Rle,
+)
 
-READERS = 2
+READERS = 2  # of a batch's images
 STAGES = ("reading", "detector", "localizer", "encoder+head", "writing")
+
+T = TypeVar("T")
 
 # What a single image can cause: a part refuses it, or memory does not suffice for it (torch raises
 # RuntimeError). An image that fails alone is skipped; the run goes on.
@@ -32,7 +45,7 @@ IMAGE_FAILURES = (InputError, RuntimeError, MemoryError)
 
 
 class StageTimer:
-    """Accumulates wall-clock seconds by stage.
+    """Accumulates wall-clock seconds by stage; the stages of several threads overlap.
 
     Args:
         before: seconds of an earlier part of the same run.
@@ -40,6 +53,7 @@ class StageTimer:
 
     def __init__(self, before: Mapping[str, float] | None = None) -> None:
         self._seconds: defaultdict[str, float] = defaultdict(float, before or {})
+        self._lock = threading.Lock()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -49,12 +63,13 @@ class StageTimer:
         try:
             yield
         finally:
-            self._seconds[name] += time.perf_counter() - start
+            self.add({name: time.perf_counter() - start})
 
     def add(self, seconds: Mapping[str, float]) -> None:
-        """Add what another process measured."""
-        for name, value in seconds.items():
-            self._seconds[name] += value
+        """Add what another thread or process measured."""
+        with self._lock:
+            for name, value in seconds.items():
+                self._seconds[name] += value
 
     def seconds(self) -> dict[str, float]:
         """Seconds by stage, rounded to a millisecond, in the order of STAGES."""
@@ -63,7 +78,7 @@ class StageTimer:
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """An image that was read and its proposals.
+    """An image that was read, and what the steps so far have made of it.
 
     Attributes:
         ref: the image of the run.
@@ -71,12 +86,21 @@ class LoadedImage:
         proposals: N boxes.
         masks: that came with the N boxes, None where a box has none; empty where a detector
             proposed the boxes.
+        pixels: the image where the model computes.
+        embedding: by the localizer.
+        map: by the encoder.
     """
 
     ref: ImageRef
     image: ImageArray
-    proposals: Proposals
+    proposals: Proposals = NO_BOXES
     masks: tuple[Rle | None, ...] = ()
+    pixels: Pixels | None = None
+    embedding: ImageEmbedding | None = None
+    map: ImageTokens | None = None
+
+
+Step = Callable[[Sequence[LoadedImage]], Sequence[LoadedImage | ImageRegions]]
 
 
 @dataclass(frozen=True)
@@ -85,6 +109,8 @@ class RegionComputer:
 
     Attributes:
         min_score: proposals of a detector with a lower score are left out.
+        overlap: whether each step has a thread of its own on a CPU, so that several images are
+            computed at once; else images are only read ahead.
     """
 
     source: ImageSource
@@ -93,48 +119,49 @@ class RegionComputer:
     options: Options
     timer: StageTimer
     min_score: float
+    overlap: bool = True
 
-    def images(self, refs: Sequence[ImageRef]) -> Iterator[list[ImageRegions]]:
-        """Regions of images, in batches and in order; an image that fails is skipped.
+    def batches(self, refs: Sequence[ImageRef]) -> list[Sequence[ImageRef]]:
+        """The images that are computed together, of one shard.
 
-        On a CPU the model computes one image at a time: in a batch, the last bits of an image's
-        regions depend on the others, and bytes must not depend on what else was labelled.
+        No batch spans two shards, so a shard's bytes do not depend on what was done before it. On
+        a CPU a batch is one image: else the last bits of an image's regions depend on the others,
+        and bytes must not depend on what else was labelled.
+        """
+        size = self.options.batch_size if self._in_batches else 1
+        return [refs[start : start + size] for start in range(0, len(refs), size)]
+
+    def images(
+        self,
+        batches: Iterable[Sequence[ImageRef]],
+        known: Callable[[ImageRef], ImageRegions | None] = lambda _: None,
+    ) -> Generator[ImageRegions, None, None]:
+        """Regions of images, in order; an image that fails is skipped.
 
         Args:
-            refs: the images of one shard. No batch spans two shards, so a shard's bytes do not
-                depend on what was done before it.
+            batches: images that are computed together.
+            known: regions of an image that need not be computed; called by one thread.
         """
-        size = self.options.batch_size
-        batches = [refs[start : start + size] for start in range(0, len(refs), size)]
-        paths = [[self.source.path(ref) for ref in batch] for batch in batches]
-        for batch, files in zip(batches, prefetch(paths, self.timer), strict=True):
-            yield self._batch(batch, files)
+        with ThreadPoolExecutor(READERS) as readers:
+            is_given = isinstance(self.detector, GivenBoxes)
+            no_boxes = "its boxes cannot be used" if is_given else "the detector failed"
+            read = partial(self._read, readers, known)
+            steps: list[Callable[[Any], Any]] = [
+                partial(self._advance, no_boxes, self._propose),
+                partial(self._advance, "the model failed", self._localize),
+                partial(self._advance, "the model failed", self._map),
+                partial(self._advance, "the model failed", self._recognise),
+            ]
+            if self._in_batches or not self.overlap:
+                steps = [partial(_one_after_the_other, steps)]
+            chain: list[Callable[[Any], Any]] = [read, *steps]
+            with closing(overlapped(batches, chain, ahead=len(chain))) as found:
+                for batch in found:
+                    yield from batch
 
-    def _batch(
-        self, refs: Sequence[ImageRef], files: Sequence[ImageArray | str]
-    ) -> list[ImageRegions]:
-        results: dict[ImageRef, ImageRegions] = {}
-        usable: list[LoadedImage] = []
-        for ref, image in zip(refs, files, strict=True):
-            if isinstance(image, str):
-                results[ref] = self._skip(ref, image)
-                continue
-            try:
-                check_stated_size((image.shape[1], image.shape[0]), (ref.width, ref.height))
-            except InputError as error:
-                results[ref] = self._skip(ref, str(error))
-                continue
-            try:
-                usable.append(self._propose(ref, image))
-            except IMAGE_FAILURES as error:
-                is_given = isinstance(self.detector, GivenBoxes)
-                what = "its boxes cannot be used" if is_given else "the detector failed"
-                results[ref] = self._skip(ref, f"{what}: {_line(error)}")
-        in_batches = self.model.localizer.in_batches
-        for together in [usable] if in_batches else [[each] for each in usable]:
-            for done in self._recognise(together):
-                results[done.image] = done
-        return [results[ref] for ref in refs]
+    @property
+    def _in_batches(self) -> bool:
+        return self.model.localizer.in_batches
 
     def content(self, ref: ImageRef) -> str:
         """What an image's file, by all its bytes, and the boxes given for it are known by."""
@@ -145,57 +172,124 @@ class RegionComputer:
         no_regions = self.model.scorer.no_regions()
         return skipped_image(ref, reason, no_regions, self.content(ref))
 
-    def _propose(self, ref: ImageRef, image: ImageArray) -> LoadedImage:
+    def _read(
+        self,
+        readers: ThreadPoolExecutor,
+        known: Callable[[ImageRef], ImageRegions | None],
+        refs: Sequence[ImageRef],
+    ) -> list[LoadedImage | ImageRegions]:
+        found = [known(ref) for ref in refs]
+        with self.timer.stage("reading"):
+            missing = [ref for ref, each in zip(refs, found, strict=True) if each is None]
+            loaded = readers.map(self._load, missing)
+            return [next(loaded) if each is None else each for each in found]
+
+    def _load(self, ref: ImageRef) -> LoadedImage | ImageRegions:
+        try:
+            image = read_image(self.source.path(ref))
+            check_stated_size((image.shape[1], image.shape[0]), (ref.width, ref.height))
+        except UnreadableImage as error:
+            return self._skip(ref, error.reason)
+        except InputError as error:
+            return self._skip(ref, str(error))
+        except MemoryError:
+            return self._skip(ref, "too large for the memory")
+        return LoadedImage(ref, image)
+
+    def _advance(
+        self, failure: str, step: Step, batch: Sequence[LoadedImage | ImageRegions]
+    ) -> list[LoadedImage | ImageRegions]:
+        """One step of the images that have no regions yet.
+
+        Args:
+            failure: what is said of an image that the step fails on.
+            step: of one image or more.
+            batch: all images of it.
+        """
+        todo = [each for each in batch if isinstance(each, LoadedImage)]
+        done = iter(self._attempt(failure, step, todo) if todo else ())
+        return [next(done) if isinstance(each, LoadedImage) else each for each in batch]
+
+    def _attempt(
+        self, failure: str, step: Step, images: Sequence[LoadedImage]
+    ) -> Sequence[LoadedImage | ImageRegions]:
+        """A step; where it fails on several images, it is tried with each of them alone."""
+        try:
+            return step(images)
+        except IMAGE_FAILURES as error:
+            if len(images) > 1:
+                return [done for each in images for done in self._attempt(failure, step, [each])]
+            return [self._skip(images[0].ref, f"{failure}: {_line(error)}")]
+
+    def _propose(self, images: Sequence[LoadedImage]) -> list[LoadedImage | ImageRegions]:
+        """The boxes of each image; one without any is done."""
+        proposed = [self._with_boxes(each) for each in images]
+        no_regions = self.model.scorer.no_regions()
+        return [
+            each if len(each.proposals) else self._regions_of(each, no_regions) for each in proposed
+        ]
+
+    def _with_boxes(self, each: LoadedImage) -> LoadedImage:
         if isinstance(self.detector, GivenBoxes):
-            given = self.detector.of(ref, image.shape[1], image.shape[0])
-            return LoadedImage(ref, image, given.proposals, given.masks)
+            given = self.detector.of(each.ref, each.image.shape[1], each.image.shape[0])
+            return replace(each, proposals=given.proposals, masks=given.masks)
         with self.timer.stage("detector"):
-            found = self.detector.detect(image)
+            found = self.detector.detect(each.image)
         # A label's confidence is at most its proposal's score, so proposals below every threshold
         # have no label. Thousandths of a pixel survive every file format.
         boxes = np.round(found.boxes, 3)
         kept = found.score >= self.min_score
         kept &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         rows = np.flatnonzero(kept)[: self.options.max_boxes]
-        return LoadedImage(ref, image, Proposals(boxes[rows], found.score[rows]))
+        return replace(each, proposals=Proposals(boxes[rows], found.score[rows]))
 
-    def _recognise(self, batch: Sequence[LoadedImage]) -> list[ImageRegions]:
-        try:
-            return self._run_model(batch)
-        except IMAGE_FAILURES as error:
-            if len(batch) == 1:
-                return [self._skip(batch[0].ref, f"the model failed: {_line(error)}")]
-            return [done for each in batch for done in self._recognise([each])]
-
-    def _run_model(self, batch: Sequence[LoadedImage]) -> list[ImageRegions]:
-        """As `RegionSpot.regions`, but timed by stage and without work where there is no box."""
-        regions = {each.ref: self.model.scorer.no_regions() for each in batch}
-        busy = [each for each in batch if len(each.proposals)]
-        if busy:
-            images = self.model.upload([each.image for each in busy])
-            with self.timer.stage("localizer"):
-                encoded = self.model.localizer.encode_all(images)
-            with self.timer.stage("encoder+head"):
-                maps = self.model.encoder.image_tokens(images)
-            boxes = [each.proposals.boxes for each in busy]
-            found = self.model.read(
-                images, encoded, maps, boxes, self.options.masks, self.timer.stage
-            )
-            regions |= {
-                each.ref: _with_masks(done, each.masks)
-                for each, done in zip(busy, found, strict=True)
-            }
+    def _localize(self, images: Sequence[LoadedImage]) -> list[LoadedImage]:
+        uploaded = self.model.upload([each.image for each in images])
+        with self.timer.stage("localizer"):
+            encoded = self.model.localizer.encode_all(uploaded)
         return [
-            ImageRegions(
-                each.ref,
-                each.image.shape[1],
-                each.image.shape[0],
-                each.proposals,
-                regions[each.ref],
-                content=self.content(each.ref),
-            )
-            for each in batch
+            replace(each, pixels=pixels, embedding=embedding)
+            for each, pixels, embedding in zip(images, uploaded, encoded, strict=True)
         ]
+
+    def _map(self, images: Sequence[LoadedImage]) -> list[LoadedImage]:
+        with self.timer.stage("encoder+head"):
+            maps = self.model.encoder.image_tokens(_pixels(images))
+        return [replace(each, map=found) for each, found in zip(images, maps, strict=True)]
+
+    def _recognise(self, images: Sequence[LoadedImage]) -> list[ImageRegions]:
+        found = self.model.read(
+            _pixels(images),
+            [_there(each.embedding) for each in images],
+            [_there(each.map) for each in images],
+            [each.proposals.boxes for each in images],
+            self.options.masks,
+            self.timer.stage,
+        )
+        return [
+            self._regions_of(each, _with_masks(regions, each.masks))
+            for each, regions in zip(images, found, strict=True)
+        ]
+
+    def _regions_of(self, each: LoadedImage, regions: Regions) -> ImageRegions:
+        height, width = each.image.shape[:2]
+        content = self.content(each.ref)
+        return ImageRegions(each.ref, width, height, each.proposals, regions, content=content)
+
+
+def _one_after_the_other(steps: Iterable[Callable[[Any], Any]], item: object) -> Any:
+    for step in steps:
+        item = step(item)
+    return item
+
+
+def _pixels(images: Sequence[LoadedImage]) -> list[Pixels]:
+    return [each.pixels for each in images if each.pixels is not None]
+
+
+def _there(value: T | None) -> T:
+    assert value is not None, "a step before gives it"
+    return value
 
 
 def _with_masks(regions: Regions, given: Sequence[Rle | None]) -> Regions:
@@ -204,35 +298,6 @@ def _with_masks(regions: Regions, given: Sequence[Rle | None]) -> Regions:
         return regions
     masks = (mine or own for mine, own in zip(given, regions.masks, strict=True))
     return replace(regions, masks=tuple(masks))
-
-
-def prefetch(
-    batches: Sequence[Sequence[Path]], timer: StageTimer
-) -> Iterator[list[ImageArray | str]]:
-    """Images of each batch, or the reason for one that cannot be read.
-
-    The next batch is read while the caller works on the present one.
-    """
-    with ThreadPoolExecutor(READERS) as pool:
-
-        def submit(batch: Sequence[Path]) -> list[Future[ImageArray | str]]:
-            return [pool.submit(_read, path) for path in batch]
-
-        waiting = submit(batches[0]) if batches else []
-        for following in [*batches[1:], ()][: len(batches)]:
-            current, waiting = waiting, submit(following)
-            with timer.stage("reading"):
-                files = [future.result() for future in current]
-            yield files
-
-
-def _read(path: Path) -> ImageArray | str:
-    try:
-        return read_image(path)
-    except UnreadableImage as error:
-        return error.reason
-    except MemoryError:
-        return "too large for the memory"
 
 
 def _line(error: BaseException) -> str:

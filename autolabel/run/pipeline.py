@@ -1,8 +1,12 @@
 """`autolabel run`: from a request to a run folder and labels in FiftyOne."""
 
 import dataclasses
+import itertools
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -301,17 +305,22 @@ def write_shards(
     run: RunFolder,
     todo: Todo,
 ) -> Iterator[WrittenShard]:
-    """Write shards of the regions that the run had before it grew, and compute all others here."""
+    """Write shards of the regions that the run had before it grew, and compute all others here.
+
+    The images after those of a shard are computed while it is written.
+    """
     computer.model.prepare(reporter.message)
-    for index, images in todo.items():
-        known = ((each, earlier.find(computer, each)) for each in images)
-        regions = {image: found for image, found in known if found is not None}
-        reporter.advance(len(regions))
-        for batch in computer.images([each for each in images if each not in regions]):
-            regions |= {each.image: each for each in batch}
-            reporter.advance(len(batch))
-        shard = write_shard(run.folder, index, [regions[each] for each in images])
-        yield WrittenShard(index, shard)
+    batches = (batch for images in todo.values() for batch in computer.batches(images))
+    start, used = time.perf_counter(), time.process_time()
+    with closing(computer.images(batches, partial(earlier.find, computer))) as found:
+        for index, images in todo.items():
+            regions = []
+            for each in itertools.islice(found, len(images)):
+                regions.append(each)
+                reporter.advance()
+            yield WrittenShard(index, write_shard(run.folder, index, regions))
+    busy = (time.process_time() - used) / (time.perf_counter() - start)
+    reporter.message(f"{busy:.1f} of {os.cpu_count()} processor cores were busy")
 
 
 def finish(

@@ -39,6 +39,7 @@ from regionspot.weights import sha256_of
 METADATA = "shard"
 MOST_HEADER = 100_000_000  # bytes, which some 100,000 images in one shard have
 AGAIN = "give the command of its run again"
+NO_BOXES = Proposals(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
 # Type and number of axes of each tensor.
 _TENSORS = {
     "boxes": ("float32", 2),
@@ -109,8 +110,7 @@ def skipped_image(
         no_regions: of the model's shapes, as `RegionScorer.no_regions` gives them.
         content: what its file is known by.
     """
-    nothing = Proposals(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
-    return ImageRegions(image, 0, 0, nothing, no_regions, reason, content)
+    return ImageRegions(image, 0, 0, NO_BOXES, no_regions, reason, content)
 
 
 def shard_file(index: int) -> str:

@@ -85,10 +85,22 @@ def peak_megabytes(call: Work, device: torch.device) -> float:
         before = torch.cuda.memory_allocated(device)
         call()
         return float(torch.cuda.max_memory_allocated(device) - before) / 1e6
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is held now
-    before = _resident("VmRSS")
+    peak = PeakMemory()
     call()
-    return (_resident("VmHWM") - before) / 1e3
+    return peak.megabytes()
+
+
+class PeakMemory:
+    """Memory of this process above what it held at the beginning, by Linux's count of resident
+    pages."""
+
+    def __init__(self) -> None:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is held now
+        self._before = _resident("VmRSS")
+
+    def megabytes(self) -> float:
+        """The peak until now."""
+        return (_resident("VmHWM") - self._before) / 1e3
 
 
 def _resident(field: str) -> float:

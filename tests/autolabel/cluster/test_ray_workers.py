@@ -33,7 +33,8 @@ def job(plan: Plan, finished: FinishedRun, **model: str) -> "ray._Job":
     plan.folder.mkdir(exist_ok=True)
     RunFolder(plan.folder, begun).update()
     images = replace(plan.source, images=())
-    return ray._Job(replace(plan, source=images), plan.folder, begun.started, "cpu")
+    plan = replace(plan, source=images)
+    return ray._Job(plan, plan.folder, begun.started, "cpu", overlap=False)
 
 
 def test_an_actor_writes_the_shard_of_a_run(plan: Plan, finished: FinishedRun) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
@@ -78,13 +77,13 @@ def growing(autolabel_cli: Autolabel, finished: FinishedRun, tmp_path: Path) -> 
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the images that the model is given, as they come."""
     names: list[str] = []
-    images = RegionComputer.images
+    load = RegionComputer._load
 
-    def noted(self: RegionComputer, refs: Sequence[ImageRef]) -> Any:
-        names.extend(each.file_name for each in refs)
-        return images(self, refs)
+    def noted(self: RegionComputer, ref: ImageRef) -> Any:
+        names.append(ref.file_name)
+        return load(self, ref)
 
-    monkeypatch.setattr(RegionComputer, "images", noted)
+    monkeypatch.setattr(RegionComputer, "_load", noted)
     return names
 
 
