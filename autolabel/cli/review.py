@@ -23,6 +23,15 @@ def review(
         ),
     ] = ADDRESS,
     browser: Annotated[bool, typer.Option(help="Whether to open a browser window.")] = True,
+    diverse: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Open at N labels that are uncertain and unlike each other and what was reviewed.",
+            show_default="all of low confidence",
+        ),
+    ] = None,
 ) -> None:
     """Review the labels of low confidence in FiftyOne.
 
@@ -31,10 +40,15 @@ def review(
     export` writes the labels as they stand. The App answers only to the address that is printed,
     which has a token: keep it to yourself. Ctrl-C ends the App.
     """
+    from autolabel.audit.diverse import save_diverse_view
     from autolabel.review.app import serve_review
     from integrations.output import print_line
 
-    serve_review(run, address, port, browser, print_line)
+    view = ""
+    if diverse is not None:
+        view, count = save_diverse_view(run, diverse)
+        print_line(f"{count} labels to review first: view {view!r}")
+    serve_review(run, address, port, browser, print_line, view)
 
 
 @app.command()
@@ -57,8 +71,8 @@ def audit(
     that the model gave, judge the words; masks judge the boxes; the model's labels on which nobody
     has a label are likely missing. No image is read and no model is loaded.
     """
+    from autolabel.audit.audit import audit_run, save_audit_view, write_audit
     from autolabel.cli.tables import first_images, show_audit
-    from autolabel.review.audit import audit_run, save_audit_view, write_audit
     from integrations.output import Output
 
     with Output(as_json, quiet) as output:

@@ -12,8 +12,8 @@ from rich.table import Table
 from autolabel.cli.app import EXIT_ALL_LABELLED, EXIT_SOME_SKIPPED
 
 if TYPE_CHECKING:
+    from autolabel.audit.audit import Audit
     from autolabel.review.acceptance import Accepted
-    from autolabel.review.audit import Audit
     from autolabel.run.images import SkippedEntry
     from autolabel.run.manifest import Manifest, RunFolder
     from autolabel.run.plan import Plan

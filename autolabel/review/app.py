@@ -26,9 +26,14 @@ def complete_run(folder: Path) -> Manifest:
 
 
 def serve_review(
-    folder: Path, address: str, port: int, browser: bool, announce: Callable[[str], None]
+    folder: Path,
+    address: str,
+    port: int,
+    browser: bool,
+    announce: Callable[[str], None],
+    view: str = "",
 ) -> None:
-    """Serve the App at the view "needs review" of a run until Ctrl-C.
+    """Serve the App at a view of a run until Ctrl-C.
 
     Args:
         folder: the run folder.
@@ -36,16 +41,17 @@ def serve_review(
         port: to listen on.
         browser: whether a browser window is opened.
         announce: is called with the App's address once it runs.
+        view: name of a saved view; empty: "needs review".
 
     Raises:
         InputError: there is no such run, its dataset is gone, or the port is taken.
     """
     target = label_field(complete_run(folder))
-    view = registered_views(target).get(NEEDS_REVIEW)
-    if view is None:
+    shown = view or registered_views(target).get(NEEDS_REVIEW)
+    if shown is None:
         raise InputError(f"{folder} is not registered with FiftyOne's dataset any more")
 
     def announce_url(url: str) -> None:
-        announce(f"FiftyOne at {url}, dataset {target.dataset!r}, view {view!r}; Ctrl-C ends it")
+        announce(f"FiftyOne at {url}, dataset {target.dataset!r}, view {shown!r}; Ctrl-C ends it")
 
-    serve_app(target.dataset, view, folder, address, port, browser, announce_url)
+    serve_app(target.dataset, shown, folder, address, port, browser, announce_url)

@@ -14,15 +14,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from autolabel.review.audit import SAME_OBJECT
 from autolabel.review.corrections import find_review, reviewed_images
+from autolabel.review.label_regions import nearest_boxes
 from autolabel.run.examples import StoredExamples
 from autolabel.run.manifest import Manifest, read_complete
 from autolabel.run.shards import ImageRegions, read_shards
 from integrations.fiftyone.review import ReviewedImage
 from integrations.progress import Reporter
 from integrations.vocabulary_file import WordList, read_words
-from regionspot.boxes import box_iou
 from regionspot.errors import InputError
 from regionspot.types import Regions
 
@@ -120,10 +119,9 @@ def _rows_by_word(image: ReviewedImage, stored: ImageRegions) -> tuple[dict[str,
         if word:
             rows[word].add(row)
     missing = 0
-    overlap = box_iou(image.drawn, stored.proposals.boxes)  # (drawn, N)
-    for box, word in enumerate(image.words[own:]):
-        nearest = int(overlap[box].argmax()) if overlap.shape[1] else -1
-        if nearest < 0 or overlap[box, nearest] < SAME_OBJECT:
+    drawn = nearest_boxes(image.drawn, stored.proposals.boxes)
+    for word, (nearest, _) in zip(image.words[own:], drawn, strict=True):
+        if nearest < 0:
             missing += 1
         else:
             rows[word].add(nearest)

@@ -8,7 +8,7 @@ import fiftyone as fo
 import numpy as np
 import torch
 
-from autolabel.review.audit import AUDIT, MISSING, PLACE, VIEW, WORD, audit_labels, write_audit
+from autolabel.audit.audit import AUDIT, MISSING, PLACE, VIEW, WORD, audit_labels, write_audit
 from autolabel.run.images import ImageRef
 from autolabel.run.shards import ImageRegions
 from integrations.annotations import Annotation, LabelledImage

@@ -9,7 +9,7 @@ Axes: N labels with a region, R regions of one image, D text width, M classes of
 
 import csv
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,23 +17,27 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from autolabel.review.app import complete_run
-from autolabel.review.export import empty_images, with_new_words
-from autolabel.run.manifest import LVIS, Manifest, read_complete
-from autolabel.run.outputs import as_sample, categories_of, label_field
+from autolabel.review.label_regions import (
+    boxes_of,
+    current_labels,
+    field_of_run,
+    nearest_boxes,
+    region_features,
+)
+from autolabel.run.manifest import LVIS, read_complete
+from autolabel.run.outputs import as_sample, categories_of
 from autolabel.run.shards import ImageRegions, read_shards
 from integrations.annotations import Annotation, LabelledImage
-from integrations.fiftyone.dataset import LabelField, read_labels, save_selection, words_in_use
+from integrations.fiftyone.dataset import save_selection
 from integrations.formats.lvis import read_lvis
 from integrations.text import csv_cell
 from regionspot.boxes import FloatArray, box_iou
-from regionspot.errors import InputError
 from regionspot.files import atomic_write
+from regionspot.types import Regions
 
 AUDIT = "audit.csv"
 VIEW = "likely wrong"  # the field's name follows
 WORD, PLACE, MISSING = "word", "place", "missing"
-SAME_OBJECT = 0.5  # IoU of a label and the region or the model's label that shows its object
 NEIGHBOURS = 10
 LEAST = {WORD: 0.5, PLACE: 0.25, MISSING: 0.0}  # score of what is listed
 _ROWS = 512  # of the similarity matrix at a time
@@ -80,13 +84,18 @@ class Audit:
 
 
 @dataclass
-class _Evidence:
-    """What is known of the labels that have a region, one entry a label."""
+class Evidence:
+    """What is known of the labels that have a region, one entry a label.
 
-    feature: list[FloatArray] = field(default_factory=list)
-    logits: list[FloatArray] = field(default_factory=list)
-    by_model: list[tuple[str, float]] = field(default_factory=list)  # word, margin; "" for none
+    Attributes:
+        labels: each with the score 0.
+        regions: one row each.
+        by_model: the model's word of the same object, empty for none, and its margin.
+    """
+
     labels: list[Suspect] = field(default_factory=list)
+    regions: list[Regions] = field(default_factory=list)
+    by_model: list[tuple[str, float]] = field(default_factory=list)
 
 
 def audit_run(folder: Path, label_field_name: str = "", limit: int | None = None) -> Audit:
@@ -105,35 +114,16 @@ def audit_run(folder: Path, label_field_name: str = "", limit: int | None = None
     regions = (each for each in read_shards(folder, manifest.shards) if not each.skipped)
     names = [category.name for category in categories_of(manifest)]
     by_model = {each.id: each for each in read_lvis(folder / LVIS).images}
-    words, labelled = _labels(folder, manifest, label_field_name)
-    by_person = {each.id: each for each in labelled}  # without what was deleted from the dataset
+    labels = current_labels(folder, manifest, label_field_name)
+    by_person = {
+        each.id: each for each in labels.images
+    }  # without what was deleted from the dataset
     triples = (
         (each, by_person[each.image.id], by_model.get(each.image.id))
         for each in regions
         if each.image.id in by_person
     )
-    return audit_labels(itertools.islice(triples, limit), words, names)
-
-
-def _labels(
-    folder: Path, manifest: Manifest, field_name: str
-) -> tuple[dict[int, str], Iterator[LabelledImage]]:
-    """Names of categories by id, and the labels of each image that was not skipped."""
-    if manifest.fiftyone is None:
-        if field_name:
-            raise InputError(f"--field goes with a run in FiftyOne; {folder} has no labels there")
-        labels = read_lvis(folder / LVIS)
-        return {each.id: each.name for each in labels.categories}, iter(labels.images)
-    target = _target(folder, field_name)
-    categories = with_new_words(categories_of(manifest), words_in_use(target))
-    ids = {each.name: each.id for each in categories}
-    images = read_labels(target, empty_images(folder, manifest), ids)
-    return {each.id: each.name for each in categories}, images
-
-
-def _target(folder: Path, field_name: str) -> LabelField:
-    target = label_field(complete_run(folder))
-    return LabelField(target.dataset, field_name, "") if field_name else target
+    return audit_labels(itertools.islice(triples, limit), labels.words, names)
 
 
 def save_audit_view(folder: Path, audit: Audit, label_field_name: str = "") -> str:
@@ -152,7 +142,7 @@ def save_audit_view(folder: Path, audit: Audit, label_field_name: str = "") -> s
         for each in read_shards(folder, manifest.shards)
         if each.image.id in listed
     }
-    target = _target(folder, label_field_name)
+    target = field_of_run(folder, label_field_name)
     return save_selection(target, VIEW, [samples[id] for id in order])
 
 
@@ -168,14 +158,14 @@ def audit_labels(
         words: name of each category of the labels by its id.
         model_words: names of the model's categories, which have the ids 1, 2, ...
     """
-    evidence, suspects = _Evidence(), list[Suspect]()
+    evidence, suspects = Evidence(), list[Suspect]()
     count = labels = unmatched = 0
     for regions, image, predicted in images:
         guesses = predicted.annotations if predicted else ()
         count += 1
         labels += len(image.annotations)
         unmatched += _collect(regions, image, guesses, words, model_words, evidence, suspects)
-    suspects += _word_suspects(evidence)
+    suspects += word_suspects(evidence)
     listed = [each for each in suspects if each.score >= LEAST[each.kind]]
     order = list(LEAST)
     listed.sort(key=lambda each: (order.index(each.kind), -each.score, each.image_id, each.box))
@@ -188,49 +178,38 @@ def _collect(
     guesses: Sequence[Annotation],
     words: dict[int, str],
     model_words: Sequence[str],
-    evidence: _Evidence,
+    evidence: Evidence,
     suspects: list[Suspect],
 ) -> int:
     """Add one image; returns the number of its labels without a region."""
-    boxes = _boxes(image.annotations)
-    overlap = box_iou(boxes, regions.proposals.boxes)  # (labels, R)
-    with_guess = box_iou(boxes, _boxes(guesses))  # (labels, guesses)
+    boxes, guessed = boxes_of(image.annotations), boxes_of(guesses)
+    shown = nearest_boxes(boxes, regions.proposals.boxes)
+    by_model = nearest_boxes(boxes, guessed)
     unmatched = 0
     for row, label in enumerate(image.annotations):
         name = words[label.category_id]
         suspect = Suspect(WORD, 0.0, image.file_name, label.box, name, "", regions.image.id)
-        region = int(overlap[row].argmax()) if overlap.shape[1] else -1
-        if region < 0 or overlap[row, region] < SAME_OBJECT:
+        region, overlap = shown[row]
+        if region < 0:
             unmatched += 1
             continue
         evidence.labels.append(suspect)
-        evidence.feature.append(regions.regions.embedding[region].float().numpy())
-        if regions.regions.class_logits is not None:
-            evidence.logits.append(regions.regions.class_logits[region].float().numpy())
-        evidence.by_model.append(_guess_of(with_guess[row], guesses, model_words))
-        placed = _placement(label, float(overlap[row, region]), regions, region)
+        evidence.regions.append(regions.regions.select([region]))
+        own, _ = by_model[row]
+        evidence.by_model.append(_word_of(guesses[own], model_words) if own >= 0 else ("", 0.0))
+        placed = _placement(label, overlap, regions, region)
         suspects.append(replace(suspect, kind=PLACE, score=1 - placed))
-    for column, guess in enumerate(guesses):
-        if not len(boxes) or with_guess[:, column].max() < SAME_OBJECT:
+    for guess, (nearest, _) in zip(guesses, nearest_boxes(guessed, boxes), strict=True):
+        if nearest < 0:
             word = model_words[guess.category_id - 1]
             at = (image.file_name, guess.box, "", word, regions.image.id)
             suspects.append(Suspect(MISSING, guess.score or 0.0, *at))
     return unmatched
 
 
-def _boxes(annotations: Sequence[Annotation]) -> FloatArray:
-    return np.array([each.box for each in annotations], np.float32).reshape(-1, 4)
-
-
-def _guess_of(
-    overlap: FloatArray, guesses: Sequence[Annotation], model_words: Sequence[str]
-) -> tuple[str, float]:
-    """The model's word of the same object and its margin; an empty word where it has none."""
-    if not len(overlap) or overlap.max() < SAME_OBJECT:
-        return "", 0.0
-    guess = guesses[int(overlap.argmax())]
-    margin = guess.attributes.get("margin", 0.0)
-    return model_words[guess.category_id - 1], float(margin) if margin is not None else 0.0
+def _word_of(guess: Annotation, model_words: Sequence[str]) -> tuple[str, float]:
+    """The word of a label of the model, and its margin."""
+    return model_words[guess.category_id - 1], float(guess.attributes.get("margin") or 0.0)
 
 
 def _placement(label: Annotation, overlap: float, regions: ImageRegions, region: int) -> float:
@@ -241,16 +220,18 @@ def _placement(label: Annotation, overlap: float, regions: ImageRegions, region:
     if not width * height:
         return overlap
     tight = np.array([[x, y, x + width, y + height]], np.float32)
-    return float(box_iou(_boxes([label]), tight)[0, 0])
+    return float(box_iou(boxes_of([label]), tight)[0, 0])
 
 
-def _word_suspects(evidence: _Evidence) -> list[Suspect]:
+def word_suspects(evidence: Evidence) -> list[Suspect]:
     """Each label with the share of the evidence that speaks against its word."""
     names = sorted({each.label for each in evidence.labels})
     number = {name: index for index, name in enumerate(names)}
     classes = np.array([number[each.label] for each in evidence.labels], np.int64)
     images = np.array([each.image_id for each in evidence.labels], np.int64)
-    votes = neighbour_votes(_features(evidence), classes, images, len(names))
+    if not evidence.labels:
+        return []
+    votes = neighbour_votes(region_features(evidence.regions), classes, images, len(names))
     found = []
     for row, label in enumerate(evidence.labels):
         share = {name: float(votes[row, index]) for name, index in number.items()}
@@ -267,16 +248,6 @@ def _word_suspects(evidence: _Evidence) -> list[Suspect]:
         score = (1 - share[label.label] + others.get(best, 0.0)) / 2
         found.append(replace(label, score=score, suggestion=best))
     return found
-
-
-def _features(evidence: _Evidence) -> FloatArray:
-    """(N, D + M) L2-normalised: the region's embedding, and the encoder's centred class logits."""
-    parts = [np.array(evidence.feature, np.float32)]
-    if evidence.logits and len(evidence.logits) == len(evidence.feature):
-        logits = np.array(evidence.logits, np.float32)
-        parts.append(logits - logits.mean(0))
-    unit = [each / np.maximum(np.linalg.norm(each, axis=-1, keepdims=True), 1e-6) for each in parts]
-    return np.asarray(np.concatenate(unit, -1) / np.sqrt(len(unit)), np.float32)
 
 
 def neighbour_votes(
