@@ -30,8 +30,10 @@ def label(
     *,
     image_folder: PathLike | None = None,
     out: PathLike | None = None,
-    label_field: str = LABEL_FIELD,
+    label_field: str = "",
     fiftyone: bool = True,
+    into: Run | PathLike | None = None,
+    carry_reviewed: bool = False,
     database: PathLike | None = None,
     overwrite: bool = False,
     discard_review: bool = False,
@@ -83,8 +85,13 @@ def label(
         out: run folder; None: `runs/NAME` of the images' folder, JSON or dataset. The same call
             again resumes a run that was stopped, labels what is new or has changed, or returns the
             run that is complete.
-        label_field: FiftyOne's field of the labels.
+        label_field: FiftyOne's field of the labels; empty: `predictions`, or with `into` the field
+            of that run and the name of this one.
         fiftyone: whether the labels are written to FiftyOne, too.
+        into: a run over the same images; the labels go into a new field of its FiftyOne dataset.
+        carry_reviewed: whether labels of that run that a person renamed, drew, edited or confirmed
+            take the place of those of the same boxes, and labels that were deleted there are left
+            out.
         database: folder of a private FiftyOne database; None: the user's own.
         overwrite: whether an earlier run in the folder, or a label field, is replaced.
         discard_review: whether that holds, too, where a person changed its labels. These are kept
@@ -137,6 +144,8 @@ def label(
         images=_path(image_folder),
         out=_path(out),
         label_field=label_field,
+        into=None if into is None else _folder(into),
+        carry_reviewed=carry_reviewed,
         options=with_boxes(
             Options(
                 model=model,
@@ -182,6 +191,7 @@ def relabel(
     iou: float | None = None,
     overwrite: bool = False,
     discard_review: bool = False,
+    carry_reviewed: bool = False,
     checkpoint: PathLike | None = None,
     limit: int | None = None,
     reporter: Reporter | None = None,
@@ -199,6 +209,7 @@ def relabel(
         iou: as in `label`; None: as in the first run.
         overwrite: whether an earlier run in the folder, or a label field, is replaced.
         discard_review: as in `label`.
+        carry_reviewed: as in `label`, of the first run.
         checkpoint: where the first run's head is now, if its file was moved.
         limit: number of the first images to label; None: all.
         reporter: receives the progress; None: nothing is shown.
@@ -221,6 +232,7 @@ def relabel(
         iou=iou,
         overwrite=overwrite,
         discard_review=discard_review,
+        carry_reviewed=carry_reviewed,
         checkpoint=_path(checkpoint),
         limit=limit,
     )

@@ -111,6 +111,15 @@ DiscardReview = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+CarryReviewed = Annotated[
+    bool,
+    typer.Option(
+        "--carry-reviewed",
+        help="Labels of RUN that a person renamed, drew, edited or confirmed take the place of "
+        "those of the same boxes, and labels that were deleted there are left out.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Launch = Annotated[
     bool, typer.Option("--launch", help="Open the review when done.", rich_help_panel=OUTPUT)
 ]

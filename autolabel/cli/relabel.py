@@ -27,6 +27,7 @@ def relabel(
     label_field: shared.LabelField[str | None] = None,
     overwrite: shared.Overwrite = False,
     discard_review: shared.DiscardReview = False,
+    carry_reviewed: shared.CarryReviewed = False,
     launch: shared.Launch = False,
     conf_threshold: shared.ConfThreshold[float | None] = None,
     presence_threshold: shared.PresenceThreshold[float | None] = None,
@@ -68,6 +69,7 @@ def relabel(
                 iou=iou,
                 overwrite=overwrite,
                 discard_review=discard_review,
+                carry_reviewed=carry_reviewed,
                 checkpoint=checkpoint,
                 limit=limit,
             )

@@ -49,7 +49,25 @@ def run(
         ),
     ] = Options.keep_score,
     out: shared.RunOut = None,
-    label_field: shared.LabelField[str] = LABEL_FIELD,
+    label_field: Annotated[
+        str,
+        typer.Option(
+            help="FiftyOne's field of the labels.",
+            show_default=f"{LABEL_FIELD}; with --into RUN's field and the name of --out",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = "",
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="A run over the same images: the labels go into a new field of its FiftyOne "
+            "dataset.",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    carry_reviewed: shared.CarryReviewed = False,
     fiftyone: Annotated[
         bool,
         typer.Option(help="Whether labels are written to FiftyOne, too.", rich_help_panel=OUTPUT),
@@ -172,6 +190,8 @@ def run(
         images=images,
         out=out,
         label_field=label_field,
+        into=into,
+        carry_reviewed=carry_reviewed,
         options=with_boxes(
             Options(
                 model=model,

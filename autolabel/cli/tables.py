@@ -39,6 +39,7 @@ def print_run(run: "RunFolder", output: "Output", limit: int | None = None) -> N
     from autolabel.run.growth import describe_growth
     from autolabel.run.manifest import COCO, CONTACT_SHEET, LVIS, SKIPPED
     from autolabel.run.outputs import read_skipped, thresholds_of
+    from integrations.fiftyone.carrying import Carried
 
     manifest = run.manifest
     counts, seconds = manifest.counts, manifest.seconds
@@ -56,6 +57,8 @@ def print_run(run: "RunFolder", output: "Output", limit: int | None = None) -> N
     }
     if manifest.growth:
         rows["images"] += f": {describe_growth(manifest.growth)}"
+    if manifest.carried:
+        rows["reviewed"] = str(Carried(**manifest.carried))
     absent = [word for word, count in counts["by_word"].items() if not count]
     if absent:
         rows["words not found"] = f"{len(absent)}: {_shown(absent)}"
@@ -80,6 +83,7 @@ def print_run(run: "RunFolder", output: "Output", limit: int | None = None) -> N
             "thresholds": thresholds_of(manifest),
             "seconds": seconds,
             "growth": dataclasses.asdict(manifest.growth) if manifest.growth else None,
+            "carried": dict(manifest.carried) or None,
             "files": {name: run.folder / file for name, file in files.items()},
             "fiftyone": dataclasses.asdict(manifest.fiftyone) if manifest.fiftyone else None,
         }

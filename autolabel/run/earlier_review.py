@@ -6,10 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from autolabel.run.images import ImageRef, open_source
-from autolabel.run.manifest import COCO, LVIS, FiftyOneTarget, Manifest, read_manifest
+from autolabel.run.manifest import (
+    COCO,
+    LVIS,
+    FiftyOneTarget,
+    Manifest,
+    in_fiftyone,
+    read_manifest,
+)
 from autolabel.run.outputs import as_sample, label_field
 from autolabel.run.shards import read_shards
 from integrations.annotations import Category, LabelledImage
+from integrations.fiftyone.carrying import ReviewedLabels
 from integrations.fiftyone.changes import Changes, changes_of_field, samples_by_id
 from integrations.fiftyone.dataset import (
     LabelField,
@@ -21,7 +29,7 @@ from integrations.fiftyone.dataset import (
     stored_size,
     words_in_use,
 )
-from integrations.fiftyone.labels import from_detection, get_value, is_confirmed
+from integrations.fiftyone.labels import REVIEWED, from_detection, get_value, is_confirmed
 from integrations.fiftyone.review import run_folder_of
 from integrations.fiftyone.session import FIFTYONE_PREFIX, load_dataset
 from integrations.formats.coco import read_coco, write_coco
@@ -164,6 +172,43 @@ def find_review(folder: Path, target: FiftyOneTarget, owns_dataset: bool) -> Ear
             uncounted.append(f"labels edited or deleted cannot be counted ({error})")
         changes.add(changes_of_field(LabelField(target.dataset, field, ""), written, names))
     return EarlierReview(folder, target.dataset, tuple(fields), changes, "; ".join(uncounted))
+
+
+def reviewed_labels(manifest: Manifest, reporter: Reporter) -> ReviewedLabels | None:
+    """What a person reviewed in the run that a run's labels stand beside, to be carried over.
+
+    Args:
+        manifest: of the run that is going to write.
+        reporter: is told what cannot be known.
+
+    Returns:
+        None where nothing is to be carried over.
+
+    Raises:
+        InputError: the other run is gone, or has no labels in FiftyOne.
+    """
+    if not manifest.carry_reviewed:
+        return None
+    folder = Path(manifest.into or manifest.regions_of)
+    target = label_field(in_fiftyone(folder))
+    written: Written = None
+    names: dict[int, str] = {}
+    try:
+        written, names = _written(target.dataset, folder)
+    except InputError as error:
+        reporter.message(f"labels that were moved or deleted there are not known ({error})")
+    return ReviewedLabels(target, written, names, manifest.options.iou)
+
+
+def note_tagged(dataset: str, reporter: Reporter) -> None:
+    """Say how many images are reviewed as a whole, which counts for every field of a dataset."""
+    import fiftyone as fo
+
+    if tagged := len(fo.load_dataset(dataset).match_tags(REVIEWED)):
+        reporter.message(
+            f"{tagged} images have the tag 'reviewed', which counts for all label fields: say "
+            "--carry-reviewed to have their reviewed labels in the new one"
+        )
 
 
 def _run_that_wrote(folder: Path, dataset: str, field: str) -> Path | None:

@@ -171,6 +171,11 @@ class Manifest:
         files: sha256 of each finished output by its name in the run folder.
         fiftyone: None where the labels are in files only.
         regions_of: folder of the run whose regions were labelled again; empty for other runs.
+        into: folder of the run in whose FiftyOne dataset the labels are; empty for other runs.
+        carry_reviewed: whether reviewed labels of that run, or of the one whose regions were
+            labelled again, are carried over.
+        carried: numbers of `Carried` when labels were last written to FiftyOne; empty where no
+            labels are carried over.
         seconds: wall-clock seconds by stage.
         started: date and time, UTC, to the microsecond: FiftyOne's registration knows a run by it.
         growth: what the last images that were added made of the run; None where none were.
@@ -190,6 +195,9 @@ class Manifest:
     files: Mapping[str, str] = field(default_factory=dict)
     fiftyone: FiftyOneTarget | None = None
     regions_of: str = ""
+    into: str = ""
+    carry_reviewed: bool = False
+    carried: Mapping[str, int] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     started: str = ""
     growth: Growth | None = None
@@ -203,7 +211,7 @@ class Manifest:
     @property
     def makes_dataset(self) -> bool:
         """Whether FiftyOne's dataset is the run's own, and not a person's or another run's."""
-        return self.dataset["kind"] != "fiftyone" and not self.regions_of
+        return self.dataset["kind"] != "fiftyone" and not (self.regions_of or self.into)
 
     def differences(self, other: "Manifest") -> list[str]:
         """Names of the inputs and options in which two runs differ, as a message lists them."""
@@ -217,6 +225,8 @@ class Manifest:
                 other.vocabulary.get("examples_sha256"),
             ),
             "regions": (self.regions_of, other.regions_of),
+            "--into": (self.into, other.into),
+            "--carry-reviewed": (self.carry_reviewed, other.carry_reviewed),
             "--limit": (here.get("limit"), there.get("limit")),
         }
         if here["root"] == there["root"] and here.get("limit") == there.get("limit"):
@@ -327,6 +337,20 @@ def read_complete(folder: Path) -> Manifest:
     manifest = read_manifest(folder)
     if not manifest.is_complete:
         raise InputError(f"{folder} is not complete; give its command again to resume it")
+    return manifest
+
+
+def in_fiftyone(folder: Path) -> Manifest:
+    """Read the manifest of a complete run that has labels in FiftyOne.
+
+    Raises:
+        InputError: as `read_complete`, or its labels are in files alone.
+    """
+    manifest = read_complete(folder)
+    if manifest.fiftyone is None:
+        raise InputError(
+            f"{folder} has no labels in FiftyOne; give its command again without --no-fiftyone"
+        )
     return manifest
 
 

@@ -16,6 +16,7 @@ from autolabel.run.postprocess import Labeller
 from autolabel.run.shards import AGAIN, ImageRegions, read_shards
 from integrations.annotations import Category, LabelledImage, vocabulary_categories
 from integrations.fiftyone import dataset as fiftyone_dataset
+from integrations.fiftyone.carrying import ReviewedLabels
 from integrations.fiftyone.claims import claimed
 from integrations.fiftyone.dataset import LabelField, Sample
 from integrations.fiftyone.label_schema import set_label_schema
@@ -29,10 +30,15 @@ from regionspot.files import atomic_write
 
 @dataclass(frozen=True)
 class Outputs:
-    """Writes the labels of a run whose regions are complete; each pass reads the shards again."""
+    """Writes the labels of a run whose regions are complete; each pass reads the shards again.
+
+    Attributes:
+        reviewed: labels of another field that go into the run's own; None: none.
+    """
 
     run: RunFolder
     labeller: Labeller
+    reviewed: ReviewedLabels | None = None
 
     def labelled(
         self, left_out: Counter[str] | None = None
@@ -104,6 +110,8 @@ class Outputs:
                 if new_samples:
                     fiftyone_dataset.make_dataset(target.dataset, folder, resumed)
                 self._write_field(target, new_samples)
+            if self.reviewed is not None:
+                self.run.update(carried=dataclasses.asdict(self.reviewed.carried))
             self._register(target, folder)
         return merged
 
@@ -124,13 +132,14 @@ class Outputs:
         manifest, names = self.run.manifest, self.labeller.names
         images = ((as_sample(manifest, ref), image) for ref, image in self.labelled())
         provenance = self._provenance(target)
-        fiftyone_dataset.add_labels(target, images, names, provenance, new_samples)
+        merge = self.reviewed.merge_all if self.reviewed else None
+        fiftyone_dataset.add_labels(target, images, names, provenance, new_samples, merge)
         set_label_schema(target, names, owns_dataset=new_samples)
 
     def _grow_field(self, target: LabelField, new_samples: bool) -> Merged:
         """Write the labels of new and changed images alone."""
         names, provenance = self.labeller.names, self._provenance(target)
-        return merge_labels(target, self._grown(), names, provenance, new_samples)
+        return merge_labels(target, self._grown(), names, provenance, new_samples, self.reviewed)
 
     def _grown(self) -> Iterator[tuple[Sample, GrownImage]]:
         folder, manifest = self.run.folder, self.run.manifest

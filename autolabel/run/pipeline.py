@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 
 from autolabel.draw.contact_sheet import draw_contact_sheet
-from autolabel.run.earlier_review import check_review, keep_review
+from autolabel.run.earlier_review import check_review, keep_review, note_tagged, reviewed_labels
 from autolabel.run.examples import words_with_examples
 from autolabel.run.growth import EarlierRegions, describe_growth, keep_earlier, remove_earlier
 from autolabel.run.images import ImageRef, SkippedEntry
@@ -43,7 +43,8 @@ from autolabel.run.postprocess import Labeller
 from autolabel.run.shards import shard_file, write_shard
 from integrations.detectors import Detector, build_detector
 from integrations.fiftyone import dataset as fiftyone_dataset
-from integrations.fiftyone.dataset import LabelField
+from integrations.fiftyone.carrying import ReviewedLabels
+from integrations.fiftyone.dataset import LabelField, Sample, samples_not_there
 from integrations.progress import Reporter
 from regionspot import load_model
 from regionspot.config import resolve_device
@@ -99,15 +100,15 @@ def run(request: RunRequest, reporter: Reporter, workers: ShardWorkers | None = 
     Raises:
         InputError: nothing could start.
     """
-    plan, options = make_plan(request, reporter), request.options
+    plan = make_plan(request, reporter)
+    request, options = plan.request, plan.request.options
     target = None
     if request.fiftyone:
         reporter.message("starting FiftyOne's database")
-        dataset = plan.source.name if request.is_in_fiftyone else None
         target = choose_target(
             plan.wanted.name,
             request.label_field,
-            dataset,
+            plan.dataset,
             request.database_path,
             plan.before,
             request.overwrite,
@@ -123,9 +124,10 @@ def run(request: RunRequest, reporter: Reporter, workers: ShardWorkers | None = 
             plan.folder,
             target,
             plan.before if plan.resumes else None,
-            owns_dataset=not request.is_in_fiftyone,
+            owns_dataset=plan.dataset is None,
             discard=request.discard_review,
         )
+    reviewed = _beside(plan, reporter) if request.into else None
     reporter.message(f"loading the model {options.model}")
     here = resolve_device(options.device)
     where = here if workers is None else torch.device(workers.device)
@@ -159,9 +161,32 @@ def run(request: RunRequest, reporter: Reporter, workers: ShardWorkers | None = 
             compute_shards(run, plan, write, timer, reporter)
         else:
             compute_shards(run, plan, partial(workers.write, plan, reporter), timer, reporter)
-        outputs = Outputs(run, labeller)
-        finish(outputs, timer, plan.source.skipped, not request.is_in_fiftyone, reporter)
+        outputs = Outputs(run, labeller, reviewed)
+        finish(outputs, timer, plan.source.skipped, plan.dataset is None, reporter)
     return run
+
+
+def _beside(plan: Plan, reporter: Reporter) -> ReviewedLabels | None:
+    """What of the other run's labels is carried over into a run that shares its dataset.
+
+    Raises:
+        InputError: the dataset has none of the images.
+    """
+    assert plan.dataset is not None
+    samples = [Sample(plan.source.path(each), each.sample_id) for each in plan.source.images]
+    if missing := samples_not_there(plan.dataset, samples):
+        if len(missing) == len(samples):
+            raise InputError(
+                f"FiftyOne's dataset {plan.dataset!r} of {plan.request.into} has none of the "
+                f"{len(samples)} images; give the images that it labelled"
+            )
+        reporter.message(
+            f"{len(missing)} images are not in FiftyOne's dataset {plan.dataset!r}, and their "
+            f"labels go into files alone; the first is {missing[0].path}"
+        )
+    if not plan.request.carry_reviewed:
+        note_tagged(plan.dataset, reporter)
+    return reviewed_labels(plan.wanted, reporter)
 
 
 def is_done(plan: Plan, target: FiftyOneTarget | None) -> bool:
@@ -358,6 +383,8 @@ def finish(
             try:
                 if merged := outputs.write_fiftyone(new_samples):
                     reporter.message(str(merged))
+                if outputs.reviewed:
+                    reporter.message(str(outputs.reviewed.carried))
             except Exception as error:
                 error.add_note(f"the labels are in {run.folder} all the same")
                 raise

@@ -26,6 +26,7 @@ from autolabel.run.manifest import (
     UnusableManifest,
     VocabularyInfo,
     count_images,
+    in_fiftyone,
     read_manifest,
     sweep,
     time_of_start,
@@ -55,6 +56,10 @@ class RunRequest:
 
     Attributes:
         source: what `open_source` takes.
+        label_field: FiftyOne's field of the labels; empty: `predictions`, or with `into` the field
+            of that run and the name of this one.
+        into: a run whose FiftyOne dataset gets the labels, in a field of their own.
+        carry_reviewed: whether reviewed labels of that run are carried over.
         words: a vocabulary file, or its content.
         images: folder of the images that a COCO JSON names.
         limit: number of the first images to label; None: all.
@@ -69,9 +74,11 @@ class RunRequest:
     words: Path | WordList
     images: Path | None = None
     out: Path | None = None
-    label_field: str = LABEL_FIELD
+    label_field: str = ""
     options: Options = dataclasses.field(default_factory=Options)
     fiftyone: bool = True
+    into: Path | None = None
+    carry_reviewed: bool = False
     database: Path | None = None
     overwrite: bool = False
     limit: int | None = None
@@ -101,6 +108,8 @@ class Plan:
         wanted: the manifest that a new run begins with.
         before: the manifest that is in the folder; None where the folder is free.
         boxes: that were given; None where a detector proposes them.
+        dataset: FiftyOne's name of the dataset that holds the images already; None: the run makes
+            one.
         growth: how the images compare with those of the run in the folder; None where they are the
             same, or where there is no such run.
     """
@@ -112,6 +121,7 @@ class Plan:
     wanted: Manifest
     before: Manifest | None
     boxes: GivenBoxes | None = None
+    dataset: str | None = None
     growth: Growth | None = None
 
     @property
@@ -178,6 +188,7 @@ def make_plan(request: RunRequest, reporter: Reporter | None = None) -> Plan:
     if request.rehash and request.limit is not None:
         raise InputError("--rehash compares all images of a run; leave --limit out")
     words = read_words(request.words) if isinstance(request.words, Path) else request.words
+    request, dataset = _with_target(request)
     if request.is_in_fiftyone or are_in_fiftyone(words):
         connect(request.database)
     listed = open_source(request.source, request.images, reporter, request.limit)
@@ -189,6 +200,8 @@ def make_plan(request: RunRequest, reporter: Reporter | None = None) -> Plan:
         dataset=describe_source(source),
         vocabulary=describe(words),
         options=options,
+        into=str(request.into or ""),
+        carry_reviewed=request.carry_reviewed,
         started=time_of_start(),
     )
     ending = ended_by_growing(wanted.dataset)
@@ -219,8 +232,48 @@ def make_plan(request: RunRequest, reporter: Reporter | None = None) -> Plan:
         wanted=wanted,
         before=before,
         boxes=given,
+        dataset=dataset,
         growth=growth,
     )
+
+
+def _with_target(request: RunRequest) -> tuple[RunRequest, str | None]:
+    """The request with its label field, and of `into` the database; and `Plan.dataset`.
+
+    Raises:
+        InputError: there is no such run, it has no labels in FiftyOne, or the request does not fit.
+    """
+    own = str(request.source).removeprefix(FIFTYONE_PREFIX) if request.is_in_fiftyone else None
+    if request.into is None:
+        if request.carry_reviewed:
+            raise InputError("--carry-reviewed needs the run that was reviewed: add --into RUN")
+        return dataclasses.replace(request, label_field=request.label_field or LABEL_FIELD), own
+    into = request.into.resolve()
+    if request.out is None or request.out.resolve() == into:
+        raise InputError("--into needs a run folder of its own; say another --out")
+    target = in_fiftyone(into).fiftyone
+    assert target is not None
+    differs = {
+        "--no-fiftyone": not request.fiftyone,
+        "--database": request.database is not None and request.database_path != target.database,
+        f"the dataset {own!r}": own is not None and own != target.dataset,
+    }
+    if different := [name for name, is_other in differs.items() if is_other]:
+        raise InputError(
+            f"--into {request.into} writes into its FiftyOne dataset {target.dataset!r}, and does "
+            f"not go with {', '.join(different)}; leave one of them out"
+        )
+    name = request.out.resolve().name.removeprefix(f"{into.name}-")
+    field = request.label_field or f"{target.label_field}_{field_suffix(name)}"
+    database = Path(target.database) if target.database else None
+    return dataclasses.replace(
+        request, into=into, label_field=field, database=database
+    ), target.dataset
+
+
+def field_suffix(name: str) -> str:
+    """A name as the end of FiftyOne's name of a field."""
+    return "".join(each if each.isascii() and each.isalnum() else "_" for each in name)
 
 
 def _given_boxes(request: RunRequest, source: ImageSource) -> GivenBoxes | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autolabel.options import Options
-from autolabel.run.earlier_review import check_review, keep_review
+from autolabel.run.earlier_review import check_review, keep_review, note_tagged, reviewed_labels
 from autolabel.run.examples import (
     StoredExamples,
     are_in_fiftyone,
@@ -22,13 +22,14 @@ from autolabel.run.manifest import (
     RunFolder,
     Shard,
     count_images,
+    in_fiftyone,
     locked,
     read_complete,
     time_of_start,
 )
 from autolabel.run.outputs import Outputs, read_skipped
 from autolabel.run.pipeline import COMPLETE_ALREADY, finish, is_complete
-from autolabel.run.plan import choose_target, describe, find_run
+from autolabel.run.plan import choose_target, describe, field_suffix, find_run
 from autolabel.run.postprocess import Labeller, lowest_threshold
 from autolabel.run.shards import read_shards, write_shard
 from integrations.fiftyone.session import connect
@@ -49,6 +50,7 @@ class RelabelRequest:
         words: a vocabulary file, or its content.
         reviewed: reviewed labels of the run that are examples of words; None: they are not.
         limit: number of the first images to label; None: all.
+        carry_reviewed: whether labels of the run that a person reviewed are carried over.
     """
 
     run: Path
@@ -60,6 +62,7 @@ class RelabelRequest:
     iou: float | None = None
     overwrite: bool = False
     discard_review: bool = False
+    carry_reviewed: bool = False
     checkpoint: Path | None = None
     limit: int | None = None
     reviewed: StoredExamples | None = None
@@ -78,7 +81,7 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
     Raises:
         InputError: nothing could start.
     """
-    source = read_complete(request.run)
+    source = in_fiftyone(request.run) if request.carry_reviewed else read_complete(request.run)
     words = read_words(request.words) if isinstance(request.words, Path) else request.words
     if are_in_fiftyone(words):
         connect(_database(source))
@@ -93,6 +96,9 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
         vocabulary=describe(words, request.reviewed),
         options=new_options(request, source, words),
         regions_of=str(request.run.resolve()),
+        into="",
+        carry_reviewed=request.carry_reviewed,
+        carried={},
         growth=None,
         counts={},
         seconds={},
@@ -102,7 +108,7 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
     if source.fiftyone is not None:
         reporter.message("starting FiftyOne's database")
         dataset, database = source.fiftyone.dataset, source.fiftyone.database
-        suffix = "".join(c if c.isascii() and c.isalnum() else "_" for c in request.words_name)
+        suffix = field_suffix(request.words_name)
         field = request.label_field or f"{source.fiftyone.label_field}_{suffix}"
         target = choose_target(wanted.name, field, dataset, database, before, request.overwrite)
         wanted = dataclasses.replace(wanted, fiftyone=target)
@@ -118,6 +124,9 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
         owns_dataset=False,
         discard=request.discard_review,
     )
+    reviewed = reviewed_labels(wanted, reporter)
+    if wanted.fiftyone and not reviewed:
+        note_tagged(wanted.fiftyone.dataset, reporter)
     options = wanted.options
     reporter.message(f"loading the model {options.model}")
     runtime = _runtime(source, words, reporter)
@@ -133,7 +142,8 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
         labeller = Labeller(model, vocabulary, options, words.thresholds, words.background)
         # Images that failed are in the shards.
         skipped = [each for each in read_skipped(request.run) if each.image_id is None]
-        finish(Outputs(run, labeller), StageTimer(), skipped, new_samples=False, reporter=reporter)
+        outputs = Outputs(run, labeller, reviewed)
+        finish(outputs, StageTimer(), skipped, new_samples=False, reporter=reporter)
     return run
 
 

@@ -21,6 +21,7 @@ from integrations.fiftyone.labels import (
     to_detection,
 )
 from integrations.fiftyone.session import load_dataset
+from regionspot.boxes import as_boxes, box_iou
 
 _SHOWN = {
     "edited": "with another box or mask",
@@ -61,6 +62,20 @@ class Changes:
         """Add the counts of another field or image."""
         for name, count in vars(other).items():
             setattr(self, name, getattr(self, name) + count)
+
+
+@dataclass(frozen=True)
+class BoxEdits:
+    """What a person did to the boxes and masks of an image's labels.
+
+    Attributes:
+        edited: labels with another box or mask as they are now, each with what the run wrote; None
+            where that is not known.
+        deleted: what the run wrote and is gone.
+    """
+
+    edited: tuple[tuple[Any, Annotation | None], ...] = ()
+    deleted: tuple[Annotation, ...] = ()
 
 
 def samples_by_id(
@@ -131,30 +146,52 @@ def _changes_of_labels(detections: Sequence[Any]) -> Changes:
 def _changes_of_boxes(
     detections: Sequence[Any], image: LabelledImage | None, names: Mapping[int, str]
 ) -> Changes:
-    """Labels that were edited or deleted: a box that no run wrote stands for one that is gone."""
-    written: dict[object, list[object]] = defaultdict(list)  # masks, by box and class
+    found = box_edits(detections, image, names)
+    return Changes(edited=len(found.edited), deleted=len(found.deleted))
+
+
+def box_edits(
+    detections: Sequence[Any], image: LabelledImage | None, names: Mapping[int, str]
+) -> BoxEdits:
+    """Labels that were edited or deleted; arguments as of `changes_of_image`.
+
+    A box that no run wrote stands for one that is gone: of the same class, the nearest.
+    """
+    written: dict[object, list[tuple[object, Annotation]]] = defaultdict(list)  # by box and class
     for each in image.annotations if image else ():
         name = names[each.category_id]
         assert image is not None
         as_stored = _annotation(to_detection(each, image, name), image)
-        written[as_stored.box, name].append(as_stored.mask)
-    changes, moved = Changes(), 0
+        written[as_stored.box, name].append((as_stored.mask, each))
+    edited: list[tuple[Any, Annotation | None]] = []
+    moved: list[tuple[Any, Annotation | None]] = []
     for detection in detections:
         predicted = get_value(detection, "predicted")
         if not predicted:
             continue
         now = _annotation(detection, image) if image else None
-        masks = written[now.box, predicted] if now else []
-        if now is None or not masks:
-            moved += 1
+        there = written[now.box, predicted] if now else []
+        masks = [mask for mask, _ in there]
+        if now is None or not there:
+            moved.append((detection, now))
         elif now.mask in masks:
-            masks.remove(now.mask)
+            del there[masks.index(now.mask)]
         else:
-            masks.pop()
-            changes.edited += 1
-    changes.edited += moved
-    changes.deleted = max(sum(map(len, written.values())) - moved, 0)
-    return changes
+            edited.append((detection, there.pop()[1]))
+    gone = [each for there in written.values() for _, each in there]
+    for detection, now in moved:
+        origin = _nearest(now, [e for e in gone if names[e.category_id] == detection["predicted"]])
+        gone = [each for each in gone if each is not origin]
+        edited.append((detection, origin))
+    return BoxEdits(tuple(edited), tuple(gone))
+
+
+def _nearest(now: Annotation | None, others: Sequence[Annotation]) -> Annotation | None:
+    """Of some annotations, the one whose box overlaps a box most; None where there is none."""
+    if now is None or not others:
+        return None
+    overlap = box_iou(as_boxes([now.box]), as_boxes([each.box for each in others]))[0]
+    return others[int(overlap.argmax())]
 
 
 def _annotation(detection: Any, image: LabelledImage) -> Annotation:

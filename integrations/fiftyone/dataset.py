@@ -152,6 +152,7 @@ def add_labels(
     names: Sequence[str],
     provenance: Mapping[str, str],
     new_samples: bool,
+    merge: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> None:
     """Write a run's labels into its field, batch by batch. A field of that name is deleted first.
 
@@ -161,6 +162,8 @@ def add_labels(
         names: of category 1, 2, ...
         provenance: goes into each label.
         new_samples: whether the images are added to the dataset, or are in it already.
+        merge: from the labels of samples that are there, by id, to those that are written; None:
+            these.
     """
     import fiftyone as fo
 
@@ -188,6 +191,7 @@ def add_labels(
             if sample in ids
         }
         if values:
+            values = merge(values) if merge else values
             dataset.set_values(target.field, values, key_field="id", dynamic=True)
 
 
@@ -423,6 +427,19 @@ def present_ids(dataset: Any, samples: Sequence[Sample]) -> dict[Sample, str]:
     )
     by_path = dict(zip(paths, ids, strict=True))
     return {sample: by_path[str(sample.path)] for sample in samples if str(sample.path) in by_path}
+
+
+def samples_not_there(name: str, samples: Iterable[Sample]) -> list[Sample]:
+    """Those of some samples that a dataset does not hold.
+
+    Raises:
+        InputError: there is no such dataset, or it does not hold images.
+    """
+    dataset, missing = load_dataset(name), []
+    for batch in in_batches(samples):
+        there = present_ids(dataset, batch)
+        missing += [each for each in batch if each not in there]
+    return missing
 
 
 def in_batches(items: Iterable[Item]) -> Iterator[list[Item]]:

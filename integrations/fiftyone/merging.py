@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from integrations.annotations import LabelledImage
+from integrations.fiftyone.carrying import ReviewedLabels
 from integrations.fiftyone.changes import changes_of_image
 from integrations.fiftyone.dataset import (
     LabelField,
@@ -62,6 +63,7 @@ def merge_labels(
     names: Sequence[str],
     provenance: Mapping[str, str],
     new_samples: bool,
+    reviewed: ReviewedLabels | None = None,
 ) -> Merged:
     """Write a run's labels of new and changed images into its field.
 
@@ -75,6 +77,7 @@ def merge_labels(
         names: of category 1, 2, ...
         provenance: goes into each label.
         new_samples: whether images that the dataset lacks are added to it.
+        reviewed: labels of another field that go with those that are written; None: none.
     """
     import fiftyone as fo
 
@@ -91,13 +94,17 @@ def merge_labels(
                 merged.deleted += not grown.is_new
                 continue
             document = there[ids[sample]]
-            if document[target.field] is None:
+            has_labels = document[target.field] is not None
+            is_kept = has_labels and _is_reviewed(document, target.field, grown, names)
+            if not has_labels:
                 merged.added += 1
-            elif _is_reviewed(document, target.field, grown, names):
+            elif is_kept:
                 merged.reviewed += 1
                 labels = document[target.field]
             else:
                 merged.relabelled += 1
+            if reviewed and not is_kept:
+                labels = reviewed.merge(document, labels)
             document[target.field] = labels
             if new_samples:  # the dataset is the run's own
                 size = {"width": grown.image.width, "height": grown.image.height}

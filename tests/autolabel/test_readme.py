@@ -34,6 +34,9 @@ def shell_commands() -> list[str]:
                 commands[-1] += f"\n{line}"
                 end = "" if line == end else end
                 continue
+            if commands and commands[-1].endswith("\\"):
+                commands[-1] = commands[-1].removesuffix("\\") + line
+                continue
             commands.append(line)
             if found := re.search(r"<<'(\w+)'", line):
                 end = found[1]
