@@ -77,7 +77,9 @@ def test_no_other_file_is_read(head: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["me/head", "no/such/place", "two words"])
 def test_what_cannot_be_had_is_one_line(name: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be had: .*no network, give the folder") as refused:
+    with pytest.raises(
+        InputError, match=r"cannot be had: .*no network, give the folder"
+    ) as refused:
         RegionSpot.from_pretrained(name, cache_dir=tmp_path)
     assert "\n" not in str(refused.value)
 
