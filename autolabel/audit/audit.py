@@ -9,7 +9,7 @@ Axes: N labels with a region, R regions of one image, D text width, M classes of
 
 import csv
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,14 +24,17 @@ from autolabel.review.label_regions import (
     nearest_boxes,
     region_features,
 )
-from autolabel.run.manifest import LVIS, read_complete
+from autolabel.run.manifest import LVIS, MANIFEST, read_complete
 from autolabel.run.outputs import as_sample, categories_of
 from autolabel.run.shards import ImageRegions, read_shards
 from integrations.annotations import Annotation, LabelledImage
 from integrations.fiftyone.dataset import save_selection
+from integrations.fiftyone.review import run_folder_of
+from integrations.fiftyone.session import FIFTYONE_PREFIX, connect
 from integrations.formats.lvis import read_lvis
 from integrations.text import csv_cell
 from regionspot.boxes import FloatArray, box_iou
+from regionspot.errors import InputError
 from regionspot.files import atomic_write
 from regionspot.types import Regions
 
@@ -88,14 +91,42 @@ class Evidence:
     """What is known of the labels that have a region, one entry a label.
 
     Attributes:
-        labels: each with the score 0.
+        labels: each with the score 0, in the order of images and of their labels.
         regions: one row each.
         by_model: the model's word of the same object, empty for none, and its margin.
+        others: how likely boxes are badly placed, and missing.
+        images: number of images.
+        unmatched: number of labels without a region, which have no entry.
     """
 
     labels: list[Suspect] = field(default_factory=list)
     regions: list[Regions] = field(default_factory=list)
     by_model: list[tuple[str, float]] = field(default_factory=list)
+    others: list[Suspect] = field(default_factory=list)
+    images: int = 0
+    unmatched: int = 0
+
+
+AuditedImage = tuple[ImageRegions, LabelledImage, LabelledImage | None]
+
+
+def find_audited_run(source: str) -> Path:
+    """The folder of a run, by itself or by the FiftyOne dataset that it labelled last.
+
+    Raises:
+        InputError: no run labelled the dataset, or there is no such dataset.
+    """
+    if Path(source).exists():
+        return Path(source)
+    connect()
+    name = source.removeprefix(FIFTYONE_PREFIX)
+    folder = run_folder_of(name, "")
+    if folder is None or not (folder / MANIFEST).exists():
+        raise InputError(
+            f"no run labelled FiftyOne's dataset {name!r}: the regions of one are needed; "
+            f"autolabel run {FIFTYONE_PREFIX}{name} makes them"
+        )
+    return folder
 
 
 def audit_run(folder: Path, label_field_name: str = "", limit: int | None = None) -> Audit:
@@ -115,9 +146,8 @@ def audit_run(folder: Path, label_field_name: str = "", limit: int | None = None
     names = [category.name for category in categories_of(manifest)]
     by_model = {each.id: each for each in read_lvis(folder / LVIS).images}
     labels = current_labels(folder, manifest, label_field_name)
-    by_person = {
-        each.id: each for each in labels.images
-    }  # without what was deleted from the dataset
+    # Without the images that were deleted from the dataset.
+    by_person = {each.id: each for each in labels.images}
     triples = (
         (each, by_person[each.image.id], by_model.get(each.image.id))
         for each in regions
@@ -147,64 +177,70 @@ def save_audit_view(folder: Path, audit: Audit, label_field_name: str = "") -> s
 
 
 def audit_labels(
-    images: Iterable[tuple[ImageRegions, LabelledImage, LabelledImage | None]],
-    words: dict[int, str],
-    model_words: Sequence[str],
+    images: Iterable[AuditedImage], words: Mapping[int, str], model_words: Sequence[str]
 ) -> Audit:
-    """Rank what is likely wrong in labels.
+    """Rank what is likely wrong in labels, as `collect_evidence` takes them."""
+    evidence = collect_evidence(images, words, model_words)
+    suspects = [*evidence.others, *word_suspects(evidence)]
+    listed = [each for each in suspects if each.score >= LEAST[each.kind]]
+    order = list(LEAST)
+    listed.sort(key=lambda each: (order.index(each.kind), -each.score, each.image_id, each.box))
+    return Audit(
+        tuple(listed),
+        evidence.images,
+        len(evidence.labels) + evidence.unmatched,
+        evidence.unmatched,
+    )
+
+
+def collect_evidence(
+    images: Iterable[AuditedImage], words: Mapping[int, str], model_words: Sequence[str]
+) -> Evidence:
+    """What the stored regions and the model's labels say of labels.
 
     Args:
         images: the regions of an image, its labels, and the model's labels of it.
         words: name of each category of the labels by its id.
         model_words: names of the model's categories, which have the ids 1, 2, ...
     """
-    evidence, suspects = Evidence(), list[Suspect]()
-    count = labels = unmatched = 0
+    evidence = Evidence()
     for regions, image, predicted in images:
         guesses = predicted.annotations if predicted else ()
-        count += 1
-        labels += len(image.annotations)
-        unmatched += _collect(regions, image, guesses, words, model_words, evidence, suspects)
-    suspects += word_suspects(evidence)
-    listed = [each for each in suspects if each.score >= LEAST[each.kind]]
-    order = list(LEAST)
-    listed.sort(key=lambda each: (order.index(each.kind), -each.score, each.image_id, each.box))
-    return Audit(tuple(listed), count, labels, unmatched)
+        _collect(regions, image, guesses, words, model_words, evidence)
+    return evidence
 
 
 def _collect(
     regions: ImageRegions,
     image: LabelledImage,
     guesses: Sequence[Annotation],
-    words: dict[int, str],
+    words: Mapping[int, str],
     model_words: Sequence[str],
     evidence: Evidence,
-    suspects: list[Suspect],
-) -> int:
-    """Add one image; returns the number of its labels without a region."""
+) -> None:
+    """Add one image."""
+    evidence.images += 1
     boxes, guessed = boxes_of(image.annotations), boxes_of(guesses)
     shown = nearest_boxes(boxes, regions.proposals.boxes)
     by_model = nearest_boxes(boxes, guessed)
-    unmatched = 0
     for row, label in enumerate(image.annotations):
         name = words[label.category_id]
         suspect = Suspect(WORD, 0.0, image.file_name, label.box, name, "", regions.image.id)
         region, overlap = shown[row]
         if region < 0:
-            unmatched += 1
+            evidence.unmatched += 1
             continue
         evidence.labels.append(suspect)
         evidence.regions.append(regions.regions.select([region]))
         own, _ = by_model[row]
         evidence.by_model.append(_word_of(guesses[own], model_words) if own >= 0 else ("", 0.0))
         placed = _placement(label, overlap, regions, region)
-        suspects.append(replace(suspect, kind=PLACE, score=1 - placed))
+        evidence.others.append(replace(suspect, kind=PLACE, score=1 - placed))
     for guess, (nearest, _) in zip(guesses, nearest_boxes(guessed, boxes), strict=True):
         if nearest < 0:
             word = model_words[guess.category_id - 1]
             at = (image.file_name, guess.box, "", word, regions.image.id)
-            suspects.append(Suspect(MISSING, guess.score or 0.0, *at))
-    return unmatched
+            evidence.others.append(Suspect(MISSING, guess.score or 0.0, *at))
 
 
 def _word_of(guess: Annotation, model_words: Sequence[str]) -> tuple[str, float]:

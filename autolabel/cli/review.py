@@ -53,7 +53,14 @@ def review(
 
 @app.command()
 def audit(
-    run: shared.Run,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_OR_DATASET",
+            help="A run folder, or the FiftyOne dataset that a run labelled.",
+            show_default=False,
+        ),
+    ],
     field: Annotated[
         str,
         typer.Option(
@@ -65,19 +72,21 @@ def audit(
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
-    """List the labels that are likely wrong, badly placed or missing, in RUN's audit.csv.
+    """List labels that are likely wrong, badly placed or missing: RUN's audit.csv, audit.html.
 
     Labels are taken as they stand in FiftyOne. The nearest regions on other images, and the words
     that the model gave, judge the words; masks judge the boxes; the model's labels on which nobody
-    has a label are likely missing. No image is read and no model is loaded.
+    has a label are likely missing. Images are read for crops alone, and no model is loaded.
     """
-    from autolabel.audit.audit import audit_run, save_audit_view, write_audit
+    from autolabel.audit.audit import audit_run, find_audited_run, save_audit_view, write_audit
+    from autolabel.audit.page import write_page
     from autolabel.cli.tables import first_images, show_audit
     from integrations.output import Output
 
     with Output(as_json, quiet) as output:
+        run = find_audited_run(source)
         found = audit_run(run, field, limit)
-        path = write_audit(run, found)
+        path, page = write_audit(run, found), write_page(run, found)
         view = save_audit_view(run, found, field)
         show_audit(found, output)
         if found.unmatched:
@@ -86,11 +95,18 @@ def audit(
             )
         counts = f"{found.labels} labels of {found.images} images{first_images(limit)}"
         output.line(f"{len(found.suspects)} findings in {counts}: {path}")
+        output.line(f"with crops: {page}")
         if view:
             output.line(f"view {view!r} in FiftyOne")
         kinds = [each.kind for each in found.suspects]
         output.summary(
-            {"path": path, "images": found.images, "labels": found.labels, "limit": limit}
+            {
+                "path": path,
+                "page": page,
+                "images": found.images,
+                "labels": found.labels,
+                "limit": limit,
+            }
             | {"unmatched": found.unmatched, "view": view or None}
             | {kind: kinds.count(kind) for kind in ("word", "place", "missing")}
         )

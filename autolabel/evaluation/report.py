@@ -16,18 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from autolabel.draw.html import render_page
 from autolabel.evaluation import plots
 from autolabel.evaluation.evaluate import EvaluationResult
 from autolabel.evaluation.matching import PairedImages
 from autolabel.evaluation.metrics import Metric
-from integrations.text import csv_cell, printable
+from integrations.text import csv_cell
 from regionspot.files import atomic_folder, atomic_write
 
 PAGE, METRICS, CLASSES, CONFUSIONS = "index.html", "figures.json", "words.csv", "confusions.csv"
-TEMPLATE = Path(__file__).parents[1] / "data" / "report.html"
+TEMPLATE = "report.html"
 CLASSES_ON_PAGE = 60
 
 
@@ -87,35 +87,25 @@ def page(
     title: str, result: EvaluationResult, rows: Sequence[BenchmarkRow], facts: Mapping[str, str]
 ) -> str:
     """The page as HTML."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_shown
-    )
-    environment.filters |= {"percent": percent, "seconds": seconds, "interval": interval}
     classes = result.boxes.classes
     calibrated = result.calibration
-    return (
-        environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-            title=title,
-            facts=facts,
-            result=result,
-            mapping=result.pairs.classes,
-            pairing=result.pairs.described(),
-            rows=rows,
-            classes=classes[:CLASSES_ON_PAGE],
-            not_found=classes_without_predictions(result),
-            more_classes=max(len(classes) - CLASSES_ON_PAGE, 0),
-            metric_plots=[Markup(plots.metrics_plot(each.metrics)) for each in result.sections],
-            reliability=Markup(plots.reliability_plot(calibrated)) if calibrated else "",
-            recall=Markup(plots.recall_plot(result.recalls)),
-            confusion=Markup(plots.confusion_plot(result.confusions)),
-        )
-        + "\n"
+    return render_page(
+        TEMPLATE,
+        {"percent": percent, "seconds": seconds, "interval": interval},
+        title=title,
+        facts=facts,
+        result=result,
+        mapping=result.pairs.classes,
+        pairing=result.pairs.described(),
+        rows=rows,
+        classes=classes[:CLASSES_ON_PAGE],
+        not_found=classes_without_predictions(result),
+        more_classes=max(len(classes) - CLASSES_ON_PAGE, 0),
+        metric_plots=[Markup(plots.metrics_plot(each.metrics)) for each in result.sections],
+        reliability=Markup(plots.reliability_plot(calibrated)) if calibrated else "",
+        recall=Markup(plots.recall_plot(result.recalls)),
+        confusion=Markup(plots.confusion_plot(result.confusions)),
     )
-
-
-def _shown(value: object) -> object:
-    """What the page shows of a value; names cannot change the order of what follows them."""
-    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def classes_without_predictions(result: EvaluationResult) -> list[str]:

@@ -114,7 +114,7 @@ def run_folder_of(dataset: str, field: str, key: str = "") -> Path | None:
 
     Args:
         dataset: FiftyOne's name of it.
-        field: of its samples.
+        field: of its samples; empty: any.
         key: of the run; empty: whichever wrote the field last.
 
     Returns:
@@ -130,7 +130,8 @@ def run_folder_of(dataset: str, field: str, key: str = "") -> Path | None:
         raise InputError(f"FiftyOne's dataset {dataset!r} has no run {key!r}; it has {known}")
     for each in [key] if key else reversed(keys):
         config = loaded.get_run_info(each).config
-        if getattr(config, "label_field", None) == field and hasattr(config, "run_folder"):
+        is_of_field = field in ("", getattr(config, "label_field", None))
+        if is_of_field and hasattr(config, "run_folder"):
             return Path(config.run_folder)
     return None
 

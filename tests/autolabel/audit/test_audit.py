@@ -8,7 +8,18 @@ import fiftyone as fo
 import numpy as np
 import torch
 
-from autolabel.audit.audit import AUDIT, MISSING, PLACE, VIEW, WORD, audit_labels, write_audit
+from autolabel.audit.audit import (
+    AUDIT,
+    MISSING,
+    PLACE,
+    VIEW,
+    WORD,
+    Audit,
+    Suspect,
+    audit_labels,
+    write_audit,
+)
+from autolabel.audit.page import PAGE, write_page
 from autolabel.run.images import ImageRef
 from autolabel.run.shards import ImageRegions
 from integrations.annotations import Annotation, LabelledImage
@@ -77,9 +88,23 @@ def test_without_neighbours_and_model_a_label_has_no_score() -> None:
     assert audit_labels([], {}, []).suspects == ()
 
 
+def test_a_page_shows_names_as_text_and_what_cannot_be_read(finished: FinishedRun) -> None:
+    suspects = (
+        Suspect(WORD, 0.9, "cat.jpg", (9.0, 9.0, 60.0, 60.0), "<b>cat</b>", "dog", 1),
+        Suspect(WORD, 0.8, "gone.jpg", (0.0, 0.0, 9.0, 9.0), "cat", "dog", 2),
+        Suspect(WORD, 0.7, "cat.jpg", (-9.0, -9.0, 0.0, 0.0), "cat", "dog", 1),
+    )
+    page = write_page(finished.folder, Audit(suspects, 2, 3, 0))
+    html = page.read_text(encoding="utf-8")
+    page.unlink()
+    assert "&lt;b&gt;cat&lt;/b&gt;" in html
+    assert html.count("data:image/jpeg;base64,") == 1
+    assert html.count("the image cannot be read") == 2
+
+
 def test_a_run_is_audited(autolabel_cli: Autolabel, finished: FinishedRun, tmp_path: Path) -> None:
     result = autolabel_cli("audit", finished.folder)
-    path = finished.folder / AUDIT
+    path, page = finished.folder / AUDIT, finished.folder / PAGE
     target = finished.manifest.fiftyone
     assert target is not None
     dataset = fo.load_dataset(target.dataset)
@@ -89,12 +114,20 @@ def test_a_run_is_audited(autolabel_cli: Autolabel, finished: FinishedRun, tmp_p
         assert result.exit_code == 0, result.output
         assert f"{finished.manifest.counts['labels']} labels of 5 images" in result.output
         with path.open(encoding="utf-8") as file:
-            listed = dict.fromkeys(row["image"] for row in csv.DictReader(file))
+            rows = list(csv.DictReader(file))
+        listed = dict.fromkeys(row["image"] for row in rows)
+        html = page.read_text(encoding="utf-8")
+        assert html.count("data:image/jpeg;base64,") == len(rows)
+        assert rows[0]["label"] in html
+        again = autolabel_cli("audit", f"fiftyone:{target.dataset}", "--field", target.label_field)
+        assert again.exit_code == 0, again.output
+        assert len(page.read_text(encoding="utf-8")) == len(html)
         names = [Path(name).name for name in dataset.load_saved_view(view).values("filepath")]
         assert names == list(listed)
     finally:
         dataset.delete_saved_view(view)
         path.unlink(missing_ok=True)
+        page.unlink(missing_ok=True)
     missing = autolabel_cli("audit", finished.folder, "--field", "nowhere")
     assert missing.exit_code == 1
     assert "nowhere" in missing.stderr
