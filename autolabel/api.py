@@ -7,7 +7,13 @@ from pathlib import Path
 from autolabel.cluster.ray_workers import ray_workers
 from autolabel.convert import Exported, ImageMode
 from autolabel.labels import LabelRow, Run
-from autolabel.options import LABEL_FIELD, Options, absolute_detectors, with_boxes
+from autolabel.options import (
+    LABEL_FIELD,
+    Options,
+    absolute_detectors,
+    absolute_model,
+    with_thresholds,
+)
 from autolabel.review.export import ExportRequest, export_labels
 from autolabel.review.learn import words_to_relabel
 from autolabel.run.pipeline import run as run_request
@@ -38,7 +44,7 @@ def label(
     overwrite: bool = False,
     discard_review: bool = False,
     conf_threshold: float | None = None,
-    presence_threshold: float = Options.presence_threshold,
+    presence_threshold: float | None = None,
     iou: float | None = None,
     max_boxes: int = Options.max_boxes,
     masks: bool = Options.masks,
@@ -97,12 +103,14 @@ def label(
         discard_review: whether that holds, too, where a person changed its labels. These are kept
             in the run folder as `before-N.FIELD.coco.json`.
         conf_threshold: minimum confidence of a label, in [0, 1]; None: 0.3, or 0 for `boxes`.
-        presence_threshold: minimum presence of a label's word, in [0, 1].
+        presence_threshold: minimum presence of a label's word, in [0, 1]; None: 0.1, or 0 for a
+            model without a trained head.
         iou: IoU threshold of the class-agnostic non-maximum suppression, in [0, 1]; None: 0.5, or
             no suppression among `boxes`.
         max_boxes: maximum number of proposals per image, highest scores first.
         masks: whether each label gets a mask.
-        model: preset: `mini`, `bb`, `bl` or `bl-336`.
+        model: `mini`, `bb`, `bl` or `bl-336`; without a trained head `clip-b16`, `clip-l14`,
+            `siglip2-b16` or `openclip:MODEL/PRETRAINED`, PRETRAINED a name or a file.
         checkpoint: a trained head; None: the model's own.
         detector: `nanodet`, `sam-grid`, `torchvision:NAME`, `hf:REPO_OR_FOLDER`, one of another
             package, or several with commas between them; empty: the model's.
@@ -146,11 +154,10 @@ def label(
         label_field=label_field,
         into=None if into is None else _folder(into),
         carry_reviewed=carry_reviewed,
-        options=with_boxes(
+        options=with_thresholds(
             Options(
-                model=model,
+                model=absolute_model(model),
                 detector=absolute_detectors(detector),
-                presence_threshold=presence_threshold,
                 max_boxes=max_boxes,
                 masks=masks,
                 batch_size=batch_size,
@@ -162,6 +169,7 @@ def label(
             ),
             texts if given is None else given,
             conf_threshold,
+            presence_threshold,
             iou,
         ),
         fiftyone=fiftyone,

@@ -14,6 +14,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 # What `--boxes` is called in a manifest where they came as a mapping from Python.
 BOXES_FROM_PYTHON = "from Python"
 
+# The models without a trained head; test_options.py compares them with regionspot.config.
+CROP_MODELS = ("clip-b16", "clip-l14", "siglip2-b16")
+OPEN_CLIP = "openclip:"
+
 T = TypeVar("T")
 
 LABEL_FIELD = "predictions"
@@ -71,19 +75,33 @@ class Options:
         validated(Options, json.dumps(asdict(self)), lambda name: "--" + name.replace("_", "-"))
 
 
-def with_boxes(
-    options: Options, boxes: object | None, conf_threshold: float | None, iou: float | None
-) -> Options:
-    """Options of a run that may be over given boxes.
+def has_head(model: str) -> bool:
+    """Whether a model, as `--model` names it, has a trained head."""
+    return model not in CROP_MODELS and not model.startswith(OPEN_CLIP)
 
-    Of given boxes none is suppressed or rejected by its confidence unless that is asked for.
+
+def with_thresholds(
+    options: Options,
+    boxes: object | None,
+    conf_threshold: float | None,
+    presence_threshold: float | None,
+    iou: float | None,
+) -> Options:
+    """Options of a run with the thresholds that were asked for, or that fit its model and boxes.
+
+    Of given boxes none is suppressed or rejected by its confidence unless that is asked for, and
+    none is rejected by its presence where that is not calibrated, as without a trained head.
 
     Args:
         options: of the run.
         boxes: a text as `--boxes` has it, or a mapping; None: a detector proposes boxes.
         conf_threshold: as asked for; None: 0 for given boxes, else the default.
+        presence_threshold: as asked for; None: 0 without a trained head, else the default.
         iou: as asked for; None: 1 for given boxes, else the default.
     """
+    if presence_threshold is None:
+        presence_threshold = options.presence_threshold if has_head(options.model) else 0.0
+    options = replace(options, presence_threshold=presence_threshold)
     if boxes is None:
         conf_threshold = options.conf_threshold if conf_threshold is None else conf_threshold
         iou = options.iou if iou is None else iou
@@ -101,6 +119,13 @@ def with_boxes(
         conf_threshold=0.0 if conf_threshold is None else conf_threshold,
         iou=1.0 if iou is None else iou,
     )
+
+
+def absolute_model(name: str) -> str:
+    """What `--model` takes, where a file (`openclip:MODEL/FILE`) that is there is absolute."""
+    model, slash, pretrained = name.partition("/")
+    is_file = model.startswith(OPEN_CLIP) and Path(pretrained).is_file()
+    return f"{model}{slash}{Path(pretrained).resolve()}" if is_file else name
 
 
 def absolute_detectors(names: str) -> str:

@@ -10,7 +10,8 @@ from regionspot.errors import InputError
 from regionspot.head import TOKEN_WIDTH, HeadConfig
 
 LocalizerName = Literal["mobile-sam", "vit_b", "vit_l", "vit_h"]
-EncoderKind = Literal["imagenet-minilm", "open_clip"]
+EncoderKind = Literal["imagenet-minilm", "open_clip", "open_clip-crops"]
+CropKind = Literal["box", "mask"]
 TokenSource = Literal["prompt", "transformer", "mask-mlp"]
 
 DEVICES = "auto, cpu, cuda, cuda:N, mps"
@@ -22,10 +23,13 @@ class EncoderConfig:
     """The vision-language encoder.
 
     Attributes:
+        kind: `open_clip` is a ViT whose map is read; `open_clip-crops` any model of open_clip, for
+            whole images or crops alone.
         input_sizes: sides in pixels of the squares the image is resized to; open_clip takes one.
+            `open_clip-crops` has none: its model decides.
         templates: the prompt ensemble, as of `regionspot.vocabulary.templates`.
         model: open_clip's name of the architecture; unused by `imagenet-minilm`.
-        pretrained: open_clip's name of the weights.
+        pretrained: open_clip's name of the weights; for `open_clip-crops` also a file.
     """
 
     kind: EncoderKind
@@ -59,6 +63,26 @@ class ModelConfig:
     head: HeadConfig
     detector: str = "nanodet"
     token: TokenSource = "transformer"
+
+
+@dataclass(frozen=True)
+class CropConfig:
+    """A model without a trained head: the encoder on what each box cuts out of the image.
+
+    Attributes:
+        localizer: of masks.
+        detector: which boxes are proposed where none are given.
+        crops: `box`, the pixels of the box; `mask`, the same with all that is not the region
+            painted over.
+        scales: of each box's sides, whose crops are ensembled.
+    """
+
+    name: str
+    encoder: EncoderConfig
+    localizer: LocalizerName = "mobile-sam"
+    detector: str = "nanodet"
+    crops: CropKind = "box"
+    scales: tuple[float, ...] = (1.0, 1.5)  # ViLD's
 
 
 def with_token(config: ModelConfig, token: TokenSource) -> ModelConfig:
@@ -99,12 +123,54 @@ PRESETS: dict[str, ModelConfig] = {
 }
 
 
-def preset(name: str) -> ModelConfig:
-    """The configuration of a named preset.
+OPEN_CLIP = "openclip"  # `openclip:MODEL/PRETRAINED`
+
+
+def _crops(name: str, model: str, pretrained: str) -> CropConfig:
+    encoder = EncoderConfig("open_clip-crops", (), "openai-imagenet", model, pretrained)
+    return CropConfig(name, encoder)
+
+
+CROP_PRESETS: dict[str, CropConfig] = {
+    config.name: config
+    for config in (
+        _crops("clip-b16", "ViT-B-16-quickgelu", "openai"),
+        _crops("clip-l14", "ViT-L-14-quickgelu", "openai"),
+        _crops("siglip2-b16", "ViT-B-16-SigLIP2", "webli"),
+    )
+}
+
+
+def model_config(name: str) -> ModelConfig | CropConfig:
+    """The configuration of a preset, or of `openclip:MODEL/PRETRAINED`.
+
+    Args:
+        name: MODEL and PRETRAINED are open_clip's names of architecture and weights; PRETRAINED may
+            also be a file.
 
     Raises:
         InputError: there is none of that name.
     """
+    if name in PRESETS:
+        return PRESETS[name]
+    if name in CROP_PRESETS:
+        return CROP_PRESETS[name]
+    kind, _, rest = name.partition(":")
+    model, _, pretrained = rest.partition("/")
+    if kind == OPEN_CLIP and model and pretrained:
+        return _crops(name, model, pretrained)
+    known = ", ".join([*PRESETS, *CROP_PRESETS, f"{OPEN_CLIP}:MODEL/PRETRAINED"])
+    raise InputError(f"unknown model {name!r}; it must be one of {known}")
+
+
+def preset(name: str) -> ModelConfig:
+    """The configuration of a named preset with a trained head.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name in CROP_PRESETS or name.startswith(f"{OPEN_CLIP}:"):
+        raise InputError(f"{name} has no trained head; models with one are {', '.join(PRESETS)}")
     if name not in PRESETS:
         raise InputError(f"unknown model {name!r}; presets are {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -8,9 +8,8 @@ width.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,29 @@ import torch
 
 from regionspot.boxes import FloatArray
 from regionspot.checkpoint import load_head, preset_of_head
-from regionspot.config import ModelConfig, fast_dtype, preset, resolve_device
+from regionspot.config import (
+    CropConfig,
+    ModelConfig,
+    TokenSource,
+    fast_dtype,
+    model_config,
+    resolve_device,
+)
+from regionspot.crops.classifier import CropClassifier
 from regionspot.devices.runtime import TORCH, Runtime, build_runtime, resolve_runtime
 from regionspot.devices.transfer import pixels_on
 from regionspot.encoders import VisionLanguageEncoder, build_encoder
 from regionspot.errors import InputError
 from regionspot.localizers.masks import masks_of_all
 from regionspot.localizers.sam import SamLocalizer, build_sam
-from regionspot.scoring import RegionScorer, checked_batch, checked_input, label_regions
+from regionspot.scoring import (
+    RegionScorer,
+    Stage,
+    checked_batch,
+    checked_input,
+    label_regions,
+    untimed,
+)
 from regionspot.tensor_files.hub import HubHead
 from regionspot.types import (
     ImageArray,
@@ -39,12 +53,10 @@ from regionspot.types import (
     ScoreCalibration,
     Vocabulary,
 )
-from regionspot.vocabulary import ExampleRegions, Examples, Words
-from regionspot.weights import cache_folder, sha256_by_preset, sha256_of
+from regionspot.vocabulary import ExampleRegions, Examples, WordOrExamples, Words
+from regionspot.weights import cache_folder, sha256_by_preset, sha256_of, versions
 
 SHIPPED = Path(__file__).parent / "checkpoints"
-Stage = Callable[[str], AbstractContextManager[None]]
-WordOrExamples = Sequence[str] | Examples | ExampleRegions
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,9 @@ class RegionSpot(HubHead):
     @classmethod
     def of_head_file(cls, path: Path, **options: Any) -> "RegionSpot":
         """The model of a trained head; options and errors as of `load_model`."""
-        return load_model(preset_of_head(path), checkpoint=path, **options)
+        loaded = load_model(preset_of_head(path), checkpoint=path, **options)
+        assert isinstance(loaded, cls), "a preset of heads"
+        return loaded
 
     @property
     def encoder(self) -> VisionLanguageEncoder:
@@ -164,6 +178,15 @@ class RegionSpot(HubHead):
         embeddings = self.localizer.encode_all(pixels)
         return self.read(pixels, embeddings, self.encoder.image_tokens(pixels), checked, masks)
 
+    @property
+    def in_batches(self) -> bool:
+        """Whether images are computed together, which changes the last bits of their regions."""
+        return self.localizer.in_batches
+
+    def no_regions(self) -> Regions:
+        """The regions of an image without boxes."""
+        return self.scorer.no_regions()
+
     def prepare(self, message: Callable[[str], None]) -> None:
         """Get the image towers ready where their runtime has to convert them first.
 
@@ -186,7 +209,7 @@ class RegionSpot(HubHead):
         maps: Sequence[ImageTokens],
         boxes: Sequence[FloatArray],
         masks: bool = False,
-        stage: Stage = lambda _: nullcontext(),
+        stage: Stage = untimed,
     ) -> list[Regions]:
         """As `regions`, for images that both towers have encoded already.
 
@@ -196,7 +219,7 @@ class RegionSpot(HubHead):
             maps: of each image, by the encoder.
             boxes: for each image, float32 (N, 4) xyxy pixels that were checked.
             masks: whether each region gets a mask.
-            stage: gives the context in which the work of `localizer` and `encoder+head` is done.
+            stage: gives the context of `localizer` and of `encoder+head`.
         """
         with stage("localizer"):
             tokens = self.localizer.tokens_of_all(embeddings, boxes, masks)
@@ -249,9 +272,7 @@ class RegionSpot(HubHead):
 
     def provenance(self) -> dict[str, str]:
         """What the labels of this model come from: versions and sha256 of every weight file."""
-        packages = ("regionspot-autolabel", "torch", "segment-anything", "timm", "open_clip_torch")
-        result = {package: version(package) for package in packages}
-        result |= sha256_by_preset(self.config.name)
+        result = versions() | sha256_by_preset(self.config.name)
         result["precision"] = str(self.dtype).removeprefix("torch.")
         result["runtime"] = self.runtime.name
         if self.checkpoint:
@@ -259,17 +280,20 @@ class RegionSpot(HubHead):
         return result
 
 
+RegionModel = RegionSpot | CropClassifier
+
+
 def load_model(
-    model: str | ModelConfig = "mini",
+    model: str | ModelConfig | CropConfig = "mini",
     device: str = "auto",
     checkpoint: str | Path | None = None,
     dtype: torch.dtype | None = None,
     runtime: str = "auto",
-) -> RegionSpot:
+) -> RegionModel:
     """Build a model and load its weights.
 
     Args:
-        model: a preset's name, or a configuration.
+        model: a name, as of `regionspot.config.model_config`, or a configuration.
         device: `auto`, `cpu` or `cuda`.
         checkpoint: the trained head; by default the one that is shipped or was imported.
         dtype: of the towers' large products; by default bfloat16 where the device is fast at it.
@@ -279,18 +303,45 @@ def load_model(
     Raises:
         InputError: an unknown name, or weights that cannot be had or do not fit.
     """
-    config = preset(model) if isinstance(model, str) else model
+    config = model_config(model) if isinstance(model, str) else model
     where = resolve_device(device)
     precision = dtype or fast_dtype(where)
-    path = Path(checkpoint) if checkpoint else find_checkpoint(config.name)
-    trained = load_head(path, config)
-    trained = replace(trained, head=trained.head.to(where))
+    path = head_file(config, checkpoint)
+    trained = load_head(path, config) if path and isinstance(config, ModelConfig) else None
     towers = build_runtime(resolve_runtime(runtime, where, config.name))
-    sam = build_sam(config.localizer).to(where)
-    localizer = SamLocalizer(sam, precision, config.token, runtime=towers)
     encoder = build_encoder(config.encoder, where, precision, towers)
+    if isinstance(config, CropConfig):
+        build = partial(build_localizer, config.localizer, where, precision, "transformer", towers)
+        return CropClassifier(config, encoder, build, where, precision)
+    assert trained is not None, "a model that takes no crops has a head"
+    trained = replace(trained, head=trained.head.to(where))
+    localizer = build_localizer(config.localizer, where, precision, config.token, towers)
     scorer = RegionScorer.of(encoder, trained, config.encoder.templates)
     return RegionSpot(config, localizer, scorer, where, precision, path, towers)
+
+
+def build_localizer(
+    name: str, device: torch.device, dtype: torch.dtype, token: TokenSource, runtime: Runtime
+) -> SamLocalizer:
+    """A SAM on a device; arguments as of `build_sam` and `SamLocalizer`."""
+    return SamLocalizer(build_sam(name).to(device), dtype, token, runtime=runtime)
+
+
+def head_file(config: ModelConfig | CropConfig, checkpoint: str | Path | None) -> Path | None:
+    """The trained head of a model; None for a model without one.
+
+    Args:
+        config: of the model.
+        checkpoint: that was asked for; None: the one that is shipped or was imported.
+
+    Raises:
+        InputError: there is none, or one was asked for of a model without.
+    """
+    if isinstance(config, ModelConfig):
+        return Path(checkpoint) if checkpoint else find_checkpoint(config.name)
+    if checkpoint:
+        raise InputError(f"{config.name} has no trained head; leave --checkpoint out")
+    return None
 
 
 def find_checkpoint(name: str) -> Path:

@@ -3,7 +3,8 @@
 Axes: N regions, K words, D text width, M classes of the encoder's own classifier.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -35,6 +36,14 @@ from regionspot.zero_shot import (
     ZeroShotClassifier,
     region_features,
 )
+
+# Gives the context in which the work of a stage, `localizer` or `encoder+head`, is done.
+Stage = Callable[[str], AbstractContextManager[None]]
+
+
+def untimed(_stage: str) -> AbstractContextManager[None]:
+    """A stage that nobody times."""
+    return nullcontext()
 
 
 class RegionClassifier(Protocol):

@@ -236,9 +236,9 @@ class ScoreCalibration:
     presence_bias: float
 
     @classmethod
-    def of_encoder(cls, logit_scale: float) -> "ScoreCalibration":
+    def of_encoder(cls, logit_scale: float, logit_bias: float = 0.0) -> "ScoreCalibration":
         """The paper's: the encoder's logit scale, also in the sigmoid of the focal loss."""
-        return cls(logit_scale, logit_scale, 0.0)
+        return cls(logit_scale, logit_scale, logit_bias)
 
 
 @dataclass(frozen=True)

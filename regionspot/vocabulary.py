@@ -253,6 +253,9 @@ class ExampleRegions:
     strings: Sequence[str] = ()
 
 
+WordOrExamples = Sequence[str] | Examples | ExampleRegions
+
+
 def example_classes(
     groups: Sequence[ExampleRegions | None], names: Sequence[str], width: int
 ) -> ExampleClasses:

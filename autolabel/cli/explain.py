@@ -30,9 +30,10 @@ def explain(
 ) -> None:
     """Draw the attention of the head for each box, and its five best words.
 
-    Attention is a diagnostic, not a proof.
+    Attention is a diagnostic, not a proof. A model without a trained head has none.
     """
     from autolabel.draw.explanation import explain as explain_image
+    from autolabel.draw.explanation import no_attention
     from integrations.output import Output
 
     with Output(as_json, quiet) as output:
@@ -41,6 +42,8 @@ def explain(
             corners = ",".join(f"{side:.0f}" for side in region.box)
             words = ", ".join(f"{word} {probability:.2f}" for word, probability in region.words)
             output.line(f"{corners}: {words}")
+        if regions[0].attention is None:
+            output.notice(no_attention(model))
         output.line(f"wrote {out}")
         boxes = [{"box": region.box.tolist(), "words": dict(region.words)} for region in regions]
         output.summary({"path": out, "boxes": boxes})

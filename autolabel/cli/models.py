@@ -66,6 +66,9 @@ def pull(
             path = pull_file(name)
             output.line(f"{name}: {path}")
             found.append({"name": name, "path": path})
+        if not names and (weights := unlisted_weights(preset)):
+            output.line(f"{preset}: {weights}")
+            found.append({"name": preset, "path": weights})
         output.summary({"files": found})
 
 
@@ -118,8 +121,22 @@ def import_head(
 
 def needed(preset: str) -> list[str]:
     """Names of the files that a preset needs."""
-    from regionspot.config import preset as preset_of
-    from regionspot.weights import WEIGHTS
+    from regionspot.config import model_config
+    from regionspot.weights import files_of
 
-    name = preset_of(preset).name
-    return [file.name for file in WEIGHTS.values() if name in file.used_by]
+    return [file.name for file in files_of(model_config(preset).name)]
+
+
+def unlisted_weights(preset: str) -> Path | None:
+    """The file of a preset that open_clip fetches and keeps; None where all files are listed."""
+    from regionspot.config import CropConfig, model_config
+    from regionspot.weights import files_of
+
+    config = model_config(preset)
+    is_listed = any(file.name.startswith("clip-") for file in files_of(config.name))
+    if not isinstance(config, CropConfig) or is_listed:
+        return None
+    from regionspot.encoders.clip import find_tokenizer, find_weights  # takes seconds
+
+    find_tokenizer(config.encoder.model)
+    return find_weights(config.encoder)

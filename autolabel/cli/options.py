@@ -153,7 +153,14 @@ Iou = Annotated[
         rich_help_panel=SELECTION,
     ),
 ]
-Model = Annotated[str, typer.Option(help="mini, bb, bl or bl-336.", rich_help_panel=MODEL)]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="mini, bb, bl or bl-336; without a trained head clip-b16, clip-l14, siglip2-b16 or "
+        "openclip:MODEL/PRETRAINED, open_clip's names or a file of weights.",
+        rich_help_panel=MODEL,
+    ),
+]
 Checkpoint = Annotated[
     Path | None,
     typer.Option(

@@ -8,7 +8,13 @@ import typer
 from autolabel.cli import options as shared
 from autolabel.cli.app import app
 from autolabel.cli.options import INPUT, MODEL, OUTPUT, SELECTION
-from autolabel.options import LABEL_FIELD, Options, absolute_detectors, with_boxes
+from autolabel.options import (
+    LABEL_FIELD,
+    Options,
+    absolute_detectors,
+    absolute_model,
+    with_thresholds,
+)
 
 
 @app.command()
@@ -91,7 +97,14 @@ def run(
             rich_help_panel=SELECTION,
         ),
     ] = None,
-    presence_threshold: shared.PresenceThreshold[float] = Options.presence_threshold,
+    presence_threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Minimum presence of a label's word, which does not depend on the other words.",
+            show_default=f"{Options.presence_threshold}; none without a trained head",
+            rich_help_panel=SELECTION,
+        ),
+    ] = None,
     iou: Annotated[
         float | None,
         typer.Option(
@@ -192,11 +205,10 @@ def run(
         label_field=label_field,
         into=into,
         carry_reviewed=carry_reviewed,
-        options=with_boxes(
+        options=with_thresholds(
             Options(
-                model=model,
+                model=absolute_model(model),
                 detector=absolute_detectors(detector),
-                presence_threshold=presence_threshold,
                 max_boxes=max_boxes,
                 masks=masks,
                 batch_size=batch_size,
@@ -208,6 +220,7 @@ def run(
             ),
             boxes,
             conf_threshold,
+            presence_threshold,
             iou,
         ),
         fiftyone=fiftyone,

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from autolabel.evaluation.baselines import crop_baseline
 from autolabel.evaluation.evaluate import RESAMPLES, EvaluationResult, evaluate_sets, upper_bound
 from autolabel.evaluation.matching import without_crowds
 from autolabel.evaluation.metrics import Metric
@@ -35,15 +34,16 @@ from autolabel.evaluation.predict import (
 )
 from autolabel.evaluation.report import BenchmarkRow, write_report
 from integrations.annotations import LabelledImage, LabelledSet, Tally
-from integrations.detectors import build_detector
+from integrations.detectors import build_detector, needs_sam
 from integrations.formats.coco import read_coco
 from integrations.images import check_stated_size, image_size, read_image
 from integrations.progress import Reporter
 from regionspot import load_model
-from regionspot.config import preset
+from regionspot.config import CropConfig, CropKind, model_config, resolve_device
+from regionspot.crops.classifier import CropClassifier
 from regionspot.errors import InputError
 from regionspot.files import path_inside
-from regionspot.model import find_checkpoint
+from regionspot.model import RegionModel, head_file
 from regionspot.types import ImageArray, Proposals, Vocabulary
 from regionspot.weights import sha256_by_preset, sha256_of
 
@@ -60,7 +60,7 @@ class BenchmarkRequest:
     Attributes:
         ground_truth: COCO or LVIS file.
         images: folder of its images.
-        model: a preset's name.
+        model: a name, as of `load_model`.
         boxes: `gt`, `proposals`, or files of boxes with scores.
         out: folder of the report and, until it is written, of the cached predictions.
         baselines: whether the encoder alone is evaluated on crops.
@@ -161,7 +161,7 @@ def _check_images(request: BenchmarkRequest, labels: LabelledSet) -> None:
 
 def _classifiers(request: BenchmarkRequest) -> dict[str, Callable[[], Classifier]]:
     """By name in the table, each built when it is called; all share the towers of the model."""
-    preset(request.model)
+    head_file(model_config(request.model), request.checkpoint)
     model = cache(
         partial(
             load_model, request.model, request.device, request.checkpoint, None, request.runtime
@@ -172,6 +172,18 @@ def _classifiers(request: BenchmarkRequest) -> dict[str, Callable[[], Classifier
         found["box crops"] = lambda: crop_baseline(model(), "box")
         found["mask crops"] = lambda: crop_baseline(model(), "mask")
     return found
+
+
+def crop_baseline(model: RegionModel, crops: CropKind) -> CropClassifier:
+    """A baseline of the paper's Table 1 with the towers of a model, whose head it does not use."""
+    config = CropConfig(
+        name=f"{crops} crops",
+        encoder=model.config.encoder,
+        localizer=model.config.localizer,
+        crops=crops,
+        scales=(1.0,),
+    )
+    return CropClassifier(config, model.encoder, lambda: model.localizer, model.device, model.dtype)
 
 
 @dataclass
@@ -225,12 +237,16 @@ class _ClassifierRun:
 
     def _key(self, source: str) -> str:
         """Of all that a prediction depends on."""
+        config = model_config(self.request.model)
         parts = [self.name, source, self.request.model, sha256_of(self.request.ground_truth)]
         parts += [each.name for each in fields(ImagePrediction)]
         parts += sorted(sha256_by_preset(self.request.model).values())
         if self.name == self.request.model:
             parts.append(self.request.runtime)
-            parts.append(sha256_of(self.request.checkpoint or find_checkpoint(self.request.model)))
+            if head := head_file(config, self.request.checkpoint):
+                parts.append(sha256_of(head))
+        if Path(config.encoder.pretrained).is_file():
+            parts.append(sha256_of(Path(config.encoder.pretrained)))
         if source not in BOXES:
             parts.append(sha256_of(Path(source)))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -239,11 +255,11 @@ class _ClassifierRun:
 def _detector(
     classifier: Classifier, request: BenchmarkRequest, vocabulary: Vocabulary
 ) -> Callable[[ImageArray], Proposals]:
-    sam = classifier.localizer.sam
+    names = model_config(request.model).detector
     return build_detector(
-        preset(request.model).detector,
-        sam=sam,
-        device=next(sam.parameters()).device,
+        names,
+        sam=classifier.localizer.sam if needs_sam(names) else None,
+        device=resolve_device(request.device),
         words=[string for strings in vocabulary.synonyms for string in strings],
     ).detect
 

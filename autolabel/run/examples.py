@@ -19,7 +19,7 @@ from integrations.images import check_stated_size, find_images, image_size, read
 from integrations.vocabulary_file import WordList
 from regionspot.boxes import FloatArray, box_iou, relative_to_pixels
 from regionspot.errors import InputError
-from regionspot.model import RegionSpot
+from regionspot.model import RegionModel
 from regionspot.names import name_key
 from regionspot.types import Regions
 from regionspot.vocabulary import ExampleRegions
@@ -55,7 +55,7 @@ class StoredExamples:
 
 
 def words_with_examples(
-    words: WordList, model: RegionSpot, stored: StoredExamples | None = None
+    words: WordList, model: RegionModel, stored: StoredExamples | None = None
 ) -> WordsWithExamples:
     """Words as `RegionSpot.vocabulary` takes them, each reference replaced by its regions.
 
@@ -122,7 +122,7 @@ def _files(reference: str) -> list[Path]:
     return [*([labels] if labels else []), *images]
 
 
-def _regions(name: str, reference: str, model: RegionSpot) -> list[Regions]:
+def _regions(name: str, reference: str, model: RegionModel) -> list[Regions]:
     if reference.startswith(FIFTYONE_PREFIX):
         return _regions_of(_in_fiftyone(reference), model)
     run, _, label = reference.rpartition(LABEL_MARK)
@@ -137,7 +137,7 @@ def _regions(name: str, reference: str, model: RegionSpot) -> list[Regions]:
     return _regions_of(found, model)
 
 
-def _regions_of(examples: Iterable[tuple[Path, FloatArray]], model: RegionSpot) -> list[Regions]:
+def _regions_of(examples: Iterable[tuple[Path, FloatArray]], model: RegionModel) -> list[Regions]:
     """The regions of boxes (n, 4) in each image, one image in memory at a time."""
     return [model.regions([read_image(path)], [boxes])[0] for path, boxes in examples]
 
@@ -193,7 +193,7 @@ def _labelled(folder: Path, labels: Path, name: str) -> Iterator[tuple[Path, Flo
             yield path, np.array(boxes, np.float32)
 
 
-def _run_regions(folder: Path, label: str, model: RegionSpot) -> Iterator[Regions]:
+def _run_regions(folder: Path, label: str, model: RegionModel) -> Iterator[Regions]:
     """The stored regions of a run's labels of one word, without a tower."""
     manifest = read_complete(folder)
     check_same_weights(model, manifest)
@@ -215,7 +215,7 @@ def _run_regions(folder: Path, label: str, model: RegionSpot) -> Iterator[Region
         yield each.regions.select(rows.tolist())
 
 
-def check_same_weights(model: RegionSpot, source: Manifest) -> None:
+def check_same_weights(model: RegionModel, source: Manifest) -> None:
     """Refuse a model whose embeddings are not those that were stored.
 
     Raises:

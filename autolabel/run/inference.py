@@ -22,8 +22,9 @@ from autolabel.run.images import ImageRef, ImageSource
 from autolabel.run.shards import NO_BOXES, ImageRegions, skipped_image
 from integrations.detectors.base import Detector
 from integrations.images import UnreadableImage, check_stated_size, read_image
+from regionspot.crops.classifier import CropClassifier
 from regionspot.errors import InputError
-from regionspot.model import RegionSpot
+from regionspot.model import RegionModel, RegionSpot
 from regionspot.types import (
     ImageArray,
     ImageEmbedding,
@@ -115,7 +116,7 @@ class RegionComputer:
 
     source: ImageSource
     detector: Detector | GivenBoxes
-    model: RegionSpot
+    model: RegionModel
     options: Options
     timer: StageTimer
     min_score: float
@@ -148,9 +149,7 @@ class RegionComputer:
             read = partial(self._read, readers, known)
             steps: list[Callable[[Any], Any]] = [
                 partial(self._advance, no_boxes, self._propose),
-                partial(self._advance, "the model failed", self._localize),
-                partial(self._advance, "the model failed", self._map),
-                partial(self._advance, "the model failed", self._recognise),
+                *(partial(self._advance, "the model failed", each) for each in self._model_steps()),
             ]
             if self._in_batches or not self.overlap:
                 steps = [partial(_one_after_the_other, steps)]
@@ -161,7 +160,7 @@ class RegionComputer:
 
     @property
     def _in_batches(self) -> bool:
-        return self.model.localizer.in_batches
+        return self.model.in_batches
 
     def content(self, ref: ImageRef) -> str:
         """What an image's file, by all its bytes, and the boxes given for it are known by."""
@@ -169,8 +168,7 @@ class RegionComputer:
         return content_with_boxes(self.source, ref, given, all_bytes=True)
 
     def _skip(self, ref: ImageRef, reason: str) -> ImageRegions:
-        no_regions = self.model.scorer.no_regions()
-        return skipped_image(ref, reason, no_regions, self.content(ref))
+        return skipped_image(ref, reason, self.model.no_regions(), self.content(ref))
 
     def _read(
         self,
@@ -224,7 +222,7 @@ class RegionComputer:
     def _propose(self, images: Sequence[LoadedImage]) -> list[LoadedImage | ImageRegions]:
         """The boxes of each image; one without any is done."""
         proposed = [self._with_boxes(each) for each in images]
-        no_regions = self.model.scorer.no_regions()
+        no_regions = self.model.no_regions()
         return [
             each if len(each.proposals) else self._regions_of(each, no_regions) for each in proposed
         ]
@@ -243,22 +241,38 @@ class RegionComputer:
         rows = np.flatnonzero(kept)[: self.options.max_boxes]
         return replace(each, proposals=Proposals(boxes[rows], found.score[rows]))
 
-    def _localize(self, images: Sequence[LoadedImage]) -> list[LoadedImage]:
-        uploaded = self.model.upload([each.image for each in images])
+    def _model_steps(self) -> list[Step]:
+        """The steps from boxes to regions."""
+        if isinstance(self.model, CropClassifier):
+            return [partial(self._crop, self.model)]
+        steps = (self._localize, self._map, self._recognise)
+        return [partial(step, self.model) for step in steps]
+
+    def _crop(self, model: CropClassifier, images: Sequence[LoadedImage]) -> list[ImageRegions]:
+        found = model.compute(
+            [each.image for each in images],
+            [each.proposals.boxes for each in images],
+            self.options.masks,
+            self.timer.stage,
+        )
+        return self._regions_of_all(images, found)
+
+    def _localize(self, model: RegionSpot, images: Sequence[LoadedImage]) -> list[LoadedImage]:
+        uploaded = model.upload([each.image for each in images])
         with self.timer.stage("localizer"):
-            encoded = self.model.localizer.encode_all(uploaded)
+            encoded = model.localizer.encode_all(uploaded)
         return [
             replace(each, pixels=pixels, embedding=embedding)
             for each, pixels, embedding in zip(images, uploaded, encoded, strict=True)
         ]
 
-    def _map(self, images: Sequence[LoadedImage]) -> list[LoadedImage]:
+    def _map(self, model: RegionSpot, images: Sequence[LoadedImage]) -> list[LoadedImage]:
         with self.timer.stage("encoder+head"):
-            maps = self.model.encoder.image_tokens(_pixels(images))
+            maps = model.encoder.image_tokens(_pixels(images))
         return [replace(each, map=found) for each, found in zip(images, maps, strict=True)]
 
-    def _recognise(self, images: Sequence[LoadedImage]) -> list[ImageRegions]:
-        found = self.model.read(
+    def _recognise(self, model: RegionSpot, images: Sequence[LoadedImage]) -> list[ImageRegions]:
+        found = model.read(
             _pixels(images),
             [_there(each.embedding) for each in images],
             [_there(each.map) for each in images],
@@ -266,6 +280,11 @@ class RegionComputer:
             self.options.masks,
             self.timer.stage,
         )
+        return self._regions_of_all(images, found)
+
+    def _regions_of_all(
+        self, images: Sequence[LoadedImage], found: Sequence[Regions]
+    ) -> list[ImageRegions]:
         return [
             self._regions_of(each, _with_masks(regions, each.masks))
             for each, regions in zip(images, found, strict=True)

@@ -41,7 +41,7 @@ from autolabel.run.outputs import Outputs
 from autolabel.run.plan import Plan, RunRequest, choose_target, make_plan
 from autolabel.run.postprocess import Labeller
 from autolabel.run.shards import shard_file, write_shard
-from integrations.detectors import Detector, build_detector
+from integrations.detectors import Detector, build_detector, needs_sam
 from integrations.fiftyone import dataset as fiftyone_dataset
 from integrations.fiftyone.carrying import ReviewedLabels
 from integrations.fiftyone.dataset import LabelField, Sample, samples_not_there
@@ -50,7 +50,7 @@ from regionspot import load_model
 from regionspot.config import resolve_device
 from regionspot.devices.runtime import TORCH, build_runtime, resolve_runtime
 from regionspot.errors import InputError
-from regionspot.model import RegionSpot
+from regionspot.model import RegionModel
 from regionspot.weights import sha256_of
 
 COMPLETE_ALREADY = "this run is complete already; --overwrite makes it again"
@@ -262,7 +262,7 @@ def begin(plan: Plan, wanted: Manifest) -> RunFolder:
     return run
 
 
-def provenance_of(plan: Plan, model: RegionSpot) -> dict[str, str]:
+def provenance_of(plan: Plan, model: RegionModel) -> dict[str, str]:
     """What a run's regions come from, as its manifest has it."""
     name = "none" if plan.boxes else plan.request.options.detector or model.config.detector
     found = model.provenance() | {"detector": name, "device": str(model.device)}
@@ -288,12 +288,13 @@ def runtime_of(plan: Plan, device: torch.device) -> str:
         ) from error
 
 
-def detector_of(plan: Plan, model: RegionSpot) -> Detector:
+def detector_of(plan: Plan, model: RegionModel) -> Detector:
     """The detector of a run."""
     options = plan.request.options
+    names = options.detector or model.config.detector
     return build_detector(
-        options.detector or model.config.detector,
-        sam=model.localizer.sam,
+        names,
+        sam=model.localizer.sam if needs_sam(names) else None,
         device=model.device,
         max_boxes=options.max_boxes,
         words=plan.words.strings,

@@ -40,11 +40,11 @@ from integrations.progress import Reporter
 from integrations.vocabulary_file import WordList, read_words
 from regionspot.boxes import FloatArray
 from regionspot.checkpoint import load_head
-from regionspot.config import preset
+from regionspot.config import ModelConfig, model_config
 from regionspot.errors import InputError
 from regionspot.files import is_utf8
-from regionspot.model import find_checkpoint
-from regionspot.weights import WEIGHTS, WeightFile, cached_path
+from regionspot.model import head_file
+from regionspot.weights import WeightFile, cached_path, files_of
 
 # Measured on photos of 640 x 480: the shard, both label files and FiftyOne's database.
 KILOBYTES_PER_IMAGE = 40
@@ -156,14 +156,15 @@ class Plan:
             InputError: the head cannot be read, or does not fit the model.
         """
         options = self.request.options
-        path = Path(options.checkpoint) if options.checkpoint else find_checkpoint(options.model)
-        load_head(path, preset(options.model))
+        config = model_config(options.model)
+        path = head_file(config, options.checkpoint)
+        if path and isinstance(config, ModelConfig):
+            load_head(path, config)
 
     def missing_weights(self) -> list[WeightFile]:
         """Files of weights that are fetched first."""
         model = self.request.options.model
-        used = [file for file in WEIGHTS.values() if model in file.used_by]
-        return [file for file in used if not cached_path(file).exists()]
+        return [file for file in files_of(model) if not cached_path(file).exists()]
 
     def megabytes(self) -> float:
         """A rough estimate of what is written."""
@@ -178,9 +179,7 @@ def make_plan(request: RunRequest, reporter: Reporter | None = None) -> Plan:
     """
     options = request.options
     options.check()
-    name = preset(options.model).name
-    if not options.checkpoint:
-        find_checkpoint(name)
+    head_file(model_config(options.model), options.checkpoint)
     if options.detector:
         check_detectors(options.detector)
     if options.boxes and options.detector:

@@ -17,7 +17,7 @@ from autolabel.run.images import ImageRef
 from autolabel.run.shards import ImageRegions
 from integrations.annotations import LabelledImage, labelled_image
 from regionspot.boxes import FloatArray
-from regionspot.model import RegionSpot
+from regionspot.model import RegionModel
 from regionspot.types import Labels, Proposals, Vocabulary
 
 
@@ -31,7 +31,7 @@ class Labeller:
         background: number of the last words, whose labels are not written.
     """
 
-    model: RegionSpot
+    model: RegionModel
     vocabulary: Vocabulary
     options: Options
     thresholds: Sequence[float | None] = ()

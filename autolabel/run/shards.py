@@ -107,7 +107,7 @@ def skipped_image(
     Args:
         image: that was skipped.
         reason: why, for `skipped.jsonl`.
-        no_regions: of the model's shapes, as `RegionScorer.no_regions` gives them.
+        no_regions: of the model's shapes, as `RegionSpot.no_regions` gives them.
         content: what its file is known by.
     """
     return ImageRegions(image, 0, 0, NO_BOXES, no_regions, reason, content)

@@ -34,7 +34,14 @@ from integrations.detectors.sam_grid import SamGrid
 from integrations.detectors.torchvision_models import build_torchvision
 from regionspot.errors import InputError
 
-__all__ = ["DETECTORS", "Detector", "DetectorOptions", "build_detector", "check_detectors"]
+__all__ = [
+    "DETECTORS",
+    "Detector",
+    "DetectorOptions",
+    "build_detector",
+    "check_detectors",
+    "needs_sam",
+]
 
 ENTRY_POINTS = "regionspot_autolabel.detectors"
 Builder = Callable[[DetectorOptions], Detector]
@@ -105,6 +112,16 @@ def build_detector(
     if len(found) == 1:
         return found[0][0]
     return Ensemble([each for each, _ in found], [w for _, w in found], max_boxes, nms_iou)
+
+
+def needs_sam(names: str) -> bool:
+    """Whether a detector of a list with commas may use the localizer's model.
+
+    Raises:
+        InputError: as `check_detectors`.
+    """
+    others = DETECTORS.keys() - {"sam-grid"}
+    return any(name not in others for name, _ in check_detectors(names))
 
 
 def check_detectors(names: str) -> list[tuple[str, str]]:

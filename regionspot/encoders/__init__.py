@@ -1,6 +1,6 @@
 """Encoders: a semantic map of an image and the embedding of a word, in related spaces."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -40,13 +40,17 @@ class VisionLanguageEncoder(Protocol):
 
     Attributes:
         logit_scale: of cosines before the softmax.
+        logit_bias: added to them before a sigmoid; 0 for an encoder that was trained without.
         text_key: identifies the text tower in the cache of text features.
         text_width: D, of text and image features.
+        weights: name and sha256 of files that `regionspot.weights` does not list.
     """
 
     logit_scale: float
+    logit_bias: float
     text_width: int
     text_key: str
+    weights: Mapping[str, str]
 
     @property
     def pooler(self) -> RegionPooler | None:

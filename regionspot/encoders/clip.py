@@ -1,6 +1,13 @@
-"""CLIP models of open_clip as they stand (Radford et al. 2021, arXiv 2103.00020)."""
+"""CLIP and SigLIP models of open_clip as they stand (Radford et al. 2021, arXiv 2103.00020; Zhai et
+al. 2023, arXiv 2303.15343)."""
 
-from collections.abc import Sequence
+import difflib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import open_clip
@@ -16,20 +23,34 @@ from regionspot.devices.transfer import pixels_on
 from regionspot.errors import InputError
 from regionspot.sources import OpenClip
 from regionspot.types import ImageTokens, Pixels
-from regionspot.weights import WEIGHTS, locate
+from regionspot.weights import WEIGHTS, cached_path, locate, sha256_of
 
 TEXT_BATCH = 256
 
 
+@dataclass(frozen=True)
+class PixelStatistics:
+    """Mean and standard deviation of RGB in [0, 1], which the inputs are normalised by."""
+
+    mean: tuple[float, ...] = open_clip.OPENAI_DATASET_MEAN
+    std: tuple[float, ...] = open_clip.OPENAI_DATASET_STD
+
+
+OPENAI_PIXELS = PixelStatistics()
+
+
 class ClipEncoder:
-    """The class and patch tokens of an open_clip ViT, and its text features.
+    """The class and patch tokens of an open_clip ViT, and its image and text features.
 
     Args:
-        model: an `open_clip.CLIP` with a vision transformer.
+        model: an `open_clip.CLIP`, or `CustomTextCLIP` as SigLIP is; `image_tokens` needs a vision
+            transformer of open_clip's own.
         name: what distinguishes its text features in the cache of vocabularies.
         tokenizer: from strings to token ids (K, T).
         side: of the input square in pixels.
         dtype: float32, or bfloat16 for the image tower's products.
+        pixels: what its inputs are normalised by.
+        weights: sha256 of its file, by what a run's manifest calls it.
     """
 
     pooler = None  # the head reads CLIP's map by attention alone, as in the paper
@@ -39,10 +60,12 @@ class ClipEncoder:
         self,
         model: open_clip.CLIP,
         name: str,
-        tokenizer: open_clip.SimpleTokenizer,
+        tokenizer: Callable[[list[str]], torch.Tensor],
         side: int,
         device: torch.device,
         dtype: torch.dtype,
+        pixels: PixelStatistics = OPENAI_PIXELS,
+        weights: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.model = model.eval().requires_grad_(False).to(device)
         self.tokenizer = tokenizer
@@ -50,13 +73,15 @@ class ClipEncoder:
         self.side = side
         self.device = device
         self.dtype = dtype
+        self.weights = weights
         self.logit_scale = float(model.logit_scale.exp())
-        self.text_width = int(model.visual.output_dim)
+        self.logit_bias = 0.0 if model.logit_bias is None else float(model.logit_bias)
+        self.text_width = self.text(["width"]).shape[-1]
         self._visual = self.model.visual
         if device.type != "cpu" and dtype != torch.float32:
             self._visual = in_precision(self._visual, dtype)
-        self._mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN, device=device).view(3, 1, 1)
-        self._std = torch.tensor(open_clip.OPENAI_DATASET_STD, device=device).view(3, 1, 1)
+        self._mean = torch.tensor(pixels.mean, device=device).view(3, 1, 1)
+        self._std = torch.tensor(pixels.std, device=device).view(3, 1, 1)
 
     @classmethod
     def build(
@@ -66,22 +91,33 @@ class ClipEncoder:
         dtype: torch.dtype,
         runtime: Runtime = TORCH,
     ) -> "ClipEncoder":
-        """An open_clip ViT with pretrained weights.
+        """A model of open_clip with pretrained weights.
 
         Raises:
             InputError: unknown to open_clip, OpenAI weights on a model without QuickGELU, or the
-                weights cannot be had.
+                weights or the tokenizer cannot be had.
         """
         assert runtime is TORCH, "resolve_runtime gives no other"
-        model, pretrained, side = config.model, config.pretrained, config.input_sizes[0]
-        check_activation(model, pretrained)
-        built = _load(model, pretrained)
-        if not isinstance(built.visual, VisionTransformer):
-            raise InputError(f"{model!r} must have a vision transformer of open_clip's own")
-        if built.visual.image_size != (side, side):
-            raise InputError(f"{model!r} takes squares of {built.visual.image_size}, got {side}")
-        tokenizer = open_clip.get_tokenizer(model)
-        return cls(built, f"{model}/{pretrained}", tokenizer, side, device, dtype)
+        model, pretrained = config.model, config.pretrained
+        path = find_weights(config)
+        built = _load(model, path)
+        tokenizer = find_tokenizer(model)
+        size = built.visual.image_size
+        height, width = size if isinstance(size, tuple) else (size, size)
+        if config.kind == "open_clip":
+            if not isinstance(built.visual, VisionTransformer):
+                raise InputError(f"{model!r} must have a vision transformer of open_clip's own")
+            (side,) = config.input_sizes
+            if (height, width) != (side, side):
+                raise InputError(f"{model!r} takes squares of {(height, width)}, got {side}")
+            return cls(built, f"{model}/{pretrained}", tokenizer, side, device, dtype)
+        if height != width:
+            raise InputError(f"{model!r} must take squares, got {height} x {width} pixels")
+        sha256 = sha256_of(path)
+        name = f"{model}/{sha256 if path == Path(pretrained) else pretrained}"
+        weights = {"open_clip": sha256}
+        pixels = pixel_statistics(model, pretrained)
+        return cls(built, name, tokenizer, height, device, dtype, pixels, weights)
 
     @classmethod
     def map_length(cls, config: EncoderConfig) -> int:
@@ -124,7 +160,7 @@ class ClipEncoder:
             return torch.as_tensor(self.model.encode_image(self.preprocess(images))).float().cpu()
 
     def preprocess(self, images: Sequence[Pixels]) -> torch.Tensor:
-        """Squares (B, 3, side, side), normalised with CLIP's mean and deviation."""
+        """Squares (B, 3, side, side), normalised with the model's mean and deviation."""
         size = (self.side, self.side)
         if self.device.type == "cpu":
             whole = [Image.fromarray(np.asarray(image)) for image in images]
@@ -147,20 +183,76 @@ class ClipEncoder:
         return torch.cat(parts).float()
 
 
-def _load(model: str, pretrained: str) -> open_clip.CLIP:
+def find_weights(config: EncoderConfig) -> Path:
+    """The file of a model's weights, fetched first where it is known by name and in no cache.
+
+    Raises:
+        InputError: unknown to open_clip, an activation that the weights were not trained with, or
+            weights that cannot be had.
+    """
+    model, pretrained = config.model, config.pretrained
+    if config.kind == "open_clip-crops" and Path(pretrained).is_file():
+        if model not in open_clip.list_models():
+            raise InputError(_unknown(model))
+        return Path(pretrained)
+    check_activation(model, pretrained)
     listed = [f for f in WEIGHTS.values() if OpenClip(model, pretrained) in f.sources]
     if listed:
-        # the files are TorchScript archives, which create_model refuses to read
-        path = locate(listed[0].name)
-        try:
-            return open_clip.load_openai_model(str(path), precision="fp32", device="cpu")
-        except Exception as error:
-            # torch reports a foreign file by many exception types
-            raise InputError(f"{path} is not {model}; run `autolabel models verify`") from error
+        return locate(listed[0].name)
+    settings = open_clip.get_pretrained_cfg(model, pretrained)
+    with _one_line(f"the weights {pretrained!r} of {model!r}"):
+        return Path(open_clip.download_pretrained(settings))
+
+
+def _load(model: str, path: Path) -> open_clip.CLIP:
+    is_listed = path in map(cached_path, WEIGHTS.values())
     try:
-        return open_clip.create_model(model, pretrained=pretrained)
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"open_clip cannot load {model!r} ({pretrained!r}): {error}") from error
+        if is_listed:
+            # the files are TorchScript archives, which create_model refuses to read
+            return open_clip.load_openai_model(str(path), precision="fp32", device="cpu")
+        return open_clip.create_model(model, pretrained=str(path))
+    except Exception as error:
+        # torch reports a foreign file by many exception types
+        mend = "run `autolabel models verify`" if is_listed else "give its weights or name others"
+        raise InputError(f"{path} is not {model}; {mend}") from error
+
+
+def find_tokenizer(model: str) -> Callable[[list[str]], torch.Tensor]:
+    """The tokenizer of an architecture, fetched first where it is a hub's and no cache holds it.
+
+    Raises:
+        InputError: it cannot be had.
+    """
+    with _one_line(f"the tokenizer of {model!r}"):
+        found: Callable[[list[str]], torch.Tensor] = open_clip.get_tokenizer(model)
+        return found
+
+
+@contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    """What libraries report of a file that cannot be fetched, in one line."""
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)  # it warns of every retry
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{what} cannot be had: {reason:.200}; the model `mini` needs no network"
+        ) from error
+    finally:
+        hub.setLevel(level)
+
+
+def pixel_statistics(model: str, pretrained: str) -> PixelStatistics:
+    """Of the weights of a name; of a file, those of the first weights that are listed."""
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    tag = pretrained if pretrained in tags else next(iter(tags), "")
+    settings = open_clip.get_pretrained_cfg(model, tag)
+    if "mean" not in settings:
+        return PixelStatistics()
+    return PixelStatistics(tuple(settings["mean"]), tuple(settings["std"]))
 
 
 def check_activation(model: str, pretrained: str) -> None:
@@ -169,10 +261,16 @@ def check_activation(model: str, pretrained: str) -> None:
     Raises:
         InputError: unknown names, or the architecture's QuickGELU is not the weights'.
     """
+    if model not in open_clip.list_models():
+        raise InputError(_unknown(model))
     architecture = open_clip.get_model_config(model)
     weights = open_clip.get_pretrained_cfg(model, pretrained)
-    if architecture is None or not weights:
-        raise InputError(f"open_clip knows no {model!r} with weights {pretrained!r}")
+    if not weights:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
+        raise InputError(
+            f"there is no file {pretrained!r}, and open_clip knows no such weights of {model!r}, "
+            f"only {tags}"
+        )
     expected = bool(weights.get("quick_gelu", False))
     if bool(architecture.get("quick_gelu", False)) != expected:
         mend = f"{model}-quickgelu" if expected else model.removesuffix("-quickgelu")
@@ -180,3 +278,9 @@ def check_activation(model: str, pretrained: str) -> None:
             f"the weights {pretrained!r} were trained with{'' if expected else 'out'} QuickGELU, "
             f"which {model!r} has {'not' if expected else ''}; use {mend!r}"
         )
+
+
+def _unknown(model: str) -> str:
+    near = difflib.get_close_matches(model, open_clip.list_models())
+    hint = f"near it are {', '.join(near)}" if near else "open_clip.list_models() has all names"
+    return f"open_clip knows no model {model!r}; {hint}"

@@ -7,8 +7,9 @@ K strings, D = 384.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 import timm
@@ -63,9 +64,10 @@ class ImagenetMiniLm:
     """
 
     pools = True
-    logit_scale = 20.0
+    logit_scale, logit_bias = 20.0, 0.0
     text_width = 384
     text_key = f"centred-{WEIGHTS['minilm-weights'].sha256}"
+    weights: Mapping[str, str] = MappingProxyType({})  # all are listed
 
     def __init__(
         self,

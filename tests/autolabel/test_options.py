@@ -1,10 +1,19 @@
 """The ranges and types of the options, by the names that a person gives them."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from autolabel.options import Options
+from autolabel.options import (
+    CROP_MODELS,
+    OPEN_CLIP,
+    Options,
+    absolute_model,
+    has_head,
+    with_thresholds,
+)
+from regionspot import config
 from regionspot.errors import InputError
 
 
@@ -39,3 +48,22 @@ def test_options_are_given_by_name() -> None:
         Options("mini")  # type: ignore[misc]
     with pytest.raises(TypeError):
         Options(colour="red")  # type: ignore[call-arg]
+
+
+def test_no_box_is_rejected_by_a_presence_that_is_not_calibrated() -> None:
+    assert (*config.CROP_PRESETS,) == CROP_MODELS
+    assert f"{config.OPEN_CLIP}:" == OPEN_CLIP
+    assert all(map(has_head, config.PRESETS))
+    for model in (*CROP_MODELS, "openclip:ViT-B-16/openai"):
+        options = with_thresholds(Options(model=model), None, None, None, None)
+        assert (options.presence_threshold, options.conf_threshold) == (0, Options.conf_threshold)
+        assert with_thresholds(options, None, None, 0.4, None).presence_threshold == 0.4
+    assert with_thresholds(Options(), None, None, None, None) == Options()
+
+
+def test_the_file_of_a_model_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.pt").touch()
+    monkeypatch.chdir(tmp_path)
+    assert absolute_model("openclip:ViT-B-16/mine.pt") == f"openclip:ViT-B-16/{tmp_path}/mine.pt"
+    for name in ("mini", "openclip:ViT-B-16/openai", "openclip:ViT-B-16"):
+        assert absolute_model(name) == name

@@ -6,8 +6,8 @@ The shapes are those of the preset `bb`, the weights seeded.
 import open_clip
 import torch
 
-from autolabel.evaluation.baselines import cut_out
 from regionspot.config import preset
+from regionspot.crops.classifier import cut_out
 from regionspot.encoders.clip import ClipEncoder
 from regionspot.head import RegionHead
 from tests.benchmarks.measure import matmul_rate, processor, tell, time_side_by_side

@@ -1,12 +1,15 @@
 """Seeded models of the packages' own modules, small enough to run in a moment."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import open_clip
 import pytest
 import torch
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+from safetensors.torch import save_file
 from segment_anything.modeling import (
     ImageEncoderViT,
     MaskDecoder,
@@ -109,3 +112,23 @@ def list_cached_file(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """List the file that a test has put into the cache as the right one."""
     file = WEIGHTS[name]
     monkeypatch.setitem(WEIGHTS, name, replace(file, sha256=sha256_of(cached_path(file))))
+
+
+def tiny_open_clip(folder: Path, name: str = "tiny-clip", seed: int = 0, **changes: object) -> Path:
+    """Register a small architecture with open_clip, and write seeded weights of it.
+
+    Args:
+        folder: of both files.
+        name: of the architecture.
+        seed: of the weights.
+        changes: of open_clip's configuration.
+    """
+    vision = {"image_size": CLIP_SIDE, "layers": 1, "width": 64, "patch_size": 16}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
+    settings = {"embed_dim": 32, "vision_cfg": vision, "text_cfg": text, **changes}
+    (folder / f"{name}.json").write_text(json.dumps(settings))
+    open_clip.add_model_config(folder / f"{name}.json")
+    torch.manual_seed(seed)
+    path = folder / f"{name}-{seed}.safetensors"
+    save_file(open_clip.create_model(name).state_dict(), path)
+    return path

@@ -6,6 +6,7 @@ import pytest
 
 from regionspot.weights import WEIGHTS, cached_path
 from tests.autolabel.helpers import Autolabel
+from tests.regionspot.factories import tiny_open_clip
 
 SMALL = "minilm-tokenizer"
 
@@ -59,3 +60,17 @@ def test_a_dry_run_tells_which_weights_are_fetched_first(
     result = autolabel_cli("run", photos, "--vocab", words, "--dry-run")
     assert "fetched first: mobile-sam-encoder, mobile-sam-decoder" in result.output
     assert not empty_cache.exists()
+
+
+def test_pull_names_the_weights_that_open_clip_keeps(
+    autolabel_cli: Autolabel, tmp_path: Path
+) -> None:
+    weights = tiny_open_clip(tmp_path, "tiny-pulled")
+    result = autolabel_cli("models", "pull", "--preset", f"openclip:tiny-pulled/{weights}")
+    assert result.exit_code == 0, result.output
+    lines = dict(line.rsplit(": ", 1) for line in result.stdout.splitlines())
+    assert lines[f"openclip:tiny-pulled/{weights}"] == str(weights)
+    assert {"nanodet-graph", "mobile-sam-encoder"} < lines.keys()
+    result = autolabel_cli("models", "pull", "--preset", "openclip:ViT-B-16/none")
+    assert result.exit_code == 1
+    assert "there is no file 'none', and open_clip knows no such weights" in result.stderr

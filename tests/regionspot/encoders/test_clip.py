@@ -24,6 +24,7 @@ from tests.regionspot.factories import (
     relative_error,
     small_clip,
     small_encoder,
+    tiny_open_clip,
 )
 
 
@@ -125,7 +126,7 @@ def test_quickgelu_mismatch_is_an_error(name: str) -> None:
     with pytest.raises(InputError, match=f"trained with QuickGELU.*use '{name}-quickgelu'"):
         check_activation(name, "openai")
     check_activation(f"{name}-quickgelu", "openai")
-    with pytest.raises(InputError, match="open_clip knows no 'ViT-XXL'"):
+    with pytest.raises(InputError, match="open_clip knows no model 'ViT-XXL'"):
         check_activation("ViT-XXL", "openai")
 
 
@@ -176,6 +177,55 @@ def test_another_file_in_the_cache_is_told(tmp_path: Path, monkeypatch: pytest.M
         build_clip("ViT-B-16-quickgelu", "openai", 224)
 
 
-def test_weights_that_no_hub_gives_are_an_error() -> None:
-    with pytest.raises(InputError, match="open_clip cannot load 'ViT-B-16'"):
+def test_weights_that_no_hub_gives_are_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    what = "the weights 'laion2b_s34b_b88k' of 'ViT-B-16' cannot be had: .*`mini` needs no network"
+    with pytest.raises(InputError, match=what) as refused:
         build_clip("ViT-B-16", "laion2b_s34b_b88k", 224)
+    assert "\n" not in str(refused.value)
+    assert not caplog.records
+
+
+def build_crops(model: str, pretrained: str) -> ClipEncoder:
+    config = EncoderConfig("open_clip-crops", (), "photo", model, pretrained)
+    return ClipEncoder.build(config, CPU, torch.float32)
+
+
+def test_weights_may_be_a_file(tmp_path: Path) -> None:
+    path = tiny_open_clip(tmp_path)
+    encoder = build_crops("tiny-clip", str(path))
+    with torch.no_grad():
+        model = open_clip.create_model("tiny-clip", pretrained=str(path)).eval()
+        expected = model.encode_image(squares([noise_image()]))
+    torch.testing.assert_close(encoder.image_features([noise_image()]), expected, rtol=0, atol=1e-4)
+    assert (encoder.side, encoder.text_width, encoder.logit_bias) == (CLIP_SIDE, 32, 0.0)
+    assert encoder.weights == {"open_clip": weights.sha256_of(path)}
+    other = build_crops("tiny-clip", str(tiny_open_clip(tmp_path, seed=1)))
+    assert other.text_key != encoder.text_key  # texts in the cache are of one file's tower
+
+
+def test_siglips_bias_and_pixels_are_those_of_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tiny_open_clip(tmp_path, "tiny-siglip-like", custom_text=True, init_logit_bias=-10)
+    listed = {"file": str(path), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny-siglip-like", {"webli": listed})
+    monkeypatch.setattr(open_clip, "get_tokenizer", lambda _: open_clip.SimpleTokenizer())
+    for pretrained in ("webli", str(path)):
+        encoder = build_crops("tiny-siglip-like", pretrained)
+        assert encoder.logit_bias == -10
+        white = np.full((9, 9, 3), 255, np.uint8)
+        assert torch.equal(encoder.preprocess([white]), torch.ones(1, 3, CLIP_SIDE, CLIP_SIDE))
+
+
+def test_a_name_or_file_that_does_not_fit_is_one_line(tmp_path: Path) -> None:
+    tiny_open_clip(tmp_path)
+    torch.save({"a": torch.ones(2)}, tmp_path / "other.pt")
+    for model, pretrained, message in (
+        ("tiny-clip", str(tmp_path / "other.pt"), r"other\.pt is not tiny-clip; give its weights"),
+        ("ViT-B-61", str(tmp_path / "other.pt"), "no model 'ViT-B-61'; near it are ViT-B-16"),
+        ("ViT-B-16", "laion", "no file 'laion', and .* weights of 'ViT-B-16', only openai, "),
+        ("hf-hub:me", "model", "open_clip knows no model 'hf-hub:me'"),
+    ):
+        with pytest.raises(InputError, match=message) as refused:
+            build_crops(model, pretrained)
+        assert "\n" not in str(refused.value)

@@ -1,25 +1,26 @@
 """CLIP on crops, behind the protocol that the model itself satisfies."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
-from autolabel.evaluation.baselines import (
-    BACKGROUND,
-    CropClassifier,
-    CropKind,
-    crop_baseline,
-    cut_out,
-)
-from regionspot import load_model
+from autolabel.evaluation.benchmark import crop_baseline
+from regionspot import Examples, load_model
+from regionspot.config import CropConfig, CropKind
+from regionspot.crops import classifier as crops_module
+from regionspot.crops.classifier import BACKGROUND, CropClassifier, cut_out
 from regionspot.errors import InputError
 from regionspot.localizers.sam import SamLocalizer
 from regionspot.scoring import RegionClassifier
-from regionspot.types import ScoreCalibration, encode_mask
+from regionspot.types import encode_mask
 from tests.regionspot.factories import (
+    CONFIG,
+    CPU,
     noise_image,
     random_boxes,
     random_words,
@@ -32,22 +33,52 @@ WORDS = random_words()
 NOTHING = np.zeros((0, 4), np.float32)
 
 
-def classifier(crops: CropKind, batch_size: int = 32) -> CropClassifier:
-    encoder = small_encoder()
-    calibration = ScoreCalibration.of_encoder(encoder.logit_scale)
-    localizer = SamLocalizer(small_sam())
-    return CropClassifier(encoder, localizer, "photo", crops, calibration, batch_size)
+def classifier(crops: CropKind, scales: tuple[float, ...] = (1.0,)) -> CropClassifier:
+    config = CropConfig("small", CONFIG.encoder, crops=crops, scales=scales)
+    return CropClassifier(
+        config, small_encoder(), lambda: SamLocalizer(small_sam()), CPU, torch.float32
+    )
+
+
+def unit_features(crops: list[np.ndarray]) -> torch.Tensor:
+    return F.normalize(small_encoder().image_features(crops), dim=-1)
 
 
 def test_box_crop_is_clip_on_the_pixels_of_the_box() -> None:
     baseline: RegionClassifier = classifier("box")
     boxes = np.array([[10, 20, 60, 90], [0.5, 0.5, 20.5, 30.2]], np.float32)
     (regions,) = baseline.regions([IMAGE], [boxes])
-    crops = [IMAGE[20:90, 10:60], IMAGE[0:31, 0:21]]
-    expected = small_encoder().image_features(crops)
+    expected = unit_features([IMAGE[20:90, 10:60], IMAGE[0:31, 0:21]])
     torch.testing.assert_close(regions.embedding, expected, rtol=0, atol=1e-5)
     labels = baseline.predict(IMAGE, boxes, WORDS)
     assert np.array_equal(labels.boxes, boxes)
+
+
+def test_the_box_and_its_context_are_ensembled() -> None:
+    boxes = np.array([[20, 20, 60, 60], [100, 0, 200, 120]], np.float32)
+    (regions,) = classifier("box", scales=(1.0, 1.5)).regions([IMAGE], [boxes])
+    alone = unit_features([IMAGE[20:60, 20:60], IMAGE[:, 100:200]])
+    context = unit_features([IMAGE[10:70, 10:70], IMAGE[:, 75:200]])  # cut at the image's border
+    expected = F.normalize(alone + context, dim=-1)
+    torch.testing.assert_close(regions.embedding, expected, rtol=0, atol=1e-5)
+
+
+def test_sam_is_built_for_masks_alone() -> None:
+    def none() -> SamLocalizer:
+        raise InputError("mobile-sam-encoder cannot be had")
+
+    without = replace(classifier("box"), build_localizer=none)
+    assert len(without.predict(IMAGE, random_boxes(2), WORDS)) == 2
+    with pytest.raises(InputError, match="cannot be had; small needs it for masks alone"):
+        without.predict(IMAGE, random_boxes(2), WORDS, masks=True)
+
+
+def test_words_are_embedded_with_their_synonyms_and_examples_refused() -> None:
+    words = classifier("box").vocabulary({"cat": ["cat", "kitten"], "dog": []})
+    assert words.synonyms == (("cat", "kitten"), ("dog",))
+    assert classifier("box").vocabulary({"a photo of a dog": "dog"}).names == ("dog",)
+    with pytest.raises(InputError, match=r"examples of 'cat': .* small has none; give words"):
+        classifier("box").vocabulary({"cat": Examples([IMAGE], [random_boxes(1)])})
 
 
 def test_mask_crop_paints_over_what_is_not_the_region() -> None:
@@ -64,7 +95,7 @@ def test_mask_crops_are_of_the_localizers_masks() -> None:
     boxes = random_boxes(3)
     (regions,) = classifier("mask").regions([IMAGE], [boxes], masks=True)
     crops = [cut_out(IMAGE, b, m) for b, m in zip(boxes, regions.masks, strict=True)]
-    expected = small_encoder().image_features(crops)
+    expected = unit_features(crops)
     torch.testing.assert_close(regions.embedding, expected, rtol=0, atol=1e-5)
     assert regions.mask_iou.shape == (3,)
     (unmasked,) = classifier("box").regions([IMAGE], [boxes])
@@ -73,10 +104,14 @@ def test_mask_crops_are_of_the_localizers_masks() -> None:
 
 @pytest.mark.parametrize("crops", ["box", "mask"])
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_batches_of_crops_change_nothing(crops: CropKind, batch_size: int) -> None:
+def test_batches_of_crops_change_nothing(
+    crops: CropKind, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crops_module, "BATCH", batch_size)
     images = [IMAGE, noise_image(90, 200, seed=1), noise_image(seed=2)]
     boxes = [random_boxes(3), NOTHING, random_boxes(2, seed=2)]
-    found = classifier(crops, batch_size).regions(images, boxes, masks=True)
+    found = classifier(crops).regions(images, boxes, masks=True)
+    assert classifier(crops).regions([], []) == []
     assert [len(each.embedding) for each in found] == [3, 0, 2]
     assert [len(each.masks) for each in found] == [3, 0, 2]
     for image, rows, each in zip(images, boxes, found, strict=True):
