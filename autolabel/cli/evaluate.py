@@ -14,9 +14,9 @@ from autolabel.cli.options import OUTPUT
 from autolabel.options import Options
 
 if TYPE_CHECKING:
-    from autolabel.evaluation.benchmark import BenchmarkRequest
     from autolabel.evaluation.evaluate import EvaluationResult
     from autolabel.evaluation.pairing import MatchImages
+    from autolabel.evaluation.predictor import BenchmarkRequest, PredictionWorkers
     from integrations.annotations import Tally
     from integrations.output import Output
 
@@ -97,6 +97,9 @@ def evaluate(
     ] = None,
     overwrite: shared.Overwrite = False,
     limit: shared.Limit = None,
+    workers: shared.Workers = 0,
+    ray: shared.RayAddress = "",
+    gpus_per_worker: shared.GpusPerWorker = 0.0,
     as_json: shared.Json = False,
     quiet: shared.Quiet = False,
 ) -> None:
@@ -119,11 +122,14 @@ def evaluate(
         by: MatchImages | None = match_images.value if match_images else None
         if vocab and not (gt and pred):
             raise InputError("--vocab goes with --gt GT.json and --pred PRED.json")
+        if (workers or ray or gpus_per_worker) and not dataset:
+            raise InputError("--workers, --ray and --gpus-per-worker go with --dataset GT.json")
         if gt and pred and not dataset:
             files = Files(gt, pred, out, resamples, overwrite, by, limit, vocab)
             show_files(files, output)
         elif dataset and images and not (gt or pred):
-            from autolabel.evaluation.benchmark import BOXES, BenchmarkRequest
+            from autolabel.cluster.prediction_workers import ray_predictions
+            from autolabel.evaluation.predictor import BOXES, BenchmarkRequest
 
             request = BenchmarkRequest(
                 ground_truth=dataset,
@@ -140,7 +146,7 @@ def evaluate(
                 limit=limit,
                 match_by=by,
             )
-            show_benchmark(request, output)
+            show_benchmark(request, ray_predictions(workers, ray, gpus_per_worker), output)
         else:
             raise InputError(
                 "give --gt GT.json with --pred PRED.json, or --dataset GT.json with --images DIR"
@@ -161,7 +167,9 @@ class Files:
     vocab: Path | None
 
 
-def show_benchmark(request: "BenchmarkRequest", output: "Output") -> None:
+def show_benchmark(
+    request: "BenchmarkRequest", workers: "PredictionWorkers | None", output: "Output"
+) -> None:
     """Evaluate a model, write the report and show the table."""
     from rich.table import Table
 
@@ -170,7 +178,7 @@ def show_benchmark(request: "BenchmarkRequest", output: "Output") -> None:
     from integrations.output import cells
 
     with output.progress() as reporter:
-        found = run_benchmark(request, reporter)
+        found = run_benchmark(request, reporter, workers)
     names = [each.name for each in found.rows[0].metrics]
     table = Table("classifier", "boxes", *names, "s/image", box=None, padding=(0, 1, 0, 0))
     for each in found.rows:

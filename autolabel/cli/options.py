@@ -183,7 +183,7 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         min=0,
-        help="Processes that compute regions, by Ray; each holds the model.",
+        help="Processes that run the model, by Ray; each holds it.",
         show_default="this one alone; with --ray as many as the cluster has room for",
         rich_help_panel=MACHINES,
     ),
@@ -193,8 +193,8 @@ RayAddress = Annotated[
     typer.Option(
         "--ray",
         metavar="ADDRESS",
-        help="Ray cluster whose machines compute regions: auto or HOST:PORT. Images and run folder "
-        "lie on a file system that they share.",
+        help="Ray cluster whose machines run the model: auto or HOST:PORT. Images and "
+        "what is written lie on a file system that they share.",
         show_default="a cluster of this machine's own, where --workers is given",
         rich_help_panel=MACHINES,
     ),

@@ -100,7 +100,7 @@ def shards_in(manifest: Path) -> int:
 def actors() -> list[psutil.Process]:
     """Processes of this machine that compute shards."""
     found = psutil.process_iter(["cmdline"])
-    return [each for each in found if "ShardActor" in " ".join(each.info["cmdline"] or ())]
+    return [each for each in found if "PoolActor" in " ".join(each.info["cmdline"] or ())]
 
 
 def test_a_killed_actor_is_replaced(

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from autolabel.evaluation import benchmark
-from autolabel.evaluation.benchmark import BenchmarkRequest, run_benchmark
-from autolabel.evaluation.predict import GROUND_TRUTH
+from autolabel.cluster.prediction_workers import PredictionActor
+from autolabel.evaluation import predictor
+from autolabel.evaluation.benchmark import run_benchmark
+from autolabel.evaluation.predict import GROUND_TRUTH, ImagePrediction
+from autolabel.evaluation.predictor import BenchmarkRequest, MissingImage
 from integrations.annotations import Annotation, Category, LabelledImage
 from integrations.formats.coco import write_coco
-from integrations.progress import NullReporter
+from integrations.progress import NullReporter, Reporter
 from regionspot.errors import InputError
 from regionspot.types import Regions, ScoreCalibration, Vocabulary
 
@@ -76,8 +80,8 @@ def request_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BenchmarkRequ
         ByColour.loaded += 1
         return ByColour()
 
-    monkeypatch.setattr(benchmark, "load_model", load_model)
-    monkeypatch.setattr(benchmark, "crop_baseline", lambda *_: ByColour())
+    monkeypatch.setattr(predictor, "load_model", load_model)
+    monkeypatch.setattr(predictor, "crop_baseline", lambda *_: ByColour())
     ByColour.calls = ByColour.loaded = 0
     other = str(tmp_path / "gt.json")
     return BenchmarkRequest(
@@ -135,3 +139,38 @@ def test_images_of_another_size_are_refused(request_of: BenchmarkRequest) -> Non
     shutil.rmtree(request_of.images)
     with pytest.raises(InputError):
         run_benchmark(request_of, NullReporter())
+
+
+class LastFirst:
+    """Workers in this process, which begin with the last image."""
+
+    device = "cpu"
+    computed = 0
+
+    def predictions(
+        self, request: BenchmarkRequest, missing: Sequence[MissingImage], reporter: Reporter
+    ) -> Iterator[tuple[MissingImage, ImagePrediction]]:
+        actor = PredictionActor(request)
+        for each in reversed(missing):
+            self.computed += 1
+            yield each, *actor([each])
+
+
+def test_workers_predict_what_one_process_does(request_of: BenchmarkRequest) -> None:
+    def figures(out: Path) -> str:
+        content = json.loads((out / "figures.json").read_text())
+        for row in content["benchmark"]:
+            del row["seconds"]
+        return json.dumps(content)
+
+    run_benchmark(request_of, NullReporter())
+    by_workers = replace(request_of, out=request_of.out.with_name("by-workers"))
+    run_benchmark(by_workers, NullReporter(), workers := LastFirst())
+    assert workers.computed == 4 * 6
+    assert figures(by_workers.out) == figures(request_of.out)
+
+
+def test_a_worker_with_another_ground_truth_is_refused(request_of: BenchmarkRequest) -> None:
+    actor = PredictionActor(request_of)
+    with pytest.raises(InputError, match="another ground truth"):
+        actor([MissingImage("mini", GROUND_TRUTH, 0, "the key of another")])

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 import autolabel.run.pipeline
-from autolabel.evaluation import benchmark
 from autolabel.evaluation import evaluate as evaluation
-from autolabel.evaluation.benchmark import BenchmarkRequest, run_benchmark
+from autolabel.evaluation import predictor
+from autolabel.evaluation.benchmark import run_benchmark
 from autolabel.evaluation.matching import IouType, PairedImages, match_predictions, pair_images
 from autolabel.evaluation.metrics import Metric, accumulate, evaluate_coco, summarize
 from autolabel.evaluation.pairing import MatchImages
+from autolabel.evaluation.predictor import BenchmarkRequest
 from integrations.annotations import Annotation, LabelledImage, LabelledSet, as_rle
 from integrations.formats.coco import read_coco
 from integrations.formats.lvis import write_lvis
@@ -191,7 +192,7 @@ def test_a_benchmark(
         return pair_images(ground_truth, predictions, federated, by)
 
     monkeypatch.setattr(evaluation, "pair_images", kept)
-    monkeypatch.setattr(benchmark, "load_model", autolabel.run.pipeline.load_model)
+    monkeypatch.setattr(predictor, "load_model", autolabel.run.pipeline.load_model)
     request = BenchmarkRequest(
         ground_truth=tmp_path / "gt.json",
         images=finished.photos,

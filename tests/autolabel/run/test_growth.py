@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -243,9 +243,9 @@ def test_a_worker_keeps_the_regions_of_unchanged_images(
     job = ray_workers._Job(
         replace(plan, source=replace(plan.source, images=())), growing.out, begun.started, "cpu"
     )
-    actor = ray_workers.ShardActor(job)
+    actor = ray_workers.ShardActor(job, cpus=2)
     assert isinstance(actor._earlier, EarlierRegions)
-    actor({"index": [0], "images": [json.dumps([astuple(each) for each in images[:2]])]})
+    actor((0, images[:2]))
     assert computed == ["astronaut.jpg"]
     shard = finished.manifest.shards[0].file
     assert (growing.out / shard).read_bytes() == (finished.folder / shard).read_bytes()
