@@ -10,9 +10,11 @@ import typer
 from rich.console import Console
 
 from integrations.annotations import Tally
+from integrations.cluster.ray_pool import ray_pool
 from integrations.failures import CommandGroup, raise_at_sigterm
 from integrations.output import Output
 from regionspot.config import preset
+from regionspot.devices.runtime import TORCH
 from regionspot.errors import InputError
 from regionspot.model import SHIPPED
 from regionspot.nouns.wordnet import NOUNS
@@ -43,6 +45,14 @@ FEATURES, RUNS, HEAD = Path(".work/features"), Path(".work/train"), "head.safete
 
 Cache = Annotated[Path, typer.Option(help="Where features are kept.")]
 Workers = Annotated[int, typer.Option(help="Processes for the frozen towers.")]
+
+Runtime = Annotated[
+    str,
+    typer.Option(
+        help="What computes the frozen towers: torch, openvino, or auto. Features of each are kept "
+        "apart."
+    ),
+]
 
 SPEC_HELP = (
     "A folder with instances.json and images/, or KIND:PATH with one of "
@@ -105,7 +115,24 @@ def extract_command(
     view: Views = None,
     model: Annotated[str, typer.Option(help="The preset whose towers are run.")] = "mini",
     cache: Cache = FEATURES,
-    workers: Workers = CORES,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes for the frozen towers.",
+            show_default=f"{CORES}; with --ray as many as the cluster has room for",
+        ),
+    ] = None,
+    ray: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Ray cluster whose machines run the towers: auto or HOST:PORT. Images and cache "
+            "lie on a file system that they share.",
+            show_default="processes of this machine",
+        ),
+    ] = "",
+    runtime: Runtime = TORCH.name,
     limit: Limit = None,
     strict: Strict = False,
     as_json: Json = False,
@@ -114,16 +141,17 @@ def extract_command(
     """Compute the frozen towers' features of data sets; resumes where it stopped."""
     with Output(as_json, quiet) as output:
         config = preset(model)
+        pool = ray_pool(workers or 0, ray) if ray else None
         views = dict.fromkeys([IDENTITY, *map(parse_view, view or ())])
         tally = Tally(strict=strict)
         images = {spec: open_dataset(spec, limit, tally).images for spec in data}
         sets = {
-            f"{spec}, {each}": FeatureSet.of(config, images[spec], cache, each)
+            f"{spec}, {each}": FeatureSet.of(config, images[spec], cache, each, runtime)
             for spec in images
             for each in views
         }
         with output.progress() as reporter:
-            extract_sets(sets, cache, workers, reporter, tally)
+            extract_sets(sets, cache, workers or CORES, reporter, tally, pool)
         found = [{"name": name, "images": len(each.images)} for name, each in sets.items()]
         _summarise(output, {"sets": found}, limit, tally)
 
@@ -137,6 +165,7 @@ def stage1(
     run: Run = RUNS / "stage1",
     out: Out = None,
     workers: Workers = CORES,
+    runtime: Runtime = TORCH.name,
     device: Device = "auto",
     fresh: Fresh = False,
     curves: Curves = True,
@@ -160,6 +189,7 @@ def stage1(
             device=device,
             fresh=fresh,
             curves=curves,
+            runtime=runtime,
         )
         recipe = recipes.override(recipes.stage1(preset(model)), settings or [])
         _train(recipe, data, paths, limit, strict, output)
@@ -175,6 +205,7 @@ def stage2(
     run: Run = RUNS / "stage2",
     out: Out = None,
     workers: Workers = CORES,
+    runtime: Runtime = TORCH.name,
     device: Device = "auto",
     fresh: Fresh = False,
     curves: Curves = True,
@@ -198,6 +229,7 @@ def stage2(
             device=device,
             fresh=fresh,
             curves=curves,
+            runtime=runtime,
         )
         recipe = recipes.override(recipes.stage2(preset(model), str(start)), settings or [])
         _train(recipe, data, paths, limit, strict, output)
@@ -211,6 +243,7 @@ def mini(
     run: Run = RUNS / "mini",
     out: Out = None,
     workers: Workers = CORES,
+    runtime: Runtime = TORCH.name,
     device: Device = "auto",
     epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
     seed: Annotated[int, typer.Option(help="Of the weights and of the order of images.")] = 0,
@@ -234,6 +267,7 @@ def mini(
             device=device,
             fresh=fresh,
             curves=curves,
+            runtime=runtime,
         )
         recipe = recipes.override(recipe, settings or [])
         _train(recipe, data, paths, limit, strict, output)

@@ -11,6 +11,7 @@ import torch
 from integrations.annotations import Tally
 from integrations.progress import NullReporter, Reporter
 from regionspot.checkpoint import TrainedHead, save_head
+from regionspot.devices.runtime import TORCH
 from regionspot.encoders import VisionLanguageEncoder, build_encoder
 from regionspot.errors import InputError
 from regionspot.files import atomic_write
@@ -44,6 +45,7 @@ class Paths:
         device: `auto`, `cpu` or `cuda`.
         fresh: whether a state in the run folder is deleted instead of resumed.
         curves: whether TensorBoard's files are written.
+        runtime: what computes the frozen towers, as of `load_model`.
     """
 
     cache: Path
@@ -53,6 +55,7 @@ class Paths:
     device: str = "auto"
     fresh: bool = False
     curves: bool = True
+    runtime: str = TORCH.name
 
 
 def open_datasets(
@@ -203,7 +206,10 @@ def extracted_views(
     """
     views = [IDENTITY, *map(parse_view, recipe.views)]
     sets = [
-        [FeatureSet.of(recipe.model, dataset.images, paths.cache, view) for view in views]
+        [
+            FeatureSet.of(recipe.model, dataset.images, paths.cache, view, paths.runtime)
+            for view in views
+        ]
         for dataset in datasets
     ]
     if processes.is_first:

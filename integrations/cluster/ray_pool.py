@@ -34,6 +34,7 @@ PROBE_SECONDS = 10  # for a first answer of a cluster's address
 # Nothing is reported to Ray's makers, and nothing printed beside this program's own lines.
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_DATA_LOG_LEVEL": "CRITICAL",
 }
 _COLOUR = re.compile(r"(\x1b|\\x1b)\[[0-9;]*m")

@@ -1,4 +1,4 @@
-"""`run --ray` over a real cluster of two nodes: whatever dies, the files have the same bytes.
+"""Commands over a real cluster of two nodes: whatever dies, the files have the same bytes.
 
 Its own target, `make test-ray`: each command loads the model in three processes.
 """
@@ -50,8 +50,12 @@ def cluster() -> Iterator[Cluster]:
 
 def start(folder: Path, run: str, *options: object) -> "subprocess.Popen[str]":
     command = ["run", "photos", "--vocab", "words.txt", "--out", f"{run}/run", "--no-fiftyone"]
+    return start_command(folder, *command, "--shard-size", "1", *options)
+
+
+def start_command(folder: Path, *command: object) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-m", "autolabel", *command, "--shard-size", "1", *map(str, options)],
+        [sys.executable, "-m", "autolabel", *map(str, command)],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -142,3 +146,44 @@ def test_a_killed_driver_is_resumed_by_the_same_command(
 def test_no_cluster_is_one_line(folder: Path) -> None:
     output = finish(start(folder, "none", "--ray", "127.0.0.1:1"), 1)
     assert "no Ray cluster answers at 127.0.0.1:1" in output
+
+
+@pytest.fixture
+def labelled(folder: Path, expected: dict[str, bytes]) -> Path:
+    """COCO JSON of the run's labels of the photos that could be read."""
+    path = folder / "labelled.json"
+    path.write_bytes(expected[COCO])
+    return path
+
+
+def test_a_cluster_evaluates_what_one_process_does(
+    folder: Path, cluster: Cluster, labelled: Path
+) -> None:
+    command = ["evaluate", "--dataset", labelled, "--images", "photos", "--bootstrap", 0]
+    command += ["--no-baselines", "--json", "--out"]
+    finish(start_command(folder, *command, "report-alone"), 0)
+    finish(start_command(folder, *command, "report-ray", "--ray", cluster.address), 0)
+    found = [
+        json.loads((folder / f"report-{n}/figures.json").read_text()) for n in ("alone", "ray")
+    ]
+    for row in (row for each in found for row in each["benchmark"]):
+        del row["seconds"]
+    assert found[0] == found[1]
+
+
+def test_a_cluster_extracts_what_one_process_does(
+    folder: Path, cluster: Cluster, labelled: Path
+) -> None:
+    data = folder / "data"
+    data.mkdir()
+    (data / "images").symlink_to(folder / "photos")
+    labelled.rename(data / "instances.json")
+    command = ["train", "extract", "--data", "data", "--runtime", "openvino", "--cache"]
+    finish(start_command(folder, *command, "features-alone", "--workers", 1), 0)
+    finish(start_command(folder, *command, "features-ray", "--ray", cluster.address), 0)
+    found = [
+        {path.relative_to(cache): path.read_bytes() for path in cache.rglob("*.safetensors")}
+        for cache in (folder / "features-alone", folder / "features-ray")
+    ]
+    assert found[0]
+    assert found[0] == found[1]

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from integrations.images import UnreadableImage
 from regionspot.config import ModelConfig, fast_dtype
+from regionspot.devices.runtime import TORCH, build_runtime, resolve_runtime
 from regionspot.encoders import VisionLanguageEncoder, encoder_class
 from regionspot.errors import InputError
 from regionspot.files import atomic_path, atomic_write
@@ -137,6 +138,7 @@ class FeatureSet:
         images: M annotated images.
         folders: of each tower.
         regions: (M,) number of boxes that the view keeps of each image.
+        runtime: what computes the towers, by its name with the version.
     """
 
     SKIPPED = ".skipped.jsonl"  # of 00012.skipped.jsonl, beside 00012.safetensors
@@ -146,6 +148,7 @@ class FeatureSet:
     view: View
     folders: Mapping[Tower, Path]
     regions: IntArray
+    runtime: str = TORCH.name
 
     @classmethod
     def of(
@@ -154,12 +157,21 @@ class FeatureSet:
         images: Sequence[AnnotatedImage],
         cache: Path,
         view: View = IDENTITY,
+        runtime: str = TORCH.name,
     ) -> "FeatureSet":
         """Reads all images' annotations once, for the cache key and the number of regions.
 
+        Args:
+            config: whose towers are run.
+            images: M annotated images.
+            cache: folder of features.
+            view: of the images.
+            runtime: what computes the towers, as of `load_model`.
+
         Raises:
-            InputError: an image's path or size cannot be used.
+            InputError: an image's path or size, or the runtime, cannot be used.
         """
+        name = build_runtime(resolve_runtime(runtime, torch.device("cpu"), config.name)).name
         boxes = hashlib.sha256()
         regions = np.zeros(len(images), np.int64)
         for row, image in enumerate(images):
@@ -167,8 +179,10 @@ class FeatureSet:
             boxes.update(np.ascontiguousarray(image.boxes).tobytes())
             regions[row] = len(view.boxes(image.boxes, image.width, image.height)[1])
         digest = boxes.hexdigest()
-        folders = {tower: cache / _folder_name(config, tower, digest, view) for tower in TOWERS}
-        return cls(config, images, view, folders, regions)
+        folders = {
+            tower: cache / _folder_name(config, tower, digest, view, name) for tower in TOWERS
+        }
+        return cls(config, images, view, folders, regions, name)
 
     def shard_count(self) -> int:
         """Number of files of each tower."""
@@ -227,7 +241,7 @@ class FeatureSet:
         return total
 
 
-def _folder_name(config: ModelConfig, tower: Tower, boxes: str, view: View) -> str:
+def _folder_name(config: ModelConfig, tower: Tower, boxes: str, view: View, runtime: str) -> str:
     encoder = config.encoder
     settings = encoder_class(encoder).feature_settings(encoder)
     key: dict[str, object] = {
@@ -242,6 +256,8 @@ def _folder_name(config: ModelConfig, tower: Tower, boxes: str, view: View) -> s
         key["token"] = config.token
     if view != IDENTITY:
         key["view"] = asdict(view)
+    if runtime != TORCH.name:
+        key["runtime"] = runtime
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     return f"{tower}-{name}"
 

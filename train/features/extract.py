@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
 import torch
 
 from integrations.annotations import Tally
+from integrations.cluster.ray_pool import RayPool
 from integrations.images import UnreadableImage, check_stated_size, read_image
 from integrations.progress import Reporter
 from regionspot.config import ModelConfig, fast_dtype
+from regionspot.devices.runtime import Runtime, build_runtime
 from regionspot.encoders import VisionLanguageEncoder, build_encoder
 from regionspot.errors import InputError
 from regionspot.files import remove_leftovers
@@ -32,6 +35,7 @@ from train.features.cache import FeatureSet, FeatureStore, ImageFeatures, Tower,
 
 MAX_LISTED = 20  # skipped images of a set
 Extractor = Callable[[ImageArray, AnnotatedImage], dict[str, torch.Tensor]]
+ShardTask = tuple[Sequence[AnnotatedImage], Path]  # images of a shard, and its file
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ def extract_sets(
     workers: int,
     reporter: Reporter,
     tally: Tally | None = None,
+    pool: RayPool | None = None,
 ) -> None:
     """Compute what the cache lacks of several sets of images, after checking the free space.
 
@@ -110,6 +115,7 @@ def extract_sets(
         workers: processes, each with one thread.
         reporter: receives the progress.
         tally: counts the images that are skipped.
+        pool: of Ray's actors, instead of the processes.
 
     Raises:
         InputError: the disk has less room than is needed, or no image of a set can be used.
@@ -120,7 +126,7 @@ def extract_sets(
         reporter.message(f"{name}: {images} images, {regions} boxes")
     reporter.message(f"to compute: {needed / 1e9:.2f} GB; free on the disk: {free / 1e9:.0f} GB")
     for name, features in sets.items():
-        skipped = extract(features, workers, reporter, name)
+        skipped = extract(features, workers, reporter, name, pool)
         if skipped and len(skipped) == len(features.images):
             raise InputError(
                 f"{name}: none of the {len(features.images)} images can be used, the first "
@@ -140,7 +146,11 @@ def extract_sets(
 
 
 def extract(
-    features: FeatureSet, workers: int, reporter: Reporter, name: str = "images"
+    features: FeatureSet,
+    workers: int,
+    reporter: Reporter,
+    name: str = "images",
+    pool: RayPool | None = None,
 ) -> dict[int, str]:
     """Run both towers over all images of the shards that the cache lacks.
 
@@ -149,6 +159,7 @@ def extract(
         workers: processes, each with one thread.
         reporter: receives the progress.
         name: of the set in progress reports.
+        pool: of Ray's actors, instead of the processes.
 
     Returns:
         Why images were skipped, by their row: they cannot be read, or have another size than their
@@ -156,7 +167,7 @@ def extract(
     """
     with _one_thread_each():
         for tower in features.folders:
-            _extract_tower(features, tower, workers, reporter, name)
+            _extract_tower(features, tower, workers, reporter, name, pool)
     return features.skipped()
 
 
@@ -180,7 +191,12 @@ def check_space(sets: Sequence[FeatureSet], cache: Path) -> tuple[int, int]:
 
 
 def _extract_tower(
-    features: FeatureSet, tower: Tower, workers: int, reporter: Reporter, name: str
+    features: FeatureSet,
+    tower: Tower,
+    workers: int,
+    reporter: Reporter,
+    name: str,
+    pool: RayPool | None,
 ) -> None:
     folder = features.folders[tower]
     folder.mkdir(parents=True, exist_ok=True)
@@ -189,18 +205,22 @@ def _extract_tower(
     if not missing:
         return
     reporter.start(f"{name}: {tower}", total, total - len(missing))
-    arguments = (
-        (features.shard_images(number), features.shard_path(tower, number)) for number in missing
-    )
+    shards = ((features.shard_images(n), features.shard_path(tower, n)) for n in missing)
+    if pool is not None:
+        build = partial(ShardExtractor, features.config, tower, features.view, features.runtime)
+        tasks = dict(enumerate(map(_absolute, shards)))
+        for _ in pool.map(build, tasks, str(folder), reporter):
+            reporter.advance()
+        return
     with ProcessPoolExecutor(
         min(workers, len(missing)),
         get_context("spawn"),
         initializer=_start_worker,
-        initargs=(features.config, tower),
-    ) as pool:
-        tasks = (_submitted(pool, *each, features.view) for each in arguments)
+        initargs=(features.config, tower, features.view, features.runtime),
+    ) as processes:
+        running = (_submitted(processes, each) for each in shards)
         try:
-            for _ in _few_at_a_time(tasks, 2 * workers):
+            for _ in _few_at_a_time(running, 2 * workers):
                 reporter.advance()
         except KeyboardInterrupt:
             for worker in active_children():  # which would finish their shards first
@@ -208,9 +228,13 @@ def _extract_tower(
             raise
 
 
-def _submitted(
-    pool: ProcessPoolExecutor, images: Sequence[AnnotatedImage], path: Path, view: View
-) -> "Future[None]":
+def _absolute(shard: ShardTask) -> ShardTask:
+    """With the paths that processes which stand in another folder need."""
+    images, path = shard
+    return [replace(each, path=each.path.absolute()) for each in images], path.absolute()
+
+
+def _submitted(processes: ProcessPoolExecutor, shard: ShardTask) -> "Future[None]":
     """A task for a worker, which is started here if there are too few.
 
     Ctrl-C in a terminal reaches all processes. Workers inherit that it is blocked: this process
@@ -218,7 +242,7 @@ def _submitted(
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return pool.submit(_extract_shard, images, path, view)
+        return processes.submit(_extract_shard, shard)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
@@ -251,14 +275,42 @@ def _one_thread_each() -> Iterator[None]:
             os.environ["OMP_NUM_THREADS"] = threads
 
 
-_extractor: Extractor
+class ShardExtractor:
+    """Runs a tower over the images of shards, on one thread of a process of its own.
+
+    Raises:
+        InputError: the runtime has another version here.
+    """
+
+    def __init__(
+        self, config: ModelConfig, tower: Tower, view: View, runtime: str, _cpus: int = 1
+    ) -> None:
+        torch.set_num_threads(1)
+        found = build_runtime(runtime.partition(" ")[0])
+        if found.name != runtime:
+            raise InputError(
+                f"a worker has {found.name}, expected {runtime}; install the same on all machines"
+            )
+        build = _localizer if tower == "localizer" else _encoder
+        self._features, self._view = build(config, found), view
+
+    def __call__(self, shard: ShardTask) -> None:
+        """Write the features of a shard."""
+        images, path = shard
+        write_shard(path, images, lambda image: self._features(*_seen(image, self._view)))
 
 
-def _start_worker(config: ModelConfig, tower: Tower) -> None:
+_extractor: ShardExtractor
+
+
+def _start_worker(config: ModelConfig, tower: Tower, view: View, runtime: str) -> None:
     global _extractor  # a worker process runs one tower
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
-    _extractor = _localizer(config) if tower == "localizer" else _encoder(config)
+    _extractor = ShardExtractor(config, tower, view, runtime)
+
+
+def _extract_shard(shard: ShardTask) -> None:
+    _extractor(shard)
 
 
 def _end_with_parent() -> None:
@@ -269,9 +321,9 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _localizer(config: ModelConfig) -> Extractor:
-    device = torch.device("cpu")
-    localizer = SamLocalizer(build_sam(config.localizer), fast_dtype(device), config.token)
+def _localizer(config: ModelConfig, runtime: Runtime) -> Extractor:
+    sam, dtype = build_sam(config.localizer), fast_dtype(torch.device("cpu"))
+    localizer = SamLocalizer(sam, dtype, config.token, runtime=runtime)
 
     def tokens(pixels: ImageArray, image: AnnotatedImage) -> dict[str, torch.Tensor]:
         return {"tokens": localizer.tokens(localizer.encode(pixels), image.boxes).tokens}
@@ -279,9 +331,9 @@ def _localizer(config: ModelConfig) -> Extractor:
     return tokens
 
 
-def _encoder(config: ModelConfig) -> Extractor:
+def _encoder(config: ModelConfig, runtime: Runtime) -> Extractor:
     device = torch.device("cpu")
-    encoder = build_encoder(config.encoder, device, fast_dtype(device))
+    encoder = build_encoder(config.encoder, device, fast_dtype(device), runtime)
 
     def maps(pixels: ImageArray, image: AnnotatedImage) -> dict[str, torch.Tensor]:
         (tokens,) = encoder.image_tokens([pixels])
@@ -307,7 +359,3 @@ def _seen(image: AnnotatedImage, view: View) -> tuple[ImageArray, AnnotatedImage
     boxes, kept = view.boxes(image.boxes, image.width, image.height)
     names = tuple(image.names[i] for i in kept)
     return view.pixels(pixels), replace(image, boxes=boxes, names=names)
-
-
-def _extract_shard(images: Sequence[AnnotatedImage], path: Path, view: View) -> None:
-    write_shard(path, images, lambda image: _extractor(*_seen(image, view)))

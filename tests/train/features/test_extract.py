@@ -1,6 +1,7 @@
 """Extraction with cheap towers: views, keys, disk need, kills."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from integrations.fiftyone.review import ReviewedImage
 from integrations.images import read_image
 from integrations.progress import NullReporter
 from regionspot.config import ModelConfig, preset
+from regionspot.devices.runtime import Runtime
 from regionspot.encoders import VisionLanguageEncoder, build_encoder
 from regionspot.encoders.mini import POOLING
 from regionspot.errors import InputError
@@ -40,7 +42,7 @@ FLIP, CUT = View(flip=True), View(scale=2)
 SHARD = 2
 
 
-def fake_localizer(config: ModelConfig) -> extraction.Extractor:
+def fake_localizer(config: ModelConfig, runtime: Runtime) -> extraction.Extractor:
     """Tokens that encode the box, after a sleep of PAUSE seconds."""
 
     def tokens(pixels: ImageArray, image: AnnotatedImage) -> dict[str, torch.Tensor]:
@@ -50,7 +52,7 @@ def fake_localizer(config: ModelConfig) -> extraction.Extractor:
     return tokens
 
 
-def fake_encoder(config: ModelConfig) -> extraction.Extractor:
+def fake_encoder(config: ModelConfig, runtime: Runtime) -> extraction.Extractor:
     """A map of the first pixel's value, in the shapes of `mini`."""
 
     def maps(pixels: ImageArray, image: AnnotatedImage) -> dict[str, torch.Tensor]:
@@ -288,8 +290,33 @@ def test_a_broken_image_of_a_review_is_skipped(
     assert "000001.jpg: " in reason
 
 
-def folders(config: ModelConfig, images: list[AnnotatedImage], view: View) -> tuple[str, str]:
-    found = FeatureSet.of(config, images, Path("cache"), view).folders
+class PoolHere:
+    """As `RayPool`, with one actor in this process."""
+
+    def map(self, build, tasks, kept, reporter):
+        actor = build(1)
+        for index, task in tasks.items():
+            yield index, actor(pickle.loads(pickle.dumps(task)))
+
+
+def test_actors_write_what_processes_do(tmp_path: Path, data: Path, in_threads: None) -> None:
+    truncate(data / "images/000001.jpg")
+    images, found = opened(data), {}
+    for name, pool in (("processes", None), ("actors", PoolHere())):
+        found[name] = FeatureSet.of(preset("mini"), images, tmp_path / name)
+        extraction.extract(found[name], 1, NullReporter(), pool=pool)
+    assert files(tmp_path / "actors") == files(tmp_path / "processes")
+
+
+def test_a_worker_with_another_runtime_is_refused() -> None:
+    with pytest.raises(InputError, match=r"a worker has openvino .*, expected openvino 1\.0"):
+        extraction.ShardExtractor(preset("mini"), "encoder", IDENTITY, "openvino 1.0")
+
+
+def folders(
+    config: ModelConfig, images: list[AnnotatedImage], view: View, runtime: str = "torch"
+) -> tuple[str, str]:
+    found = FeatureSet.of(config, images, Path("cache"), view, runtime).folders
     return found["localizer"].name, found["encoder"].name
 
 
@@ -302,6 +329,7 @@ def test_every_change_is_another_key(data: Path, monkeypatch: pytest.MonkeyPatch
         folders(config, images, View(scale=0.75)),
         folders(config, images, View(flip=True, scale=0.75)),
         folders(config, moved, IDENTITY),
+        folders(config, images, IDENTITY, "openvino"),
     ]
     assert len({key for pair in keys for key in pair}) == 2 * len(keys)
     encoder = replace(config.encoder, input_sizes=(480,))
