@@ -13,7 +13,7 @@ import shutil
 import socket
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +117,8 @@ class RayPool:
 
         resources = ray.cluster_resources()
         count = min(self.count or self._fitting(resources), len(tasks))
-        cpus = self._cpus(resources, count)
+        nodes = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+        cpus = cpus_of_an_actor(nodes, count)
         reporter.message(f"starting {count} workers on {_machines(ray)}")
         rows = [{"index": index, "task": pickle.dumps(task)} for index, task in tasks.items()]
         ray.data.DataContext.get_current().max_errored_blocks = errors_allowed
@@ -149,9 +150,17 @@ class RayPool:
             return max(1, int(resources.get("GPU", 0) / self.gpus_per_worker))
         return max(1, int(resources.get("CPU", 1)))
 
-    def _cpus(self, resources: Mapping[str, float], count: int) -> int:
-        """CPUs of an actor: those of the cluster, shared out."""
-        return max(1, int(resources.get("CPU", 1)) // count)
+
+def cpus_of_an_actor(nodes: Sequence[float], count: int) -> int:
+    """The most CPUs that each of some actors can have; 1 where there are too few.
+
+    Args:
+        nodes: CPUs of each machine, one of which holds the whole of an actor.
+        count: number of actors.
+    """
+    most = int(max(nodes, default=1))
+    fitting = (each for each in range(most, 0, -1) if sum(n // each for n in nodes) >= count)
+    return next(fitting, 1)
 
 
 def ray_pool(count: int, address: str, gpus_per_worker: float = 0.0) -> RayPool | None:

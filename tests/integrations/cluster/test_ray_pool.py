@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from integrations.cluster import ray_pool as module
-from integrations.cluster.ray_pool import PoolActor, RayPool, ray_pool
+from integrations.cluster.ray_pool import PoolActor, RayPool, cpus_of_an_actor, ray_pool
 from regionspot.errors import InputError
 
 
@@ -32,7 +32,24 @@ def test_workers_are_as_many_as_the_cluster_has_room_for() -> None:
     halves = RayPool(address="auto", gpus_per_worker=0.5)
     assert halves._fitting({"CPU": 12.0, "GPU": 4.0}) == 8
     assert halves.device == "cuda"
-    assert halves._cpus({"CPU": 12.0}, 8) == 1
+
+
+@pytest.mark.parametrize(
+    ("nodes", "count", "expected"),
+    [
+        ([12.0], 8, 1),
+        ([8.0], 2, 4),
+        ([1.0, 1.0], 1, 1),  # no machine has two
+        ([8.0, 2.0], 4, 2),
+        ([4.0, 3.0], 2, 3),
+        ([2.0], 5, 1),
+        ([0.0, 4.0], 1, 4),
+    ],
+)
+def test_an_actor_has_the_cpus_of_one_machine(
+    nodes: list[float], count: int, expected: int
+) -> None:
+    assert cpus_of_an_actor(nodes, count) == expected
 
 
 def test_what_an_actor_refused_is_the_message() -> None:
