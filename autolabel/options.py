@@ -39,7 +39,10 @@ DeviceName = Annotated[
 
 RuntimeName = Annotated[
     str,
-    Field(pattern="^(auto|torch|openvino)$", description="one of auto, torch, openvino"),
+    Field(
+        pattern="^(auto|torch|openvino|onnxruntime)$",
+        description="one of auto, torch, openvino, onnxruntime",
+    ),
 ]
 
 

@@ -49,8 +49,8 @@ Workers = Annotated[int, typer.Option(help="Processes for the frozen towers.")]
 Runtime = Annotated[
     str,
     typer.Option(
-        help="What computes the frozen towers: torch, openvino, or auto. Features of each are kept "
-        "apart."
+        help="What computes the frozen towers: torch, openvino, onnxruntime, or auto. Features of "
+        "each are kept apart."
     ),
 ]
 

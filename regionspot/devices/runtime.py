@@ -16,16 +16,13 @@ from torch import nn
 
 from regionspot.errors import InputError
 
-RUNTIMES = ("auto", "torch", "openvino")
+# Other runtimes by name, as people write them.
+CONVERTERS = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}
+RUNTIMES = ("auto", "torch", *CONVERTERS)
 # The presets whose towers were converted and compared with torch.
 CONVERTED = ("mini",)
-# Where OpenVINO was measured to be faster, in float32 and in bfloat16.
+# Where OpenVINO was measured to be the fastest, in float32 and in bfloat16.
 _MACHINES = ("x86_64", "AMD64")
-NOT_INSTALLED = (
-    "OpenVINO is not installed: pip install 'regionspot-autolabel[openvino]', "
-    "or say --runtime torch"
-)
-
 Tower = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -33,7 +30,7 @@ class Runtime(Protocol):
     """Computes frozen towers.
 
     Attributes:
-        name: as a run's manifest has it: `torch`, or `openvino` and its version.
+        name: as a run's manifest has it: `torch`, or another one and its version.
     """
 
     name: str
@@ -86,7 +83,7 @@ TORCH = TorchRuntime()
 
 
 def resolve_runtime(name: str, device: torch.device, preset: str) -> str:
-    """`torch` or `openvino`, whichever a name stands for.
+    """`torch`, `openvino` or `onnxruntime`, whichever a name stands for.
 
     `auto` is OpenVINO where it is installed, the device is a CPU of the x86-64 architecture and the
     preset is one of CONVERTED; else torch.
@@ -102,34 +99,47 @@ def resolve_runtime(name: str, device: torch.device, preset: str) -> str:
     kind = name.partition(" ")[0]
     if kind not in RUNTIMES:
         raise InputError(f"runtime must be one of {', '.join(RUNTIMES)}, got {name!r}")
-    installed = importlib.util.find_spec("openvino") is not None
     can = device.type == "cpu" and preset in CONVERTED
     if kind == "auto":
-        return "openvino" if can and installed and platform.machine() in _MACHINES else "torch"
-    if kind == "openvino":
+        is_fastest = can and _is_installed("openvino") and platform.machine() in _MACHINES
+        return "openvino" if is_fastest else "torch"
+    if kind in CONVERTERS:
         if preset not in CONVERTED:
             raise InputError(
-                f"--runtime openvino is for the model {', '.join(CONVERTED)}, got {preset}; "
+                f"--runtime {kind} is for the model {', '.join(CONVERTED)}, got {preset}; "
                 "say --runtime torch"
             )
         if not can:
             raise InputError(
-                f"--runtime openvino computes on the CPU, got the device {device}; say --device "
+                f"--runtime {kind} computes on the CPU, got the device {device}; say --device "
                 "cpu, or --runtime torch"
             )
-        if not installed:
-            raise InputError(NOT_INSTALLED)
+        if not _is_installed(kind):
+            raise InputError(
+                f"{CONVERTERS[kind]} is not installed: pip install 'regionspot-autolabel[{kind}]', "
+                "or say --runtime torch"
+            )
     return kind
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def build_runtime(name: str) -> Runtime:
     """The runtime of a name that `resolve_runtime` gave.
 
     Raises:
-        InputError: OpenVINO cannot be imported.
+        InputError: its package cannot be imported.
     """
     if name == "torch":
         return TORCH
-    from regionspot.devices.openvino_runtime import OpenVinoRuntime  # optional, takes a second
+    from regionspot.devices.converted import ConvertedRuntime
 
-    return OpenVinoRuntime()
+    if name == "onnxruntime":
+        from regionspot.devices.onnx_runtime import OnnxRuntime  # optional
+
+        return ConvertedRuntime(OnnxRuntime())
+    from regionspot.devices.openvino_runtime import OpenVino  # optional, takes a second
+
+    return ConvertedRuntime(OpenVino())

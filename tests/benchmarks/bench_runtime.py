@@ -1,4 +1,4 @@
-"""OpenVINO over torch for the image towers of `mini`: seconds of the processor, and labels.
+"""OpenVINO and ONNX Runtime over torch for the image towers of `mini`: processor seconds, labels.
 
 make bench-runtime LABELLED=coco_val    # a folder with instances.json and images/
 """
@@ -16,6 +16,7 @@ from integrations.formats.coco import read_coco
 from integrations.images import read_image
 from regionspot import RegionSpot, load_model
 from regionspot.boxes import FloatArray
+from regionspot.devices.runtime import CONVERTERS
 from regionspot.types import ImageArray
 from tests.benchmarks.measure import processor
 from tests.conftest import PHOTOS, photo_path
@@ -25,6 +26,7 @@ MOST_PHOTOS = 56
 BOXES = 20  # of the image whose parts are timed
 WORDS = ("person", "cat", "cup", "motorcycle", "rocket", "dog", "car", "chair")
 LEAST_SAME = 0.98
+TIE = 0.05  # of torch's seconds
 MOST_TOP1 = 0.005  # that the accuracy on annotated boxes may differ by
 
 Sample = tuple[ImageArray, FloatArray, tuple[str, ...]]
@@ -32,7 +34,8 @@ Sample = tuple[ImageArray, FloatArray, tuple[str, ...]]
 
 @pytest.fixture(scope="module")
 def models() -> dict[str, RegionSpot]:
-    found = {name: load_model("mini", "cpu", runtime=name) for name in ("torch", "openvino")}
+    names = ("torch", *CONVERTERS)
+    found = {name: load_model("mini", "cpu", runtime=name) for name in names}
     for model in found.values():
         model.prepare(print)
     return found
@@ -88,10 +91,11 @@ def test_each_part(models: Mapping[str, RegionSpot]) -> None:
     for title, part in parts.items():
         work = {name: (lambda m=model, p=part: p(m)) for name, model in models.items()}
         found = processor_seconds(work, ROUNDS)
-        ratio = found["openvino"] / found["torch"]
-        seconds = f"torch {found['torch']:6.3f}  OpenVINO {found['openvino']:6.3f}"
-        print(f"  {title:24} {seconds}  ratio {ratio:.2f}")
-        assert ratio < 1
+        ratios = {name: found[name] / found["torch"] for name in CONVERTERS}
+        others = "  ".join(f"{name} {found[name]:.3f} ({ratios[name]:.2f})" for name in ratios)
+        print(f"  {title:24} torch {found['torch']:.3f}  {others}")
+        assert ratios["openvino"] < 1
+        assert ratios["openvino"] < ratios["onnxruntime"] + TIE  # what `auto` takes is the fastest
 
 
 def test_labels(models: Mapping[str, RegionSpot], request: pytest.FixtureRequest) -> None:
@@ -105,14 +109,18 @@ def test_labels(models: Mapping[str, RegionSpot], request: pytest.FixtureRequest
         seconds[name] = time.process_time() - start
     found = {name: np.concatenate([each.class_id for each in rows[name]]) for name in models}
     scores = {name: np.concatenate([each.score for each in rows[name]]) for name in models}
-    same = float((found["torch"] == found["openvino"]).mean())
-    change = float(np.abs(scores["torch"] - scores["openvino"]).max())
-    print(f"\n{len(listed)} photos, {len(found['torch'])} boxes, {len(words)} words")
-    print(f"  same word {same:.2%}, scores differ by {change:.1e} at most")
-    print(f"  processor: OpenVINO over torch {seconds['openvino'] / seconds['torch']:.2f}")
-    assert same >= LEAST_SAME
     truth = np.array([words.index(name) for *_, names in listed for name in names])
-    if len(truth):
-        top1 = {name: float((ids == truth).mean()) for name, ids in found.items()}
-        print(f"  top-1: torch {top1['torch']:.2%}, OpenVINO {top1['openvino']:.2%}")
-        assert abs(top1["torch"] - top1["openvino"]) <= MOST_TOP1
+    print(f"\n{len(listed)} photos, {len(found['torch'])} boxes, {len(words)} words")
+    for name in CONVERTERS:
+        same = float((found["torch"] == found[name]).mean())
+        change = float(np.abs(scores["torch"] - scores[name]).max())
+        ratio = seconds[name] / seconds["torch"]
+        print(
+            f"  {name}: same word {same:.2%}, scores differ by {change:.1e} at most; processor "
+            f"{ratio:.2f} of torch's"
+        )
+        assert same >= LEAST_SAME
+        if len(truth):
+            top1, reference = (float((found[each] == truth).mean()) for each in (name, "torch"))
+            print(f"  top-1: torch {reference:.2%}, {name} {top1:.2%}")
+            assert abs(top1 - reference) <= MOST_TOP1

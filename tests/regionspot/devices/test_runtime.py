@@ -28,6 +28,7 @@ def on_x86(monkeypatch: pytest.MonkeyPatch) -> None:
         ("torch", CPU, "mini", "torch"),
         ("openvino", CPU, "mini", "openvino"),
         ("openvino 2099.1", CPU, "mini", "openvino"),
+        ("onnxruntime", CPU, "mini", "onnxruntime"),
     ],
 )
 def test_what_a_name_stands_for(
@@ -45,8 +46,14 @@ def test_auto_is_torch_where_nothing_was_measured(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("name", "device", "preset", "message"),
     [
-        ("abacus", CPU, "mini", "runtime must be one of auto, torch, openvino, got 'abacus'"),
+        (
+            "abacus",
+            CPU,
+            "mini",
+            "one of auto, torch, openvino, onnxruntime, got 'abacus'",
+        ),
         ("openvino", CUDA, "mini", "computes on the CPU, got the device cuda; say --device cpu"),
+        ("onnxruntime", CUDA, "mini", "--runtime onnxruntime computes on the CPU"),
         ("openvino", CPU, "bl", "is for the model mini, got bl; say --runtime torch"),
     ],
 )
@@ -69,3 +76,4 @@ def test_without_openvino_auto_is_torch(monkeypatch: pytest.MonkeyPatch) -> None
 def test_runtimes_are_called_as_the_manifest_names_them() -> None:
     assert build_runtime("torch") is TORCH
     assert build_runtime("openvino").name.startswith("openvino 20")
+    assert build_runtime("onnxruntime").name.startswith("onnxruntime 1.")
