@@ -8,7 +8,7 @@ WORKERS ?= 2
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-browser test-interop test-ray fuzz torture lint format bench bench-runtime clean
+.PHONY: help install demo test test-browser test-interop test-ray fuzz torture lint format bench bench-runtime bench-stored clean
 
 help:
 	@echo "make demo    label real photos and draw a contact sheet"
@@ -20,6 +20,7 @@ help:
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make bench   print what is measured of speed and memory"
 	@echo "make bench-runtime LABELLED=DIR  compare OpenVINO with torch on photos with boxes"
+	@echo "make bench-stored IMAGES=N  labels of N images of stored regions into FiftyOne, and other words"
 	@echo "make torture kill every command at each of its operations and give it again"
 	@echo "make clean   remove .venv and what tools left behind"
 
@@ -79,6 +80,10 @@ bench: $(STAMP)
 bench-runtime: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/benchmarks/bench_runtime.py \
 		$(if $(LABELLED),--labelled $(LABELLED))
+
+# Stored regions of IMAGES images into FiftyOne; about 120 MB of disk for each thousand.
+bench-stored: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/benchmarks/bench_stored.py $(if $(IMAGES),--images $(IMAGES))
 
 # Kills every command at each of its operations; 'make test' does so at a few of them.
 torture: $(STAMP)

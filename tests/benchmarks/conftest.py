@@ -11,6 +11,7 @@ from regionspot.config import resolve_device
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="cpu or cuda: what benchmarks run on")
+    parser.addoption("--images", default="5000", help="number of images with stored regions")
     parser.addoption("--labelled", help="folder with instances.json and images/ of COCO's layout")
 
 
