@@ -25,6 +25,7 @@ from train.data.nouns import build_noun_bank
 from train.data.registry import READERS, open_dataset
 from train.experiments.ablations import ablate, ablation_markdown, ablation_recipe
 from train.experiments.evaluate import evaluate_folders, evaluation_table
+from train.experiments.examples import evaluate_examples, examples_table
 from train.experiments.leave_classes_out import fold_table, leave_out_of_folder
 from train.experiments.presence import fit_presence as fit_constants_of_presence
 from train.experiments.presence import presence_table
@@ -364,6 +365,56 @@ def leave_classes_out(
             folds = leave_out_of_folder(data, parts, beside, epochs, features, limit)
         output.show(fold_table(folds))
         _summarise(output, {"folds": [asdict(fold) for fold in folds]}, limit, tally)
+
+
+@app.command()
+def examples(
+    test: Annotated[Path, typer.Option(help="Folder to measure on, like --data of mini.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that examples are taken from.", show_default="other images of --test"
+        ),
+    ] = None,
+    words: Annotated[
+        Path | None,
+        typer.Option("--of", help="A file of the classes that get examples.", show_default="all"),
+    ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file of classes that are also measured alone; may be repeated."),
+    ] = None,
+    count: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Examples of a word; may be repeated; 1, 5 and 20 by default."),
+    ] = None,
+    draws: Annotated[int, typer.Option(min=1, help="Draws of examples.")] = 20,
+    pool: Annotated[
+        int, typer.Option(min=1, help="Boxes of a word in --data that draws are from.")
+    ] = 60,
+    checkpoint: Checkpoint = SHIPPED / "mini.safetensors",
+    cache: Cache = FEATURES,
+    workers: Workers = CORES,
+    limit: Limit = None,
+    strict: Strict = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Top-1 accuracy of words that a few examples stand for, with and without their text.
+
+    All boxes of --test are classified among all classes that it lists. Without --data, examples are
+    boxes of its other images. The table has the mean over draws, with a 95% interval over images.
+    """
+    with Output(as_json, quiet) as output:
+        tally = Tally(strict=strict)
+        with output.progress() as reporter:
+            features = FeatureExtractor.of(preset("mini"), cache, workers, reporter, tally)
+            counts, others = count or [1, 5, 20], beside or []
+            figures = evaluate_examples(
+                test, data, words, others, counts, draws, pool, checkpoint, features, limit
+            )
+        output.show(examples_table(figures))
+        _summarise(output, {"rows": [asdict(each) for each in figures]}, limit, tally)
 
 
 @app.command()
