@@ -392,6 +392,9 @@ def examples(
     pool: Annotated[
         int, typer.Option(min=1, help="Boxes of a word in --data that draws are from.")
     ] = 60,
+    listed: Annotated[
+        bool, typer.Option(help="Choose among all classes that --test lists, not those it uses.")
+    ] = False,
     checkpoint: Checkpoint = SHIPPED / "mini.safetensors",
     cache: Cache = FEATURES,
     workers: Workers = CORES,
@@ -402,7 +405,7 @@ def examples(
 ) -> None:
     """Top-1 accuracy of words that a few examples stand for, with and without their text.
 
-    All boxes of --test are classified among all classes that it lists. Without --data, examples are
+    All boxes of --test are classified among all its classes. Without --data, examples are
     boxes of its other images. The table has the mean over draws, with a 95% interval over images.
     """
     with Output(as_json, quiet) as output:
@@ -411,7 +414,7 @@ def examples(
             features = FeatureExtractor.of(preset("mini"), cache, workers, reporter, tally)
             counts, others = count or [1, 5, 20], beside or []
             figures = evaluate_examples(
-                test, data, words, others, counts, draws, pool, checkpoint, features, limit
+                test, data, words, others, counts, draws, pool, checkpoint, features, listed, limit
             )
         output.show(examples_table(figures))
         _summarise(output, {"rows": [asdict(each) for each in figures]}, limit, tally)

@@ -24,7 +24,7 @@ from regionspot.scoring import RegionScorer, class_scores
 from regionspot.types import Regions, Vocabulary
 from regionspot.vocabulary import ExampleRegions, example_classes
 from train.data.coco import read_folder
-from train.data.dataset import AnnotatedImage
+from train.data.dataset import AnnotatedImage, used_classes
 from train.data.registry import known_classes
 from train.features.cache import ImageFeatures
 from train.features.extract import FeatureExtractor
@@ -99,6 +99,7 @@ def evaluate_examples(
     pool: int,
     checkpoint: Path,
     features_of: FeatureExtractor,
+    listed: bool = False,
     limit: int | None = None,
 ) -> list[ExampleFigures]:
     """Classify the boxes of a folder with examples of some of its classes.
@@ -113,6 +114,7 @@ def evaluate_examples(
         pool: of the boxes of a word in `data`.
         checkpoint: the head.
         features_of: extracts features of images; its tally counts what is left out.
+        listed: classify among all classes that the test set lists, not those with a box.
         limit: number of the first images of each folder; None: all.
 
     Raises:
@@ -122,9 +124,10 @@ def evaluate_examples(
     trained = load_head(checkpoint, config)
     scorer = RegionScorer.of(features_of.encoder, trained, config.encoder.templates)
     dataset = read_folder(test, features_of.tally)
-    names = tuple(dataset.classes)
-    chosen = known_classes(words, dataset) if words else frozenset(names)
-    features = features_of(config, list(dataset.images[:limit]))
+    tested = list(dataset.images[:limit])
+    names = tuple(dataset.classes) if listed else used_classes(tested)
+    chosen = known_classes(words, dataset) & set(names) if words else frozenset(names)
+    features = features_of(config, tested)
     regions = embedded(scorer, features)
     source, theirs = features, regions
     if data is not None:
