@@ -117,9 +117,11 @@ def _replace_folder(new: Path, out: Path) -> None:
 
 @contextmanager
 def _naming(path: Path, temporary: Path) -> Iterator[None]:
-    """Let the system's errors, which have a number, name the target: some name nothing."""
+    """Let errors name the target, and not the temporary file; some of the system's name nothing."""
     try:
         yield
+    except InputError as error:
+        raise InputError(str(error).replace(str(temporary), str(path))) from error
     except OSError as error:
         name = error.filename
         if name is None and error.errno is not None:

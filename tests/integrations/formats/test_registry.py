@@ -119,3 +119,12 @@ def test_the_only_json_file_of_a_folder_may_have_any_name(tmp_path: Path, name: 
 def test_an_unknown_format_is_named() -> None:
     with pytest.raises(InputError, match="unknown format 'tfrecord'; known are coco, lvis, yolo"):
         format_named("tfrecord")
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_a_refusal_names_the_folder_that_was_asked_for(tmp_path: Path, name: str) -> None:
+    categories = [Category(1, "cup"), Category(2, "cup")]
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match=rf"^{out}: two categories are named 'cup'"):
+        write_folder(out, format_named(name), categories, [LabelledImage(1, "a.jpg", 40, 30)])
+    assert not list(tmp_path.iterdir())
