@@ -46,6 +46,7 @@ def label(
     conf_threshold: float | None = None,
     presence_threshold: float | None = None,
     iou: float | None = None,
+    containment: float | None = None,
     max_boxes: int = Options.max_boxes,
     masks: bool = Options.masks,
     model: str = Options.model,
@@ -53,6 +54,7 @@ def label(
     detector: str = Options.detector,
     boxes: PathLike | Mapping[str, FloatArray] | None = None,
     keep_score: bool = Options.keep_score,
+    detector_weight: float = Options.detector_weight,
     device: str = Options.device,
     runtime: str = Options.runtime,
     batch_size: int = Options.batch_size,
@@ -107,6 +109,9 @@ def label(
             model without a trained head.
         iou: IoU threshold of the class-agnostic non-maximum suppression, in [0, 1]; None: 0.5, or
             no suppression among `boxes`.
+        containment: a label goes where more than this share of its mask (or box) lies in that of a
+            more confident label of the same word, or of that in its own; None: 0.9, or 1, which
+            keeps all, for `boxes`.
         max_boxes: maximum number of proposals per image, highest scores first.
         masks: whether each label gets a mask.
         model: `mini`, `bb`, `bl` or `bl-336`; without a trained head `clip-b16`, `clip-l14`,
@@ -119,6 +124,8 @@ def label(
             path of an image to an array (N, 4) of xyxy pixels. Each label has the `box_id` of its
             box.
         keep_score: whether the score of such a box counts in a label's.
+        detector_weight: of the detector's own class scores beside the model's, in [0, 1], for words
+            that are among its classes.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         runtime: what computes the image towers: `torch`; `openvino`, on a CPU, for `mini` alone; or
             `auto`, which is OpenVINO there where it is installed and the CPU is x86-64.
@@ -166,11 +173,13 @@ def label(
                 runtime=runtime,
                 checkpoint=str(Path(checkpoint).resolve()) if checkpoint else "",
                 keep_score=keep_score,
+                detector_weight=detector_weight,
             ),
             texts if given is None else given,
             conf_threshold,
             presence_threshold,
             iou,
+            containment,
         ),
         fiftyone=fiftyone,
         database=_path(database),
@@ -197,6 +206,8 @@ def relabel(
     conf_threshold: float | None = None,
     presence_threshold: float | None = None,
     iou: float | None = None,
+    containment: float | None = None,
+    detector_weight: float | None = None,
     overwrite: bool = False,
     discard_review: bool = False,
     carry_reviewed: bool = False,
@@ -215,6 +226,8 @@ def relabel(
         conf_threshold: as in `label`; None: as in the first run.
         presence_threshold: as in `label`; None: as in the first run.
         iou: as in `label`; None: as in the first run.
+        containment: as in `label`; None: as in the first run.
+        detector_weight: as in `label`; None: as in the first run.
         overwrite: whether an earlier run in the folder, or a label field, is replaced.
         discard_review: as in `label`.
         carry_reviewed: as in `label`, of the first run.
@@ -238,6 +251,8 @@ def relabel(
         conf_threshold=conf_threshold,
         presence_threshold=presence_threshold,
         iou=iou,
+        containment=containment,
+        detector_weight=detector_weight,
         overwrite=overwrite,
         discard_review=discard_review,
         carry_reviewed=carry_reviewed,

@@ -59,6 +59,7 @@ class Options:
     conf_threshold: Probability = 0.3
     presence_threshold: Probability = 0.1
     iou: Probability = 0.5
+    containment: Probability = 0.9
     max_boxes: Count = 100
     masks: bool = True
     batch_size: Count = 4
@@ -68,6 +69,7 @@ class Options:
     checkpoint: str = ""
     boxes: str = ""
     keep_score: bool = True
+    detector_weight: Probability = 0.6
 
     def check(self) -> None:
         """Refuse a value of another type or outside of its range.
@@ -89,6 +91,7 @@ def with_thresholds(
     conf_threshold: float | None,
     presence_threshold: float | None,
     iou: float | None,
+    containment: float | None,
 ) -> Options:
     """Options of a run with the thresholds that were asked for, or that fit its model and boxes.
 
@@ -101,14 +104,22 @@ def with_thresholds(
         conf_threshold: as asked for; None: 0 for given boxes, else the default.
         presence_threshold: as asked for; None: 0 without a trained head, else the default.
         iou: as asked for; None: 1 for given boxes, else the default.
+        containment: as asked for; None: 1 for given boxes, else the default.
     """
     if presence_threshold is None:
         presence_threshold = options.presence_threshold if has_head(options.model) else 0.0
-    options = replace(options, presence_threshold=presence_threshold)
+    default = options
+    if boxes is not None:
+        default = replace(options, conf_threshold=0.0, iou=1.0, containment=1.0)
+    options = replace(
+        options,
+        presence_threshold=presence_threshold,
+        conf_threshold=default.conf_threshold if conf_threshold is None else conf_threshold,
+        iou=default.iou if iou is None else iou,
+        containment=default.containment if containment is None else containment,
+    )
     if boxes is None:
-        conf_threshold = options.conf_threshold if conf_threshold is None else conf_threshold
-        iou = options.iou if iou is None else iou
-        return replace(options, conf_threshold=conf_threshold, iou=iou)
+        return options
     name = BOXES_FROM_PYTHON
     if isinstance(boxes, str):
         kind, path = split_format(boxes)
@@ -116,12 +127,7 @@ def with_thresholds(
         name = f"{kind}:{absolute}" if kind else absolute
         if boxes.startswith("fiftyone:"):
             name = boxes
-    return replace(
-        options,
-        boxes=name,
-        conf_threshold=0.0 if conf_threshold is None else conf_threshold,
-        iou=1.0 if iou is None else iou,
-    )
+    return replace(options, boxes=name)
 
 
 def absolute_model(name: str) -> str:

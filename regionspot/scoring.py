@@ -20,6 +20,7 @@ from regionspot.encoders import VisionLanguageEncoder
 from regionspot.errors import InputError
 from regionspot.head import HeadInputs, RegionHead
 from regionspot.nouns.bank import bank_presence, evidence, noun_bank
+from regionspot.nouns.detector_classes import pooled_probabilities
 from regionspot.nouns.wordnet import noun_hierarchy
 from regionspot.types import ImageArray, Labels, NounBank, Regions, ScoreCalibration, Vocabulary
 from regionspot.vocabulary import (
@@ -267,7 +268,12 @@ def _score_presence(
 
 
 def label_regions(
-    boxes: FloatArray, regions: Regions, vocabulary: Vocabulary, calibration: ScoreCalibration
+    boxes: FloatArray,
+    regions: Regions,
+    vocabulary: Vocabulary,
+    calibration: ScoreCalibration,
+    detected: torch.Tensor | None = None,
+    detector_weight: float = 0.0,
 ) -> Labels:
     """The best word of each region.
 
@@ -276,12 +282,16 @@ def label_regions(
         regions: of the boxes.
         vocabulary: K words of the same model.
         calibration: from scores to probabilities.
+        detected: (N, K) the detector's confidence in each word, as of `detected_words`.
+        detector_weight: of `detected` beside the model's probabilities, in [0, 1].
 
     Raises:
         InputError: the words were embedded by another model.
     """
     scores = class_scores(regions, vocabulary)
     probabilities = class_probabilities(scores, calibration)
+    if detected is not None:
+        probabilities = pooled_probabilities(probabilities, detected, detector_weight)
     best, order = probabilities.topk(min(2, len(vocabulary)), dim=-1)  # (N, 2)
     class_id = order[:, :1]
     present = presence(regions, scores, vocabulary, calibration)

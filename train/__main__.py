@@ -26,6 +26,7 @@ from train.data.registry import READERS, open_dataset
 from train.experiments.ablations import ablate, ablation_markdown, ablation_recipe
 from train.experiments.evaluate import evaluate_folders, evaluation_table
 from train.experiments.examples import evaluate_examples, examples_table
+from train.experiments.held_out import write_held_out
 from train.experiments.leave_classes_out import fold_table, leave_out_of_folder
 from train.experiments.presence import fit_presence as fit_constants_of_presence
 from train.experiments.presence import presence_table
@@ -474,6 +475,23 @@ def fit_presence(
             found = fit_constants_of_presence(data, checkpoint, test, held_out, features)
         output.show(presence_table(found))
         output.summary(asdict(found))
+
+
+@app.command("held-out")
+def held_out_images(
+    data: Annotated[Path, typer.Option(help="Folder that mini is trained on.")],
+    out: Annotated[Path, typer.Option(help="The COCO file.")],
+    held_out: Annotated[
+        float, typer.Option(min=0, max=1, help="Fraction of the images that training holds out.")
+    ] = recipes.Recipe.held_out,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the images that a training holds out, with their annotations, as COCO JSON."""
+    with Output(as_json, quiet) as output:
+        count = write_held_out(data, out, held_out)
+        output.line(f"{count} images: {out}")
+        output.summary({"images": count, "out": str(out)})
 
 
 @app.command()

@@ -153,6 +153,25 @@ Iou = Annotated[
         rich_help_panel=SELECTION,
     ),
 ]
+CONTAINMENT = (
+    "A label goes where more than this share of its mask (or box) lies in that of a more confident "
+    "label of the same word, or of that in its own; 1 keeps all."
+)
+Containment = Annotated[
+    T,
+    typer.Option(
+        help=CONTAINMENT,
+        rich_help_panel=SELECTION,
+    ),
+]
+DetectorWeight = Annotated[
+    T,
+    typer.Option(
+        help="Weight of the detector's own class scores beside the model's, for words that are "
+        "among its classes; 0 leaves them out.",
+        rich_help_panel=SELECTION,
+    ),
+]
 Model = Annotated[
     str,
     typer.Option(

@@ -32,6 +32,8 @@ def relabel(
     conf_threshold: shared.ConfThreshold[float | None] = None,
     presence_threshold: shared.PresenceThreshold[float | None] = None,
     iou: shared.Iou[float | None] = None,
+    containment: shared.Containment[float | None] = None,
+    detector_weight: shared.DetectorWeight[float | None] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
@@ -67,6 +69,8 @@ def relabel(
                 conf_threshold=conf_threshold,
                 presence_threshold=presence_threshold,
                 iou=iou,
+                containment=containment,
+                detector_weight=detector_weight,
                 overwrite=overwrite,
                 discard_review=discard_review,
                 carry_reviewed=carry_reviewed,

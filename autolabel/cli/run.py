@@ -113,6 +113,15 @@ def run(
             rich_help_panel=SELECTION,
         ),
     ] = None,
+    containment: Annotated[
+        float | None,
+        typer.Option(
+            help=shared.CONTAINMENT,
+            show_default=f"{Options.containment}; none with --boxes",
+            rich_help_panel=SELECTION,
+        ),
+    ] = None,
+    detector_weight: shared.DetectorWeight[float] = Options.detector_weight,
     max_boxes: Annotated[
         int,
         typer.Option(
@@ -217,11 +226,13 @@ def run(
                 runtime=runtime,
                 checkpoint=str(checkpoint.resolve()) if checkpoint else "",
                 keep_score=keep_score,
+                detector_weight=detector_weight,
             ),
             boxes,
             conf_threshold,
             presence_threshold,
             iou,
+            containment,
         ),
         fiftyone=fiftyone,
         database=database,

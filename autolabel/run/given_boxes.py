@@ -1,6 +1,6 @@
 """Boxes that a person or another detector gave, as the proposals of a run.
 
-Axes: N boxes of one image.
+Axes: N boxes of one image, E classes of all boxes that have a score.
 """
 
 import hashlib
@@ -15,7 +15,15 @@ import numpy as np
 from autolabel.evaluation.pairing import counted, match_images
 from autolabel.options import BOXES_FROM_PYTHON, split_format
 from autolabel.run.images import ImageRef, ImageSource
-from integrations.annotations import Annotation, LabelledImage, LabelledSet, Tally, as_rle
+from integrations.annotations import (
+    Annotation,
+    LabelledImage,
+    LabelledSet,
+    Tally,
+    as_rle,
+    class_labels,
+)
+from integrations.detectors.base import one_class_scores
 from integrations.fiftyone.dataset import load_detections, samples_with_detections
 from integrations.fiftyone.labels import from_detection
 from integrations.fiftyone.session import FIFTYONE_PREFIX
@@ -28,8 +36,30 @@ from regionspot.errors import InputError
 from regionspot.types import Proposals, Rle
 
 BoxesOfImages = Mapping[str, FloatArray]
-# Annotations of an image of a width and height in pixels, with the id of each.
-_Load = Callable[[int, int], Sequence[tuple[str, Annotation]]]
+
+
+@dataclass(frozen=True)
+class GivenBox:
+    """A box as it was given.
+
+    Attributes:
+        id: of the box.
+        annotation: box, score and mask.
+        name: of its class; empty where it has none.
+    """
+
+    id: str
+    annotation: Annotation
+    name: str = ""
+
+    def values(self) -> list[object]:
+        """What tells whether it was changed."""
+        each = self.annotation
+        return [self.id, each.box, each.score, each.mask, self.name]
+
+
+# The boxes of an image of a width and height in pixels.
+_Load = Callable[[int, int], Sequence[GivenBox]]
 
 
 @dataclass(frozen=True)
@@ -55,6 +85,7 @@ class GivenBoxes:
         contents: sha256 of what was given for each of these images.
         lines: what was paired, changed and left out, for the user.
         keep_score: whether a box's own score counts; False: each counts as 1.
+        class_names: of the E classes.
     """
 
     by_image: Mapping[int, _Load] = field(repr=False)
@@ -62,6 +93,7 @@ class GivenBoxes:
     contents: Mapping[int, str] = field(repr=False)
     lines: tuple[str, ...] = ()
     keep_score: bool = True
+    class_names: tuple[str, ...] = ()
 
     def of(self, image: ImageRef, width: int, height: int) -> GivenImage:
         """The boxes of an image in the order in which they were given; of others none.
@@ -76,16 +108,35 @@ class GivenBoxes:
         """
         load = self.by_image.get(image.id)
         found = load(width, height) if load else ()
-        boxes = clip_boxes(as_boxes([each.box for _, each in found]), width, height)  # (N, 4)
+        boxes = clip_boxes(
+            as_boxes([each.annotation.box for each in found]), width, height
+        )  # (N, 4)
         boxes = np.round(boxes, 3)  # thousandths of a pixel survive every file format
         if ((boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])).any():
             raise InputError(f"a box that was given has no pixel of the image, {width} x {height}")
-        score = [self._score(each) for _, each in found]
+        score = np.array([self._score(each.annotation) for each in found], np.float32)
         masks = tuple(
-            None if each.mask is None else as_rle(each.mask, width, height) for _, each in found
+            None if mask is None else as_rle(mask, width, height)
+            for mask in (each.annotation.mask for each in found)
         )
-        ids = tuple(name for name, _ in found)
-        return GivenImage(Proposals(boxes, np.array(score, np.float32), ids=ids), masks)
+        proposals = Proposals(
+            boxes,
+            score,
+            ids=tuple(each.id for each in found),
+            class_names=self.class_names,
+            class_scores=self._class_scores(found, score) if self.class_names else None,
+        )
+        return GivenImage(proposals, masks)
+
+    def _class_scores(self, found: Sequence[GivenBox], score: FloatArray) -> FloatArray:
+        """(N, E), NaN for a box without score or class: a person may have drawn it."""
+        row = {name: index for index, name in enumerate(self.class_names)}
+        class_id = np.array([row.get(each.name, -1) for each in found], np.int64)
+        is_scored = np.array([each.annotation.score is not None for each in found], np.bool_)
+        scores = np.full((len(found), len(row)), np.nan, np.float32)
+        rows = np.flatnonzero(is_scored & (class_id >= 0))
+        scores[rows] = one_class_scores(class_id[rows], score[rows], len(row))
+        return scores
 
     def _score(self, annotation: Annotation) -> float:
         if annotation.score is None or not self.keep_score:
@@ -130,13 +181,14 @@ def read_given_boxes(
     tally.merge(data.tally)
     found: dict[int, _Load] = {}
     contents: dict[int, str] = {}
+    names, scored = class_labels(data.categories), set[str]()
     for ref, image in zip(refs, matches.predicted, strict=True):
         if image is None:
             continue
-        kept = _usable(image, name, tally)
+        kept = _usable(image, name, names, tally)
         found[ref.id] = _loader(image, kept)
-        rows = [[box_id, each.box, each.score, each.mask] for box_id, each in kept]
-        contents[ref.id] = _sha256([image.width, image.height, rows])
+        contents[ref.id] = _sha256([image.width, image.height, [each.values() for each in kept]])
+        scored |= {each.name for each in kept if each.annotation.score is not None}
     lines = [
         *counted("images without boxes", matches.without_predictions),
         *counted(
@@ -146,7 +198,8 @@ def read_given_boxes(
         ),
         *tally.lines(),
     ]
-    return GivenBoxes(found, _sha256(contents), contents, tuple(lines), keep_score)
+    class_names = tuple(names.values()) if scored and keep_score else ()
+    return GivenBoxes(found, _sha256(contents), contents, tuple(lines), keep_score, class_names)
 
 
 def content_with_boxes(
@@ -213,19 +266,22 @@ def _of_mapping(boxes: BoxesOfImages) -> LabelledSet:
     return LabelledSet((), tuple(images))
 
 
-def _usable(image: LabelledImage, name: str, tally: Tally) -> list[tuple[str, Annotation]]:
-    """The boxes of single objects, with their ids; a box without one has its number."""
+def _usable(
+    image: LabelledImage, name: str, class_names: Mapping[int, str], tally: Tally
+) -> list[GivenBox]:
+    """The boxes of single objects; one without an id has its number."""
     kept = []
     for number, each in enumerate(image.annotations, start=1):
         if each.is_crowd:
             tally.leave_out("box", "of a crowd", f"{name}: {image.file_name}")
             continue
-        kept.append((str(number if each.id is None else each.id), each))
+        box_id = str(number if each.id is None else each.id)
+        kept.append(GivenBox(box_id, each, class_names.get(each.category_id, "")))
     return kept
 
 
-def _loader(image: LabelledImage, kept: Sequence[tuple[str, Annotation]]) -> _Load:
-    def load(width: int, height: int) -> Sequence[tuple[str, Annotation]]:
+def _loader(image: LabelledImage, kept: Sequence[GivenBox]) -> _Load:
+    def load(width: int, height: int) -> Sequence[GivenBox]:
         check_stated_size((width, height), (image.width, image.height))
         return kept
 
@@ -239,7 +295,7 @@ def _of_field(name: str, source: ImageSource, keep_score: bool) -> GivenBoxes:
     wanted = {image.sample_id: image for image in source.images}
     found: dict[int, _Load] = {}
     contents: dict[int, str] = {}
-    empty = []
+    empty, scored = [], set[str]()
     view = load_detections(source.name, name).select_fields(name)
     for sample, detections in samples_with_detections(view, name):
         image = wanted.get(sample.id)
@@ -248,18 +304,21 @@ def _of_field(name: str, source: ImageSource, keep_score: bool) -> GivenBoxes:
         if not detections:
             empty.append(image.file_name)
         found[image.id] = _field_loader(detections)
-        rows = [[each.id, list(each.bounding_box), each.confidence] for each in detections]
+        scored |= {each.label for each in detections if each.confidence is not None}
+        rows = [
+            [each.id, list(each.bounding_box), each.confidence, each.label] for each in detections
+        ]
         contents[image.id] = _sha256(rows)
     lines = counted("images without boxes", empty)
-    return GivenBoxes(found, _sha256(contents), contents, tuple(lines), keep_score)
+    class_names = tuple(sorted(scored)) if keep_score else ()
+    return GivenBoxes(found, _sha256(contents), contents, tuple(lines), keep_score, class_names)
 
 
 def _field_loader(detections: Sequence[Any]) -> _Load:
-    def load(width: int, height: int) -> Sequence[tuple[str, Annotation]]:
+    def load(width: int, height: int) -> Sequence[GivenBox]:
         return [
-            (
-                str(each.id),
-                Annotation(0, read.box, each.confidence, read.mask),
+            GivenBox(
+                str(each.id), Annotation(0, read.box, each.confidence, read.mask), each.label or ""
             )
             for each in detections
             for read in [from_detection(each, {each.label: 0}, width, height)]

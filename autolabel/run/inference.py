@@ -239,7 +239,7 @@ class RegionComputer:
         kept = found.score >= self.min_score
         kept &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         rows = np.flatnonzero(kept)[: self.options.max_boxes]
-        return replace(each, proposals=Proposals(boxes[rows], found.score[rows]))
+        return replace(each, proposals=replace(found, boxes=boxes)[rows])
 
     def _model_steps(self) -> list[Step]:
         """The steps from boxes to regions."""

@@ -6,11 +6,13 @@ Axes: N regions of one image, K words.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torchvision.ops import nms
+from pycocotools import mask as coco_mask
+from torchvision.ops import box_convert, nms
 
 from autolabel.options import Options
 from autolabel.run.images import ImageRef
@@ -18,7 +20,9 @@ from autolabel.run.shards import ImageRegions
 from integrations.annotations import LabelledImage, labelled_image
 from regionspot.boxes import FloatArray
 from regionspot.model import RegionModel
-from regionspot.types import Labels, Proposals, Vocabulary
+from regionspot.nouns.detector_classes import detected_words
+from regionspot.scoring import label_regions
+from regionspot.types import Labels, Proposals, Regions, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,10 @@ class Labeller:
         for each in images:
             if each.skipped:
                 continue
-            labels = self.model.label(each.proposals.boxes, each.regions, self.vocabulary)
+            labels = self._label(each.proposals, each.regions)
             confidence = label_confidence(each.proposals, labels)
             rows = select(labels, confidence, self.options, self.thresholds)
+            rows = without_parts(labels, rows, self.options.containment, self._related)
             is_written = labels.class_id[rows] < written
             if left_out is not None:
                 left_out.update(labels.name(row) for row in rows[~is_written])
@@ -76,6 +81,23 @@ class Labeller:
                 [ids[row] for row in rows] if ids else (),
             )
             yield each.image, replace(image, unverified=image.unverified[:written])
+
+    @cached_property
+    def _related(self) -> npt.NDArray[np.bool_]:
+        """(K, K) whether a word is, or is a kind of, what another is: "sofa", "couch", "chair"."""
+        related = np.eye(len(self.vocabulary), dtype=np.bool_)
+        if self.vocabulary.bank is not None:
+            kinds = self.vocabulary.bank.kinds.numpy()  # (K, B)
+            related |= kinds @ kinds.T > 0
+        return related
+
+    def _label(self, proposals: Proposals, regions: Regions) -> Labels:
+        weight, detected = self.options.detector_weight, None
+        if weight:
+            detected = detected_words(proposals, self.vocabulary)
+        return label_regions(
+            proposals.boxes, regions, self.vocabulary, self.model.calibration, detected, weight
+        )
 
 
 def label_confidence(proposals: Proposals, labels: Labels) -> FloatArray:
@@ -120,3 +142,37 @@ def select(
         torch.from_numpy(labels.boxes[rows]), torch.from_numpy(confidence[rows]), options.iou
     )
     return np.asarray(rows[best.numpy()], np.int64)
+
+
+def without_parts(
+    labels: Labels,
+    rows: npt.NDArray[np.int64],
+    containment: float,
+    related: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.int64]:
+    """The rows without second labels of an object: its parts, and what holds it and little else.
+
+    Such a label overlaps another too little for non-maximum suppression by IoU, but one of the two
+    lies almost wholly in the other.
+
+    Args:
+        labels: N rows, with masks or without.
+        rows: of the labels to choose from, most confident first.
+        containment: of two related labels, the less confident one goes where more than this share
+            of either mask, or box where there are none, lies in the other; 1 keeps all.
+        related: (K, K) which words may be of one object.
+    """
+    if containment >= 1 or len(rows) < 2:
+        return rows
+    found = labels[rows]
+    shapes = [dict(mask) for mask in found.masks] or box_convert(
+        torch.from_numpy(found.boxes), "xyxy", "xywh"
+    ).double().numpy()
+    inside = coco_mask.iou(shapes, shapes, [True] * len(rows))  # (n, n) by the area of the first
+    joined = np.maximum(inside, inside.T) > containment
+    joined &= related[found.class_id[:, None], found.class_id]
+    kept: list[int] = []
+    for row in range(len(rows)):
+        if not joined[row, kept].any():
+            kept.append(row)
+    return rows[kept]

@@ -60,6 +60,8 @@ class RelabelRequest:
     conf_threshold: float | None = None
     presence_threshold: float | None = None
     iou: float | None = None
+    containment: float | None = None
+    detector_weight: float | None = None
     overwrite: bool = False
     discard_review: bool = False
     carry_reviewed: bool = False
@@ -160,7 +162,7 @@ def new_options(request: RelabelRequest, source: Manifest, words: WordList) -> O
         InputError: a threshold is out of its range, or below the one the regions were kept with.
     """
     options = source.options
-    names = ("conf_threshold", "presence_threshold", "iou")
+    names = ("conf_threshold", "presence_threshold", "iou", "containment", "detector_weight")
     given = {name: v for name in names if (v := getattr(request, name)) is not None}
     if request.checkpoint:
         given["checkpoint"] = str(request.checkpoint.resolve())

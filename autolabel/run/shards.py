@@ -1,20 +1,22 @@
 """Region shards: boxes, embeddings and masks of some images, independent of the vocabulary.
 
 A shard is a safetensors file. Axes: R regions of all its images one after another, D text width,
-M classes of the encoder's own classifier, Z bytes.
+M classes of the encoder's own classifier, E classes of the detector, Z bytes.
 
     boxes         (R, 4)  float32  xyxy pixels of the upright image
     score         (R,)    float32  the detector's
     embedding     (R, D)  float16  of the region, L2-normalised
     class_logits  (R, M)  float16  only where the model scores unseen classes by them
+    class_scores  (R, E)  float16  the detector's of its E classes or NaN; only where it names some
     mask_iou      (R,)    float32  the localizer's estimate, or (0,) without masks
     mask_bytes    (Z,)    uint8    COCO's compressed run lengths, one mask after another
     mask_ends     (R,)    int64    where each ends in mask_bytes, or (0,) without masks
 
-Its metadata is one JSON object: `schema_version`, and `images`, a list in the dataset's order: id,
-file_name, sample_id, width, height, regions (how many rows are its own), skipped (why it was left
-out, or empty), box_ids (of each row, where the boxes were given; else empty) and content (what the
-image file and the boxes that were given for it are known by, a space, and the sha256 of the file).
+Its metadata is one JSON object: `schema_version`, `class_names` (of the E classes) and `images`, a
+list in the dataset's order: id, file_name, sample_id, width, height, regions (how many rows are its
+own), skipped (why it was left out, or empty), box_ids (of each row, where the boxes were given;
+else empty) and content (what the image file and the boxes that were given for it are known by, a
+space, and the sha256 of the file).
 """
 
 import hashlib
@@ -46,10 +48,12 @@ _TENSORS = {
     "score": ("float32", 1),
     "embedding": ("float16", 2),
     "class_logits": ("float16", 2),
+    "class_scores": ("float16", 2),
     "mask_iou": ("float32", 1),
     "mask_bytes": ("uint8", 1),
     "mask_ends": ("int64", 1),
 }
+_OPTIONAL = ("class_logits", "class_scores")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +78,12 @@ class ShardHeader:
     Attributes:
         schema_version: version of the layout of the run folder.
         images: in the dataset's order.
+        class_names: of the detector's classes, the columns of the tensor `class_scores`.
     """
 
     schema_version: int
     images: tuple[StoredImage, ...]
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,8 +138,14 @@ def write_shard(folder: Path, index: int, images: Sequence[ImageRegions]) -> Sha
     logits = [each.regions.class_logits for each in images]
     if known := [each.half().numpy() for each in logits if each is not None]:
         tensors["class_logits"] = np.concatenate(known)
-    described = tuple(map(_describe, images))
-    header = ShardHeader(schema_version=SCHEMA_VERSION, images=described)
+    proposals = Proposals.joined([each.proposals for each in images])
+    if proposals.class_scores is not None:
+        tensors["class_scores"] = proposals.class_scores.astype(np.float16)
+    header = ShardHeader(
+        schema_version=SCHEMA_VERSION,
+        images=tuple(map(_describe, images)),
+        class_names=proposals.class_names,
+    )
     # One key: safetensors writes several in no fixed order.
     content = save(tensors, {METADATA: json.dumps(asdict(header))})
     path = folder / shard_file(index)
@@ -174,7 +186,8 @@ def read_shards(folder: Path, shards: Sequence[Shard]) -> Iterator[ImageRegions]
         start = 0
         for described in header.images:
             stop = start + described.regions
-            yield _image_regions(described, tensors, slice(start, stop))
+            rows = slice(start, stop)
+            yield _image_regions(described, tensors, rows, header.class_names)
             start = stop
 
 
@@ -231,7 +244,7 @@ def _problem(header: ShardHeader, tensors: Mapping[str, np.ndarray]) -> str:
     """Why a shard does not hold together, or an empty text."""
     for name, (dtype, axes) in _TENSORS.items():
         tensor = tensors.get(name)
-        if tensor is None and name != "class_logits":
+        if tensor is None and name not in _OPTIONAL:
             return f"the tensor {name} is missing"
         if tensor is not None and (tensor.dtype != dtype or tensor.ndim != axes):
             return f"the tensor {name} must be {dtype} of {axes} axes"
@@ -240,12 +253,18 @@ def _problem(header: ShardHeader, tensors: Mapping[str, np.ndarray]) -> str:
         if len(each.box_ids) not in (0, each.regions):
             return f"expected {each.regions} box_ids of {each.file_name}, got {len(each.box_ids)}"
     with_masks = bool(len(tensors["mask_ends"]))
-    for name in ("boxes", "score", "embedding", "class_logits"):
+    for name in ("boxes", "score", "embedding", *_OPTIONAL):
         if name in tensors and len(tensors[name]) != rows:
             return f"the tensor {name} must have {rows} rows, got {len(tensors[name])}"
     for name in ("mask_iou", "mask_ends"):
         if len(tensors[name]) not in (rows, 0) or bool(len(tensors[name])) != with_masks:
             return f"the tensor {name} must have {rows} rows or none, got {len(tensors[name])}"
+    scores = tensors.get("class_scores", np.zeros((0, 0), np.float16))
+    if scores.shape[1] != len(header.class_names):
+        expected = len(header.class_names)
+        return f"the tensor class_scores must have {expected} columns, got {scores.shape[1]}"
+    if ((scores < 0) | (scores > 1)).any():
+        return "class_scores must be from 0 to 1"
     if tensors["boxes"].shape[1] != len("xyxy"):
         return f"the tensor boxes must have 4 columns, got {tensors['boxes'].shape[1]}"
     ends = np.concatenate([np.zeros(1, np.int64), tensors["mask_ends"]])
@@ -257,7 +276,10 @@ def _problem(header: ShardHeader, tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def _image_regions(
-    described: StoredImage, tensors: Mapping[str, np.ndarray], rows: slice
+    described: StoredImage,
+    tensors: Mapping[str, np.ndarray],
+    rows: slice,
+    class_names: tuple[str, ...],
 ) -> ImageRegions:
     ends = tensors["mask_ends"]
     starts = np.concatenate([np.zeros(1, np.int64), ends])[: len(ends)]
@@ -273,7 +295,13 @@ def _image_regions(
         ImageRef(described.id, described.file_name, described.sample_id),
         described.width,
         described.height,
-        Proposals(tensors["boxes"][rows], tensors["score"][rows], ids=described.box_ids),
+        Proposals(
+            tensors["boxes"][rows],
+            tensors["score"][rows],
+            ids=described.box_ids,
+            class_names=class_names,
+            class_scores=tensors["class_scores"][rows] if class_names else None,
+        ),
         Regions(
             torch.from_numpy(tensors["embedding"][rows]), masks, tensors["mask_iou"][rows], logits
         ),

@@ -29,11 +29,13 @@ class Relations:
     Attributes:
         known: whether WordNet's part that is kept has the word, or its last part.
         kinds: rows of the nouns that are a kind of it, or itself, in one of its main senses.
+        same: those of `kinds` that mean the same.
         others: rows of all other nouns that are above it or, in any sense, below it.
     """
 
     known: bool
     kinds: frozenset[int]
+    same: frozenset[int]
     others: frozenset[int]
 
 
@@ -63,16 +65,19 @@ class NounHierarchy:
         A phrase that WordNet lacks is a kind of what its last part names: "red car" of "car".
         """
         known = False
-        kinds, related = set[int](), set[int]()
+        kinds, same, related = set[int](), set[int](), set[int]()
         for string in strings:
             senses, whole = self._senses_of(string)
             known |= bool(senses)
             kinds |= self._named(string)
+            same |= self._named(string)
             if whole:
-                kinds |= _union(self.kinds, senses[:MAIN_SENSES])
+                main = senses[:MAIN_SENSES]
+                kinds |= _union(self.kinds, main)
+                same |= _union(self.kinds, main) & _union(self.at, main)
             related |= _union(self.below, senses)
             related |= _union(self.at, reached(senses, self.parents.__getitem__))
-        return Relations(known, frozenset(kinds), frozenset(related - kinds))
+        return Relations(known, frozenset(kinds), frozenset(same), frozenset(related - kinds))
 
     def _named(self, string: str) -> set[int]:
         """The row of the noun that is written like a string."""

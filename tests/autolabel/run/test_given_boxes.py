@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,6 +81,34 @@ def test_boxes_of_a_file(
     again = autolabel_cli(*command)
     assert again.exit_code == 1
     assert "other boxes in --boxes" in " ".join(again.output.split())
+
+
+def test_the_classes_of_scored_boxes_count(photos: Path, tmp_path: Path) -> None:
+    """Whatever detector found them; of what a person drew, without a score, boxes alone do."""
+    path, width, height = size_of(photos)
+    boxes = coco_boxes(tmp_path / "boxes.json", width, height)
+    boxes.write_text(boxes.read_text().replace("cat.png", path.name).replace("thing", "Cats"))
+
+    def scores(name: str, **options: Any) -> list[float]:
+        run = label(
+            *(photos, ["cat", "cup", "leopard"]),
+            boxes=boxes,
+            fiftyone=False,
+            out=tmp_path / name,
+            presence_threshold=0,
+            masks=False,
+            **options,
+        )
+        return [row.score for row in run.rows() if row.word == "cat"]
+
+    alone = scores("alone", detector_weight=0)
+    assert len(alone) == len(BOXES)
+    pooled = scores("pooled")
+    assert all(one < more <= 0.2 for one, more in zip(alone, pooled, strict=True))
+    without = scores("without score", keep_score=False, detector_weight=0)
+    assert scores("classes without score", keep_score=False) == without
+    boxes.write_text(boxes.read_text().replace('"score": 0.2, ', ""))
+    assert scores("drawn") == without
 
 
 def test_boxes_from_python(photos: Path, tmp_path: Path) -> None:

@@ -1,11 +1,18 @@
 """Which labels are kept, from scores and boxes alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from autolabel.options import Options
-from autolabel.run.postprocess import label_confidence, lowest_threshold, select
-from regionspot.types import Labels, Proposals
+from autolabel.run.postprocess import (
+    label_confidence,
+    lowest_threshold,
+    select,
+    without_parts,
+)
+from regionspot.types import Labels, Proposals, encode_mask
 
 NAMES = ("cat", "dog")
 
@@ -85,3 +92,31 @@ def test_rows_are_taken_in_the_order_asked() -> None:
     assert taken.boxes.tolist() == [RIGHT, LEFT]
     np.testing.assert_allclose(taken.score, [0.3, 0.1])
     assert taken.names == NAMES
+
+
+ROWS, SAME, APART = np.arange(3), np.ones((2, 2), np.bool_), np.eye(2, dtype=np.bool_)
+WHOLE, PART, AROUND = [10, 10, 50, 50], [11, 11, 20, 20], [5, 5, 90, 90]
+
+
+def test_a_part_of_an_object_and_what_is_around_it_go() -> None:
+    labels = make_labels([WHOLE, PART, AROUND])
+    assert without_parts(labels, ROWS, 0.9, APART).tolist() == [0]
+    assert without_parts(labels, ROWS, 1, APART).tolist() == [0, 1, 2]
+    assert without_parts(labels, ROWS[::-1], 0.9, APART).tolist() == [2]
+
+
+def test_parts_of_other_words_stay() -> None:
+    labels = make_labels([WHOLE, PART, AROUND], class_id=[0, 1, 1])
+    assert without_parts(labels, ROWS, 0.9, APART).tolist() == [0, 1]
+    assert without_parts(labels, ROWS, 0.9, SAME).tolist() == [0]
+
+
+def test_masks_tell_what_is_in_front_from_a_part() -> None:
+    labels = make_labels([WHOLE, PART])
+    whole, front = (np.zeros((60, 60), np.bool_) for _ in range(2))
+    whole[10:50, 10:50] = True
+    front[11:20, 11:20] = True
+    both = encode_mask(whole), encode_mask(front)
+    assert without_parts(replace(labels, masks=both), ROWS[:2], 0.9, APART).tolist() == [0]
+    apart = encode_mask(whole & ~front), encode_mask(front)
+    assert without_parts(replace(labels, masks=apart), ROWS[:2], 0.9, APART).tolist() == [0, 1]

@@ -22,6 +22,7 @@ from regionspot.errors import InputError
 from regionspot.types import Proposals, Regions, encode_mask
 
 WIDTH, HEIGHT, TEXT_WIDTH, CLASSES = 17, 11, 4, 6
+DETECTOR_CLASSES = ("person", "bicycle")
 
 
 def make_image(
@@ -29,12 +30,19 @@ def make_image(
 ) -> ImageRegions:
     random = np.random.default_rng(number)
     boxes = random.random((regions, 4), np.float32)
+    scores = random.random((regions, len(DETECTOR_CLASSES))).astype(np.float16)
+    scores[::2, 1] = np.nan  # of a detector that does not name it
     bitmaps = random.random((regions, HEIGHT, WIDTH)) > 0.5
     return ImageRegions(
         ImageRef(number, f"Füße {number}.jpg", f"sample{number}"),
         WIDTH,
         HEIGHT,
-        Proposals(boxes, random.random(regions, np.float32)),
+        Proposals(
+            boxes,
+            random.random(regions, np.float32),
+            class_names=DETECTOR_CLASSES if classes else (),
+            class_scores=scores.astype(np.float32) if classes else None,
+        ),
         Regions(
             torch.from_numpy(random.standard_normal((regions, TEXT_WIDTH), np.float32)),
             tuple(map(encode_mask, bitmaps)) if masks else (),
@@ -49,6 +57,12 @@ def assert_same(got: ImageRegions, put: ImageRegions) -> None:
     assert got.skipped == put.skipped
     np.testing.assert_array_equal(got.proposals.boxes, put.proposals.boxes)
     np.testing.assert_array_equal(got.proposals.score, put.proposals.score)
+    if len(put.proposals):
+        assert got.proposals.class_names == put.proposals.class_names
+        assert (got.proposals.class_scores is None) == (put.proposals.class_scores is None)
+    if len(put.proposals) and put.proposals.class_scores is not None:
+        scores = put.proposals.class_scores
+        np.testing.assert_array_equal(got.proposals.class_scores, scores)
     assert torch.equal(got.regions.embedding, put.regions.embedding.half())
     logits = put.regions.class_logits
     assert (got.regions.class_logits is None) == (logits is None)

@@ -73,4 +73,4 @@ def test_synonyms_add_up(hierarchy: NounHierarchy) -> None:
 @pytest.mark.parametrize("word", ["<script>alert(1)</script>", "qwrtzp", "12345", "???"])
 def test_what_is_no_word_stands_to_nothing(hierarchy: NounHierarchy, word: str) -> None:
     found = hierarchy.relations([word])
-    assert found == Relations(False, frozenset(), frozenset())
+    assert found == Relations(False, frozenset(), frozenset(), frozenset())
