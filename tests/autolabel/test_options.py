@@ -55,10 +55,10 @@ def test_no_box_is_rejected_by_a_presence_that_is_not_calibrated() -> None:
     assert f"{config.OPEN_CLIP}:" == OPEN_CLIP
     assert all(map(has_head, config.PRESETS))
     for model in (*CROP_MODELS, "openclip:ViT-B-16/openai"):
-        options = with_thresholds(Options(model=model), None, None, None, None)
+        options = with_thresholds(Options(model=model), None, None, None, None, None)
         assert (options.presence_threshold, options.conf_threshold) == (0, Options.conf_threshold)
-        assert with_thresholds(options, None, None, 0.4, None).presence_threshold == 0.4
-    assert with_thresholds(Options(), None, None, None, None) == Options()
+        assert with_thresholds(options, None, None, 0.4, None, None).presence_threshold == 0.4
+    assert with_thresholds(Options(), None, None, None, None, None) == Options()
 
 
 def test_the_file_of_a_model_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
