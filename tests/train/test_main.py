@@ -60,7 +60,7 @@ def test_help_is_that_of_the_recipes() -> None:
 def test_autolabel_offers_all_commands() -> None:
     shown = CliRunner().invoke(app, ["train", "--help"]).output
     commands = [each.name or str(each.callback.__name__) for each in training.registered_commands]
-    assert len(commands) == 11
+    assert len(commands) == 12
     for name in commands:
         assert f" {name.replace('_', '-')} " in shown
 
