@@ -112,3 +112,20 @@ class OpenClip:
 
     def __str__(self) -> str:
         return f"open_clip {self.model} ({self.pretrained})"
+
+
+def check_hub() -> None:
+    """Make sure that Hugging Face's hub can be reached: its client would retry for a minute.
+
+    Raises:
+        OSError: it cannot.
+    """
+    from huggingface_hub import constants, get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return  # the client says so itself
+    try:
+        get_session().head(constants.ENDPOINT, timeout=10)
+    except Exception as error:
+        # by whichever HTTP library the client has
+        raise OSError(f"{constants.ENDPOINT} cannot be reached: {error}") from error

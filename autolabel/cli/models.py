@@ -136,7 +136,7 @@ def unlisted_weights(preset: str) -> Path | None:
     is_listed = any(file.name.startswith("clip-") for file in files_of(config.name))
     if not isinstance(config, CropConfig) or is_listed:
         return None
-    from regionspot.encoders.clip import find_tokenizer, find_weights  # takes seconds
+    from regionspot.encoders.open_clip_weights import find_tokenizer, find_weights
 
     find_tokenizer(config.encoder.model)
     return find_weights(config.encoder)

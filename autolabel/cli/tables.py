@@ -92,7 +92,7 @@ def print_run(run: "RunFolder", output: "Output", limit: int | None = None) -> N
 
 def show_plan(plan: "Plan", output: "Output") -> None:
     """Print what a run would do."""
-    missing = [each.name for each in plan.missing_weights()]
+    missing = plan.missing_weights()
     weights = f"fetched first: {', '.join(missing)}" if missing else "here"
     written, thresholds = plan.words.names[: plan.words.written], plan.words.own_thresholds()
     background = plan.words.names[plan.words.written :]

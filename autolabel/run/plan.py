@@ -40,11 +40,11 @@ from integrations.progress import Reporter
 from integrations.vocabulary_file import WordList, read_words
 from regionspot.boxes import FloatArray
 from regionspot.checkpoint import load_head
-from regionspot.config import ModelConfig, model_config
+from regionspot.config import CropConfig, model_config
 from regionspot.errors import InputError
 from regionspot.files import is_utf8
 from regionspot.model import head_file
-from regionspot.weights import WeightFile, cached_path, files_of
+from regionspot.weights import cached_path, files_of
 
 # Measured on photos of 640 x 480: the shard, both label files and FiftyOne's database.
 KILOBYTES_PER_IMAGE = 40
@@ -150,21 +150,33 @@ class Plan:
         return f"holds this very run, which is resumed after {done} images"
 
     def check_head(self) -> None:
-        """Load the trained head as the run would.
+        """Load the trained head as the run would; of a model without, check open_clip's names.
 
         Raises:
-            InputError: the head cannot be read, or does not fit the model.
+            InputError: the head cannot be read, or does not fit the model, or an unknown name.
         """
         options = self.request.options
         config = model_config(options.model)
         path = head_file(config, options.checkpoint)
-        if path and isinstance(config, ModelConfig):
+        if isinstance(config, CropConfig):
+            from regionspot.encoders.open_clip_weights import check_names  # takes seconds
+
+            check_names(config.encoder)
+        elif path:
             load_head(path, config)
 
-    def missing_weights(self) -> list[WeightFile]:
-        """Files of weights that are fetched first."""
-        model = self.request.options.model
-        return [file for file in files_of(model) if not cached_path(file).exists()]
+    def missing_weights(self) -> list[str]:
+        """Names of weights that are fetched first."""
+        config = model_config(self.request.options.model)
+        listed = files_of(config.name)
+        missing = [file.name for file in listed if not cached_path(file).exists()]
+        is_listed = any(file.name.startswith("clip-") for file in listed)
+        if isinstance(config, CropConfig) and not is_listed:
+            from regionspot.encoders.open_clip_weights import cached_weights  # takes seconds
+
+            if not cached_weights(config.encoder):
+                missing.append(f"{config.encoder.model} {config.encoder.pretrained}")
+        return missing
 
     def megabytes(self) -> float:
         """A rough estimate of what is written."""

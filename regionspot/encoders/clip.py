@@ -1,11 +1,7 @@
 """CLIP and SigLIP models of open_clip as they stand (Radford et al. 2021, arXiv 2103.00020; Zhai et
 al. 2023, arXiv 2303.15343)."""
 
-import difflib
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -20,23 +16,18 @@ from regionspot.devices.precision import in_precision
 from regionspot.devices.resample import bicubic, resize
 from regionspot.devices.runtime import TORCH, Runtime
 from regionspot.devices.transfer import pixels_on
+from regionspot.encoders.open_clip_weights import (
+    OPENAI_PIXELS,
+    PixelStatistics,
+    find_tokenizer,
+    find_weights,
+    pixel_statistics,
+)
 from regionspot.errors import InputError
-from regionspot.sources import OpenClip
 from regionspot.types import ImageTokens, Pixels
-from regionspot.weights import WEIGHTS, cached_path, locate, sha256_of
+from regionspot.weights import WEIGHTS, cached_path, sha256_of
 
 TEXT_BATCH = 256
-
-
-@dataclass(frozen=True)
-class PixelStatistics:
-    """Mean and standard deviation of RGB in [0, 1], which the inputs are normalised by."""
-
-    mean: tuple[float, ...] = open_clip.OPENAI_DATASET_MEAN
-    std: tuple[float, ...] = open_clip.OPENAI_DATASET_STD
-
-
-OPENAI_PIXELS = PixelStatistics()
 
 
 class ClipEncoder:
@@ -115,9 +106,8 @@ class ClipEncoder:
             raise InputError(f"{model!r} must take squares, got {height} x {width} pixels")
         sha256 = sha256_of(path)
         name = f"{model}/{sha256 if path == Path(pretrained) else pretrained}"
-        weights = {"open_clip": sha256}
-        pixels = pixel_statistics(model, pretrained)
-        return cls(built, name, tokenizer, height, device, dtype, pixels, weights)
+        pixels = pixel_statistics(config)
+        return cls(built, name, tokenizer, height, device, dtype, pixels, {"open_clip": sha256})
 
     @classmethod
     def map_length(cls, config: EncoderConfig) -> int:
@@ -183,27 +173,6 @@ class ClipEncoder:
         return torch.cat(parts).float()
 
 
-def find_weights(config: EncoderConfig) -> Path:
-    """The file of a model's weights, fetched first where it is known by name and in no cache.
-
-    Raises:
-        InputError: unknown to open_clip, an activation that the weights were not trained with, or
-            weights that cannot be had.
-    """
-    model, pretrained = config.model, config.pretrained
-    if config.kind == "open_clip-crops" and Path(pretrained).is_file():
-        if model not in open_clip.list_models():
-            raise InputError(_unknown(model))
-        return Path(pretrained)
-    check_activation(model, pretrained)
-    listed = [f for f in WEIGHTS.values() if OpenClip(model, pretrained) in f.sources]
-    if listed:
-        return locate(listed[0].name)
-    settings = open_clip.get_pretrained_cfg(model, pretrained)
-    with _one_line(f"the weights {pretrained!r} of {model!r}"):
-        return Path(open_clip.download_pretrained(settings))
-
-
 def _load(model: str, path: Path) -> open_clip.CLIP:
     is_listed = path in map(cached_path, WEIGHTS.values())
     try:
@@ -215,72 +184,3 @@ def _load(model: str, path: Path) -> open_clip.CLIP:
         # torch reports a foreign file by many exception types
         mend = "run `autolabel models verify`" if is_listed else "give its weights or name others"
         raise InputError(f"{path} is not {model}; {mend}") from error
-
-
-def find_tokenizer(model: str) -> Callable[[list[str]], torch.Tensor]:
-    """The tokenizer of an architecture, fetched first where it is a hub's and no cache holds it.
-
-    Raises:
-        InputError: it cannot be had.
-    """
-    with _one_line(f"the tokenizer of {model!r}"):
-        found: Callable[[list[str]], torch.Tensor] = open_clip.get_tokenizer(model)
-        return found
-
-
-@contextmanager
-def _one_line(what: str) -> Iterator[None]:
-    """What libraries report of a file that cannot be fetched, in one line."""
-    hub = logging.getLogger("huggingface_hub")
-    level = hub.level
-    hub.setLevel(logging.ERROR)  # it warns of every retry
-    try:
-        yield
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{what} cannot be had: {reason:.200}; the model `mini` needs no network"
-        ) from error
-    finally:
-        hub.setLevel(level)
-
-
-def pixel_statistics(model: str, pretrained: str) -> PixelStatistics:
-    """Of the weights of a name; of a file, those of the first weights that are listed."""
-    tags = open_clip.list_pretrained_tags_by_model(model)
-    tag = pretrained if pretrained in tags else next(iter(tags), "")
-    settings = open_clip.get_pretrained_cfg(model, tag)
-    if "mean" not in settings:
-        return PixelStatistics()
-    return PixelStatistics(tuple(settings["mean"]), tuple(settings["std"]))
-
-
-def check_activation(model: str, pretrained: str) -> None:
-    """Refuse an activation that the weights were not trained with.
-
-    Raises:
-        InputError: unknown names, or the architecture's QuickGELU is not the weights'.
-    """
-    if model not in open_clip.list_models():
-        raise InputError(_unknown(model))
-    architecture = open_clip.get_model_config(model)
-    weights = open_clip.get_pretrained_cfg(model, pretrained)
-    if not weights:
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
-        raise InputError(
-            f"there is no file {pretrained!r}, and open_clip knows no such weights of {model!r}, "
-            f"only {tags}"
-        )
-    expected = bool(weights.get("quick_gelu", False))
-    if bool(architecture.get("quick_gelu", False)) != expected:
-        mend = f"{model}-quickgelu" if expected else model.removesuffix("-quickgelu")
-        raise InputError(
-            f"the weights {pretrained!r} were trained with{'' if expected else 'out'} QuickGELU, "
-            f"which {model!r} has {'not' if expected else ''}; use {mend!r}"
-        )
-
-
-def _unknown(model: str) -> str:
-    near = difflib.get_close_matches(model, open_clip.list_models())
-    hint = f"near it are {', '.join(near)}" if near else "open_clip.list_models() has all names"
-    return f"open_clip knows no model {model!r}; {hint}"

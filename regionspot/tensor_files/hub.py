@@ -7,10 +7,11 @@ beside the weights decides anything.
 from pathlib import Path
 from typing import Any, Self
 
-from huggingface_hub import ModelHubMixin, hf_hub_download
+from huggingface_hub import ModelHubMixin, hf_hub_download, try_to_load_from_cache
 
 from regionspot.errors import InputError
 from regionspot.files import atomic_write, atomic_write_bytes
+from regionspot.sources import check_hub
 from regionspot.tensor_files.safetensors_file import read_metadata
 
 HEAD_FILE, CONFIG_FILE = "model.safetensors", "config.json"
@@ -96,6 +97,9 @@ class HubHead(
                 raise InputError(f"{name} must hold {HEAD_FILE}, the only file that is read")
             return cls.of_head_file(path, **options)
         try:
+            known = try_to_load_from_cache(name, HEAD_FILE, cache_dir, revision)
+            if not local_files_only and not isinstance(known, str):
+                check_hub()
             fetched = hf_hub_download(
                 name,
                 HEAD_FILE,

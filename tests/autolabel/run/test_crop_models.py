@@ -161,3 +161,15 @@ def test_what_cannot_be_had_is_one_line(
     assert result.exit_code == 1
     assert message in result.stderr.splitlines()[-1]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_names_what_open_clip_fetches(
+    weights: Path, finished: FinishedRun, autolabel_cli: Autolabel, tmp_path: Path
+) -> None:
+    command = ["run", finished.photos, "--vocab", finished.words, "--out", tmp_path / "run"]
+    command += ["--no-fiftyone", "--dry-run", "--model"]
+    result = autolabel_cli(*command, "openclip:ViT-B-16/laion2b_s34b_b88k")
+    assert "fetched first: ViT-B-16 laion2b_s34b_b88k" in result.output
+    assert "ViT-B-16" not in autolabel_cli(*command, f"openclip:tiny-crops/{weights}").output
+    refused = autolabel_cli(*command, "openclip:ViT-B-16/none")
+    assert (refused.exit_code, "there is no file 'none'" in refused.stderr) == (1, True)

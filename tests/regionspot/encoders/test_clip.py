@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import open_clip
 import pytest
@@ -13,7 +14,8 @@ from torch.nn import functional as F
 
 from regionspot import weights
 from regionspot.config import EncoderConfig
-from regionspot.encoders.clip import ClipEncoder, check_activation
+from regionspot.encoders.clip import ClipEncoder
+from regionspot.encoders.open_clip_weights import cached_weights, check_names, find_weights
 from regionspot.errors import InputError
 from regionspot.vocabulary import build_vocabulary
 from tests.regionspot.factories import (
@@ -124,10 +126,8 @@ def test_logit_scale_is_clips_own() -> None:
 @pytest.mark.parametrize("name", ["ViT-B-16", "ViT-L-14", "ViT-L-14-336"])
 def test_quickgelu_mismatch_is_an_error(name: str) -> None:
     with pytest.raises(InputError, match=f"trained with QuickGELU.*use '{name}-quickgelu'"):
-        check_activation(name, "openai")
-    check_activation(f"{name}-quickgelu", "openai")
-    with pytest.raises(InputError, match="open_clip knows no model 'ViT-XXL'"):
-        check_activation("ViT-XXL", "openai")
+        check_names(EncoderConfig("open_clip", (), "photo", name, "openai"))
+    check_names(EncoderConfig("open_clip", (), "photo", f"{name}-quickgelu", "openai"))
 
 
 class Archive(nn.Module):
@@ -229,3 +229,33 @@ def test_a_name_or_file_that_does_not_fit_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message) as refused:
             build_crops(model, pretrained)
         assert "\n" not in str(refused.value)
+
+
+def test_weights_in_the_hubs_cache_are_not_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tiny_open_clip(tmp_path, "tiny-hub")
+    tags = {"ours": {"hf_hub": "me/tiny-hub/"}}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny-hub", tags)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    config = EncoderConfig("open_clip-crops", (), "photo", "tiny-hub", "ours")
+    assert cached_weights(config) is None
+    with pytest.raises(InputError, match="the weights 'ours' of 'tiny-hub' cannot be had"):
+        find_weights(config)
+    repository = tmp_path / "hub" / "models--me--tiny-hub"
+    for name, content in (
+        ("refs/main", b"a1"),
+        ("snapshots/a1/open_clip_model.safetensors", path.read_bytes()),
+    ):
+        (repository / name).parent.mkdir(parents=True)
+        (repository / name).write_bytes(content)
+    assert find_weights(config) == repository / "snapshots" / "a1" / "open_clip_model.safetensors"
+    assert build_crops("tiny-hub", "ours").weights == {"open_clip": weights.sha256_of(path)}
+
+
+def test_a_hub_that_cannot_be_reached_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    message = r"cannot be had: http://127\.0\.0\.1:9 cannot be reached: .*; the model `mini`"
+    with pytest.raises(InputError, match=message):
+        build_crops("ViT-B-16-SigLIP2", "webli")
