@@ -11,7 +11,7 @@ import typer
 from autolabel.cli import options as shared
 from autolabel.cli.app import app
 from autolabel.cli.options import OUTPUT
-from autolabel.options import Options
+from autolabel.options import Options, absolute_model
 
 if TYPE_CHECKING:
     from autolabel.evaluation.evaluate import EvaluationResult
@@ -134,7 +134,7 @@ def evaluate(
             request = BenchmarkRequest(
                 ground_truth=dataset,
                 images=images,
-                model=model,
+                model=absolute_model(model),
                 boxes=tuple(boxes or BOXES),
                 out=out,
                 baselines=baselines,
