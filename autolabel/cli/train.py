@@ -106,7 +106,12 @@ def from_review(
             rich_help_panel=MODEL,
         ),
     ] = None,
-    model: shared.Model = "",
+    model: Annotated[
+        str,
+        typer.Option(
+            help="mini, bb, bl or bl-336.", show_default="the run's, or mini", rich_help_panel=MODEL
+        ),
+    ] = "",
     epochs: Annotated[int, typer.Option(help="Passes over the reviewed images.")] = 20,
     seed: Annotated[int, typer.Option(help="Of the order of images, and of those held out.")] = 0,
     cache: Annotated[
