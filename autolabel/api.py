@@ -52,6 +52,8 @@ def label(
     model: str = Options.model,
     checkpoint: PathLike | None = None,
     detector: str = Options.detector,
+    tile: int | None = Options.tile,
+    tile_overlap: float = Options.tile_overlap,
     boxes: PathLike | Mapping[str, FloatArray] | None = None,
     keep_score: bool = Options.keep_score,
     detector_weight: float = Options.detector_weight,
@@ -119,6 +121,9 @@ def label(
         checkpoint: a trained head; None: the model's own.
         detector: `nanodet`, `sam-grid`, `torchvision:NAME`, `hf:REPO_OR_FOLDER`, one of another
             package, or several with commas between them; empty: the model's.
+        tile: side of tiles, in pixels, on which the detector finds small objects, beside the whole
+            image; None: it sees the whole image alone.
+        tile_overlap: of neighbouring tiles, in parts of their side, from 0 to 0.9.
         boxes: boxes to label instead of a detector's: COCO annotations or results, `FORMAT:PATH` of
             another format, `fiftyone:FIELD` of the dataset that is labelled, or a mapping of the
             path of an image to an array (N, 4) of xyxy pixels. Each label has the `box_id` of its
@@ -165,6 +170,8 @@ def label(
             Options(
                 model=absolute_model(model),
                 detector=absolute_detectors(detector),
+                tile=tile,
+                tile_overlap=tile_overlap,
                 max_boxes=max_boxes,
                 masks=masks,
                 batch_size=batch_size,

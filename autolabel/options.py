@@ -46,6 +46,10 @@ RuntimeName = Annotated[
 ]
 
 
+TileSide = Annotated[int | None, Field(ge=64, description="64 pixels or more")]
+TileOverlap = Annotated[float, Field(ge=0, le=0.9, description="from 0 to 0.9")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What decides the content of a run folder, besides the images and the words.
@@ -70,6 +74,8 @@ class Options:
     boxes: str = ""
     keep_score: bool = True
     detector_weight: Probability = 0.6
+    tile: TileSide = None
+    tile_overlap: TileOverlap = 0.2
 
     def check(self) -> None:
         """Refuse a value of another type or outside of its range.

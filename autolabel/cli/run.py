@@ -143,6 +143,23 @@ def run(
             rich_help_panel=MODEL,
         ),
     ] = Options.detector,
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SIDE",
+            help="Detect on tiles of so many pixels, too, for objects that are small in the image.",
+            show_default="the whole image alone",
+            rich_help_panel=MODEL,
+        ),
+    ] = Options.tile,
+    tile_overlap: Annotated[
+        float,
+        typer.Option(
+            metavar="F",
+            help="Overlap of neighbouring tiles, in parts of their side.",
+            rich_help_panel=MODEL,
+        ),
+    ] = Options.tile_overlap,
     device: shared.Device = Options.device,
     runtime: shared.Runtime = Options.runtime,
     batch_size: Annotated[
@@ -218,6 +235,8 @@ def run(
             Options(
                 model=absolute_model(model),
                 detector=absolute_detectors(detector),
+                tile=tile,
+                tile_overlap=tile_overlap,
                 max_boxes=max_boxes,
                 masks=masks,
                 batch_size=batch_size,

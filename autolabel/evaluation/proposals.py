@@ -150,6 +150,9 @@ def main(
         float | None,
         typer.Option(help="Minimum score of a proposal.", show_default="the detector's own"),
     ] = None,
+    tile: Annotated[
+        int | None, typer.Option(min=1, help="Detect on tiles of so many pixels, too.")
+    ] = None,
     sam: Annotated[str, typer.Option(help="The model behind sam-grid.")] = "mobile-sam",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
@@ -165,6 +168,7 @@ def main(
             max_boxes=max_boxes,
             words=[string for each in vocabulary_of(categories).values() for string in each],
             min_score=min_score,
+            tile=tile,
         )
         with RichReporter(Console(stderr=True)) as reporter:
             metrics = asdict(evaluate_detector(built, data, reporter, max_images, max_boxes))

@@ -298,6 +298,8 @@ def detector_of(plan: Plan, model: RegionModel) -> Detector:
         device=model.device,
         max_boxes=options.max_boxes,
         words=plan.words.strings,
+        tile=options.tile,
+        tile_overlap=options.tile_overlap,
     )
 
 

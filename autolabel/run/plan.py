@@ -196,6 +196,10 @@ def make_plan(request: RunRequest, reporter: Reporter | None = None) -> Plan:
         check_detectors(options.detector)
     if options.boxes and options.detector:
         raise InputError("--boxes and --detector are both given; leave one of them out")
+    if options.boxes and options.tile:
+        raise InputError(
+            "--tile is for detectors, and the boxes are those of --boxes; leave it out"
+        )
     if request.rehash and request.limit is not None:
         raise InputError("--rehash compares all images of a run; leave --limit out")
     words = read_words(request.words) if isinstance(request.words, Path) else request.words

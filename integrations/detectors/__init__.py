@@ -8,7 +8,8 @@
 | `torchvision:NAME` | of a detection model of torchvision, with `/WEIGHTS` of other weights |
 | `hf:REPO_OR_FOLDER` | of a detection model of transformers, zero-shot or with classes of its own |
 
-The boxes of several detectors are joined by class-agnostic NMS.
+The boxes of several detectors are joined by class-agnostic NMS. Any of them can detect on tiles of
+an image, too (`integrations/detectors/tiled.py`).
 
 A package adds a detector by an entry point of the group `regionspot_autolabel.detectors`, which
 names a builder, `def build(options: DetectorOptions) -> Detector`. What follows the first colon on
@@ -31,6 +32,7 @@ from integrations.detectors.base import (
 from integrations.detectors.hugging_face import build_hugging_face
 from integrations.detectors.nanodet import PUBLISHED_SIDE, NanoDet
 from integrations.detectors.sam_grid import SamGrid
+from integrations.detectors.tiled import TILE_OVERLAP, Tiled
 from integrations.detectors.torchvision_models import build_torchvision
 from regionspot.errors import InputError
 
@@ -87,6 +89,8 @@ def build_detector(
     nms_iou: float = NMS_IOU,
     words: Sequence[str] = (),
     min_score: float | None = None,
+    tile: int | None = None,
+    tile_overlap: float = TILE_OVERLAP,
 ) -> Detector:
     """The detector of a name, or several as one.
 
@@ -98,6 +102,8 @@ def build_detector(
         nms_iou: of two boxes that overlap by more than this, the one of lower score goes.
         words: of the vocabulary, synonyms too; zero-shot detectors need them.
         min_score: boxes of a lower score are left out; None: each detector's own limit.
+        tile: side of the tiles, in pixels, on which they detect, too; None: on whole images alone.
+        tile_overlap: of neighbouring tiles, in parts of the side.
 
     Raises:
         InputError: no such name, something that a detector needs is missing, or a weight file
@@ -109,9 +115,11 @@ def build_detector(
             argument, tuple(words), sam, device, max_boxes, nms_iou, min_score
         )
         found.append((_builder(name)(options), ENSEMBLE_WEIGHTS.get(name, 1.0)))
-    if len(found) == 1:
-        return found[0][0]
-    return Ensemble([each for each, _ in found], [w for _, w in found], max_boxes, nms_iou)
+    detector = found[0][0]
+    if len(found) > 1:
+        weights = [weight for _, weight in found]
+        detector = Ensemble([each for each, _ in found], weights, max_boxes, nms_iou)
+    return detector if tile is None else Tiled(detector, tile, tile_overlap, max_boxes, nms_iou)
 
 
 def needs_sam(names: str) -> bool:

@@ -19,6 +19,7 @@ from regionspot.errors import InputError
 
 def test_the_defaults_and_the_ends_of_ranges_are_allowed() -> None:
     Options().check()
+    Options(tile=64, tile_overlap=0).check()
     Options(conf_threshold=0, presence_threshold=1, iou=1.0, max_boxes=1, batch_size=1).check()
 
 
@@ -29,6 +30,8 @@ def test_the_defaults_and_the_ends_of_ranges_are_allowed() -> None:
         ({"iou": -0.1}, "--iou must be from 0 to 1, got -0.1"),
         ({"presence_threshold": float("nan")}, "--presence-threshold must be"),
         ({"max_boxes": 0}, "--max-boxes must be 1 or more, got 0"),
+        ({"tile": 10}, "--tile must be 64 pixels or more, got 10"),
+        ({"tile_overlap": 1.0}, "--tile-overlap must be from 0 to 0.9, got 1.0"),
         ({"shard_size": "2"}, "--shard-size must be a valid integer, got '2'"),
         ({"masks": "no"}, "--masks must be a valid boolean, got 'no'"),
         (

@@ -270,3 +270,21 @@ def test_two_at_once_do_not_mix(
         )
     assert result.exit_code == 1
     assert "another autolabel is at work" in result.stderr
+
+
+def test_a_run_on_tiles_names_them_and_keeps_them(
+    autolabel_cli: Autolabel, finished: FinishedRun, tmp_path: Path
+) -> None:
+    out = tmp_path / "tiled"
+    command = ["run", finished.photos / "cat.jpg", "--vocab", finished.words, "--out", out]
+    command.append("--no-fiftyone")
+    result = autolabel_cli(*command, "--tile", 256, "--tile-overlap", 0.25)
+    assert result.exit_code == 0, result.output
+    options = read_json(out / "run.json")["options"]
+    assert (options["tile"], options["tile_overlap"]) == (256, 0.25)
+    assert read_json(out / "labels.coco.json")["annotations"]
+    result = autolabel_cli(*command, "--tile", 256)
+    assert result.exit_code == 1
+    assert "holds a run with other --tile-overlap" in result.stderr
+    result = autolabel_cli(*command, "--tile", 256, "--boxes", "boxes.json")
+    assert "--tile is for detectors" in result.stderr
