@@ -54,7 +54,7 @@ from regionspot.model import RegionModel
 from regionspot.weights import sha256_of
 
 COMPLETE_ALREADY = "this run is complete already; --overwrite makes it again"
-
+SHARDS_AT_ONCE = 1000  # this part of them is entered into the manifest at a time
 
 Todo = Mapping[int, Sequence[ImageRef]]  # the images of each shard that is missing, by its index
 
@@ -310,7 +310,10 @@ def compute_shards(
     timer: StageTimer,
     reporter: Reporter,
 ) -> None:
-    """Write every shard that is not there yet, and enter each into the manifest once it is."""
+    """Write every shard that is not there yet, and enter each into the manifest once it is.
+
+    A manifest of thousands of shards is long: it is written for a thousandth of them at a time.
+    """
     images, size = plan.source.images, plan.request.options.shard_size
     damaged = set(damaged_files(run.folder, run.manifest))
     known = {shard.file: shard for shard in run.manifest.shards if shard.file not in damaged}
@@ -318,11 +321,14 @@ def compute_shards(
     done = {i: known[shard_file(i)] for i in range(len(starts)) if shard_file(i) in known}
     todo = {i: images[start : start + size] for i, start in enumerate(starts) if i not in done}
     reporter.start("labelling", len(images), sum(shard.images for shard in done.values()))
+    entered = len(done)
     for written in write(run, todo) if todo else ():
         done[written.index] = written.shard
         timer.add(written.seconds)
-        shards = tuple(done[index] for index in sorted(done))
-        run.update(shards=shards, seconds=timer.seconds())
+        if len(done) - entered > len(done) // SHARDS_AT_ONCE:
+            entered = len(done)
+            shards = tuple(done[index] for index in sorted(done))
+            run.update(shards=shards, seconds=timer.seconds())
     run.update(shards=tuple(done[index] for index in sorted(done)))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,14 @@ from lvis import LVIS
 from PIL import Image
 from pycocotools.coco import COCO
 
+from autolabel.options import Options
+from autolabel.run import pipeline
+from autolabel.run.inference import StageTimer
+from autolabel.run.manifest import RunFolder, Shard, read_manifest
+from autolabel.run.plan import RunRequest, make_plan
+from autolabel.run.shards import shard_file
 from integrations.annotations import as_rle
+from integrations.progress import NullReporter
 from integrations.vocabulary_file import read_words
 from regionspot.types import decode_mask
 from tests.autolabel.helpers import PHOTOS, Autolabel, FinishedRun, read_json
@@ -235,7 +243,7 @@ def test_a_run_of_another_schema_version_is_one_line_and_can_be_overwritten(
     [
         (["--conf-threshold", "1.5"], "--conf-threshold must be from 0 to 1, got 1.5"),
         (["--batch-size", "0"], "--batch-size must be 1 or more"),
-        (["--model", "huge"], "unknown model 'huge'; presets are mini, bb"),
+        (["--model", "huge"], "unknown model 'huge'; it must be one of mini, bb"),
         (["--detector", "yolo"], "--detector: 'yolo' is unknown; it must be one of nanodet"),
         (["--device", "abacus"], "--device must be one of auto, cpu, cuda, cuda:N, mps"),
         (["--label-field", "my labels"], "--label-field must be letters"),
@@ -288,3 +296,27 @@ def test_a_run_on_tiles_names_them_and_keeps_them(
     assert "holds a run with other --tile-overlap" in result.stderr
     result = autolabel_cli(*command, "--tile", 256, "--boxes", "boxes.json")
     assert "--tile is for detectors" in result.stderr
+
+
+def test_a_manifest_of_many_shards_is_written_for_some_of_them_at_a_time(
+    finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Options(shard_size=1)
+    source, out = str(finished.photos), tmp_path / "run"
+    plan = make_plan(
+        RunRequest(source=source, words=finished.words, out=out, options=options, fiftyone=False)
+    )
+    plan.folder.mkdir()
+    run, entered = RunFolder(plan.folder, plan.wanted), []
+
+    def write(run: RunFolder, todo: pipeline.Todo) -> Iterator[pipeline.WrittenShard]:
+        for index in todo:
+            file = shard_file(index)
+            shard = Shard(file=file, images=1, skipped=0, regions=0, sha256="0")
+            yield pipeline.WrittenShard(index, shard)
+            entered.append(len(run.manifest.shards))
+
+    monkeypatch.setattr(pipeline, "SHARDS_AT_ONCE", 2)  # one half of them
+    pipeline.compute_shards(run, plan, write, StageTimer(), NullReporter())
+    assert entered == [1, 1, 3, 3, 3]
+    assert len(read_manifest(plan.folder).shards) == len(PHOTOS)
