@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,7 +205,7 @@ def connected(address: str, workers: int) -> "Iterator[ModuleType]":
     own = Path(tempfile.mkdtemp(prefix="ray-")) if not address else None
     settings = QUIET | {name: os.environ[name] for name in QUIET if name in os.environ}
     if own:  # it listens on all of the machine's addresses, and answers to this token alone
-        settings |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        settings |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _own_token()}
     before = {name: os.environ.get(name) for name in settings}
     os.environ |= settings
     try:
@@ -236,6 +237,12 @@ def connected(address: str, workers: int) -> "Iterator[ModuleType]":
                 os.environ[name] = value
         if own:
             shutil.rmtree(own, ignore_errors=True)
+
+
+@cache
+def _own_token() -> str:
+    """Of all clusters that this process starts: Ray reads it once a process."""
+    return secrets.token_hex(32)
 
 
 def _probe(address: str) -> None:
