@@ -119,8 +119,8 @@ def test_labels(models: Mapping[str, RegionSpot], request: pytest.FixtureRequest
             f"  {name}: same word {same:.2%}, scores differ by {change:.1e} at most; processor "
             f"{ratio:.2f} of torch's"
         )
-        assert same >= LEAST_SAME
-        if len(truth):
+        if len(truth):  # else boxes of the detector, many of which show none of the words
+            assert same >= LEAST_SAME
             top1, reference = (float((found[each] == truth).mean()) for each in (name, "torch"))
             print(f"  top-1: torch {reference:.2%}, {name} {top1:.2%}")
             assert abs(top1 - reference) <= MOST_TOP1
