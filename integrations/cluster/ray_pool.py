@@ -210,16 +210,14 @@ def connected(address: str, workers: int) -> "Iterator[ModuleType]":
     os.environ |= settings
     try:
         ray = _imported()
-        quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         try:
             _probe(address)
             if own:
                 cpus = max(workers, os.cpu_count() or 1)
-                ray.init(
-                    "local", num_cpus=cpus, include_dashboard=False, _temp_dir=str(own), **quiet
-                )
-            else:
-                ray.init(address, **quiet)
+                quiet |= {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": str(own)}
+            with _without_stderr():  # says that it was told what to say
+                ray.init("local" if own else address, **quiet)
         except (OSError, RuntimeError, ValueError) as error:
             where = address or "this machine"
             raise InputError(
@@ -237,6 +235,19 @@ def connected(address: str, workers: int) -> "Iterator[ModuleType]":
                 os.environ[name] = value
         if own:
             shutil.rmtree(own, ignore_errors=True)
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Standard error goes nowhere, also that of libraries that are not Python's."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @cache
