@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from autolabel.evaluation.benchmark import crop_baseline
+from autolabel.evaluation.predictor import crop_baseline
 from regionspot import Examples, load_model
 from regionspot.config import CropConfig, CropKind
 from regionspot.crops import classifier as crops_module
