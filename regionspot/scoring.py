@@ -132,7 +132,9 @@ class RegionScorer:
         if not any(groups):
             return vocabulary
         width = vocabulary.embedding.shape[-1]
-        return replace(vocabulary, examples=example_classes(groups, vocabulary.names, width))
+        novelty = vocabulary.zero_shot.novelty if vocabulary.zero_shot else None
+        classes = example_classes(groups, vocabulary.names, width, novelty)
+        return replace(vocabulary, examples=classes)
 
     def regions(self, batch: Sequence[HeadInputs]) -> list[Regions]:
         """The regions of each image of a batch, on the CPU."""

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from regionspot.errors import InputError
 from regionspot.scoring import class_scores
-from regionspot.types import Regions, Vocabulary
+from regionspot.types import ExampleClasses, Regions, Vocabulary
 from regionspot.vocabulary import ExampleRegions, example_classes
 
 WIDTH, LOGITS = 16, 24
@@ -53,3 +53,23 @@ def test_examples_that_cannot_be_used_are_refused() -> None:
         _vocabulary(ExampleRegions([]))
     with pytest.raises(InputError, match="'word 0' are regions of another model"):
         _vocabulary(ExampleRegions([Regions(torch.zeros(1, WIDTH + 1))]))
+
+
+def test_examples_have_little_effect_beside_the_text_of_a_trained_class() -> None:
+    def classes(count: int, novelty: float | None) -> ExampleClasses:
+        group = ExampleRegions([_cluster(1, count)], ("a text",))
+        given = None if novelty is None else torch.tensor([novelty])
+        return example_classes([group], ["word"], WIDTH, given)
+
+    few, many = classes(1, novelty=0.0), classes(10_000, novelty=0.0)
+    assert few.text_weight.item() > 0.95
+    assert few.embedding.norm() < 0.1 * classes(1, None).embedding.norm()
+    torch.testing.assert_close(
+        many.embedding, classes(10_000, None).embedding, rtol=0.01, atol=0.01
+    )
+    for name, tensor in vars(classes(1, novelty=1.0)).items():
+        torch.testing.assert_close(tensor, vars(classes(1, None))[name])
+    without_text = example_classes(
+        [ExampleRegions([_cluster(1, 1)])], ["word"], WIDTH, torch.zeros(1)
+    )
+    assert without_text.text_weight.item() == 0

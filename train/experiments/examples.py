@@ -236,9 +236,10 @@ class Experiment:
         if not any(groups):
             return self.vocabulary
         width = self.vocabulary.embedding.shape[-1]
-        return replace(
-            self.vocabulary, examples=example_classes(groups, self.vocabulary.names, width)
-        )
+        zero_shot = self.vocabulary.zero_shot
+        novelty = zero_shot.novelty if zero_shot else None
+        classes = example_classes(groups, self.vocabulary.names, width, novelty)
+        return replace(self.vocabulary, examples=classes)
 
     def _figures(
         self,
