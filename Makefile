@@ -81,7 +81,7 @@ bench-runtime: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/benchmarks/bench_runtime.py \
 		$(if $(LABELLED),--labelled $(LABELLED))
 
-# Stored regions of IMAGES images into FiftyOne; about 120 MB of disk for each thousand.
+# Stored regions of IMAGES images into FiftyOne, and other words for 1,000.
 bench-stored: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/benchmarks/bench_stored.py $(if $(IMAGES),--images $(IMAGES))
 
