@@ -30,7 +30,7 @@ from integrations.fiftyone.session import FIFTYONE_PREFIX
 from integrations.formats.coco import read_coco, read_coco_results
 from integrations.formats.json_stream import is_list
 from integrations.formats.registry import FORMATS, Format, format_named, read_labels
-from integrations.images import check_stated_size
+from integrations.images import check_stated_size, find_images
 from regionspot.boxes import FloatArray, as_boxes, clip_boxes
 from regionspot.errors import InputError
 from regionspot.types import Proposals, Rle
@@ -166,7 +166,7 @@ def read_given_boxes(
     """
     if isinstance(boxes, str) and boxes.startswith(FIFTYONE_PREFIX):
         return _of_field(boxes.removeprefix(FIFTYONE_PREFIX), source, keep_score)
-    data = _read(boxes, coco) if isinstance(boxes, str) else _of_mapping(boxes)
+    data = _read(boxes, source.root, coco) if isinstance(boxes, str) else _of_mapping(boxes)
     name = boxes if isinstance(boxes, str) else BOXES_FROM_PYTHON
     refs = [LabelledImage(each.id, each.file_name, 0, 0) for each in source.images]
     is_results = isinstance(boxes, str) and _is_results(Path(split_format(boxes)[1]))
@@ -223,7 +223,8 @@ def _sha256(values: object) -> str:
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
-def _read(boxes: str, coco: Path | None) -> LabelledSet:
+def _read(boxes: str, images: Path, coco: Path | None) -> LabelledSet:
+    """Labels with the sizes of their images, which are those of the run where they have none."""
     name, path = split_format(boxes)[0], Path(split_format(boxes)[1])
     if not path.exists():
         raise InputError(f"--boxes: {path} is not there; give a label file or folder")
@@ -234,7 +235,8 @@ def _read(boxes: str, coco: Path | None) -> LabelledSet:
                 "COCO JSON that lists the images as DATASET"
             )
         return read_coco_results(path, read_coco(coco))
-    return read_labels(format_named(name) if name else _format_of(path), path)
+    folder = images if path.is_dir() and not find_images(path).images else None
+    return read_labels(format_named(name) if name else _format_of(path), path, folder)
 
 
 def _is_results(path: Path) -> bool:

@@ -7,7 +7,8 @@ What describes the set, the first that is there:
     classes.txt, *.names a class name a line; the images lie anywhere below (labelImg, Label Studio)
 
 The label file of an image has its name and .txt. It lies where the last folder `images` of the
-path is replaced by `labels`, below `labels` beside `data.yaml`, or beside the image.
+path is replaced by `labels`, below `labels` beside `data.yaml`, or beside the image; of images that
+lie elsewhere also beside what describes the set.
 """
 
 import os
@@ -368,6 +369,8 @@ def label_files(image: Path, folder: Path, root: Path) -> list[Path]:
     if IMAGES not in folders and IMAGES in whole[:-1]:
         last = len(whole) - 2 - whole[:-1][::-1].index(IMAGES)
         places.append(Path(*whole[:last], LABELS, *whole[last + 1 :]))
+    if image.is_relative_to(folder) and not image.is_relative_to(root):
+        places.append(root / image.relative_to(folder))
     places.append(image)
     return list(dict.fromkeys(place.with_suffix(".txt") for place in places))
 

@@ -83,6 +83,23 @@ def test_boxes_of_a_file(
     assert "other boxes in --boxes" in " ".join(again.output.split())
 
 
+def test_label_files_alone_are_of_the_images_that_are_labelled(
+    photos: Path, tmp_path: Path
+) -> None:
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (labels / "classes.txt").write_text("thing\n")
+    (labels / "cat.txt").write_text("0 0.5 0.5 0.5 0.25\n")
+    source = open_source(str(photos))
+    given = read_given_boxes(f"yolo:{labels}", source, None, keep_score=True)
+    path, width, height = size_of(photos)
+    (ref,) = [each for each in source.images if each.file_name == path.name]
+    found = given.of(ref, width, height).proposals.boxes
+    x, y = width / 4, height * 3 / 8
+    assert np.allclose(found, [[x, y, width - x, height - y]], atol=0.01)
+    assert "1 x image: it has no label file" in given.lines[0]
+
+
 def test_the_classes_of_scored_boxes_count(photos: Path, tmp_path: Path) -> None:
     """Whatever detector found them; of what a person drew, without a score, boxes alone do."""
     path, width, height = size_of(photos)

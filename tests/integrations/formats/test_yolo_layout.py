@@ -138,6 +138,12 @@ def test_roboflow_with_the_folder_of_one_part(tmp_path: Path) -> None:
     assert boxes(read(tmp_path, tmp_path / "train/images")) == {"a.png": [BOX]}
 
 
+def test_label_files_alone_and_a_folder_of_images(tmp_path: Path) -> None:
+    labels = build(tmp_path / "labels", {"classes.txt": "cat\ndog\n", "a.txt": LINE})
+    images = build(tmp_path / "photos", {"a.png": ""})
+    assert boxes(read(labels, images)) == {"a.png": [BOX]}
+
+
 def test_roboflow_to_yolo_with_its_images(tmp_path: Path) -> None:
     source = build(tmp_path / "in", LAYOUTS["roboflow"][0])
     convert(source, tmp_path / "out", from_format="yolo", to_format="yolo", images="copy")
