@@ -26,13 +26,13 @@ from tests.conftest import PHOTOS, photo_path
 REPEATS = 4  # of the photos
 MIN_SCORE = 0.1
 LEAST_WANTED = 1.7  # cores, with one thread a step
-MOST_GROWTH = 1.1  # of the peak of all images over that of the first quarter
+MOST_GROWTH = 1.1  # of the peak of all images over that of the first half
 
 
 @dataclass(frozen=True)
 class Measured:
     """Cores that were had and wanted, wall-clock and processor seconds, and peaks of memory after
-    the first quarter and at the end, in MB."""
+    the first half and at the end, in MB."""
 
     had: float
     wanted: float
@@ -61,7 +61,7 @@ def measured(computer: RegionComputer) -> Measured:
         for each in found:
             regions.append(each)
             later = later | waited()
-            if len(regions) in (len(batches) // 4, len(batches)):
+            if len(regions) in (len(batches) // 2, len(batches)):
                 peaks.append(peak.megabytes())
     wall, seconds = time.perf_counter() - start, time.process_time() - used
     waiting = sum(value - before.get(task, 0) for task, value in later.items())
@@ -87,8 +87,8 @@ def test_a_thread_a_step(tmp_path: Path) -> None:
     for name, each in found.items():
         print(
             f"  {name:16} {each.wall:6.1f} s, {each.processor:6.1f} s of the processor; of "
-            f"{os.cpu_count()} cores had {each.had:.2f}, wanted {each.wanted:.2f}; peak after a "
-            f"quarter {each.peaks[0]:.0f} MB, at the end {each.peaks[1]:.0f} MB"
+            f"{os.cpu_count()} cores had {each.had:.2f}, wanted {each.wanted:.2f}; peak after "
+            f"a half {each.peaks[0]:.0f} MB, at the end {each.peaks[1]:.0f} MB"
         )
     (one, steps), names = found.values(), (tmp_path / "one", tmp_path / "steps")
     shards = [write_shard(n, 0, each.regions) for n, each in zip(names, (one, steps), strict=True)]
