@@ -234,15 +234,15 @@ def presence(
         vocabulary: K words of the same model.
         calibration: from scores to probabilities.
     """
-    bank, zero_shot = vocabulary.bank, vocabulary.zero_shot
-    if bank is None or zero_shot is None:
+    bank, zero_shot, examples = vocabulary.bank, vocabulary.zero_shot, vocabulary.examples
+    with_examples = None if examples is None else examples.bias.to(scores.device) != 0  # (K,)
+    if bank is None or zero_shot is None or (with_examples is not None and with_examples.all()):
         return _score_presence(scores, vocabulary, calibration)
     found = bank_presence(
         noun_evidence(regions, scores, bank, calibration.logit_scale), zero_shot.novelty
     )
-    if vocabulary.examples is None:
+    if with_examples is None:
         return found
-    with_examples = vocabulary.examples.bias.to(scores.device) != 0  # (K,)
     return torch.where(with_examples, _score_presence(scores, vocabulary, calibration), found)
 
 
