@@ -17,13 +17,15 @@ but by rounding:
 - Mask logits are computed in the window of each box alone. Both transposed convolutions of the
   upscaling have a kernel as large as their stride, so that each image token becomes its own 4 x 4
   logits, whatever lies beside it.
+- Of a point's three candidate masks only those with a high enough predicted IoU, which the IoU
+  token alone gives, are computed.
 
 Axes: I images, N boxes, B boxes of a chunk, T prompt tokens, P image tokens, H heads, D channels of
 a head, C = 256 channels, h w rows and columns of the embedding (P = h w), M image tokens inside
-windows.
+windows, or candidate masks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +40,7 @@ from regionspot.devices.transfer import to_device
 from regionspot.types import IntArray
 
 IOU_TOKEN, MASK_TOKEN = 0, 1
+CANDIDATES = slice(2, 5)  # mask tokens of a prompt that may mean several things
 CPU_CHUNK, GPU_CHUNK = 4, 256
 
 
@@ -54,6 +57,19 @@ class Decoded:
     token: torch.Tensor
     mask_logits: torch.Tensor | None
     mask_iou: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class CandidateMasks:
+    """Masks of some points; a point has up to three: a part, an object, or what it belongs to.
+
+    Attributes:
+        mask_logits: (M, 4 rows, 4 columns) over the part of the embedding that the image takes.
+        mask_iou: (M,) estimated.
+    """
+
+    mask_logits: torch.Tensor
+    mask_iou: torch.Tensor
 
 
 class RegionDecoder:
@@ -114,10 +130,67 @@ class RegionDecoder:
         iou = [part.mask_iou for part in parts if part.mask_iou is not None]
         return Decoded(token, torch.cat([empty(0, *side), *logits]), torch.cat([empty(0), *iou]))
 
+    @torch.inference_mode()
+    def candidates(
+        self,
+        embedding: torch.Tensor,
+        position: torch.Tensor,
+        prompts: torch.Tensor,
+        min_iou: float,
+        inside: tuple[int, int],
+    ) -> Iterator[CandidateMasks]:
+        """The candidate masks of N points of one image, chunk by chunk.
+
+        Args:
+            embedding: (C, h, w) of the image, with the dense prompt (no mask) added.
+            position: (C, h, w) positional encoding.
+            prompts: (N, 2, C) sparse embeddings: of each point, and of none.
+            min_iou: masks of a lower estimated IoU are left out.
+            inside: rows and columns of the embedding that the image takes; masks end there.
+        """
+        rows, columns = inside
+        image = _SharedImages(self.decoder, embedding[None], position, self.dtype)
+        size = self.chunk or (CPU_CHUNK if prompts.device.type == "cpu" else GPU_CHUNK)
+        for part in torch.split(prompts, size):
+            owners = np.zeros(len(part), np.int64)
+            tokens, keys = self._transformed(image.of(owners), part, slice(None, CANDIDATES.stop))
+            estimated = self.decoder.iou_prediction_head(tokens[:, IOU_TOKEN])  # (B, 4)
+            point, mask = torch.nonzero(estimated[:, 1:] >= min_iou, as_tuple=True)  # (M,) each
+            weights = torch.stack(
+                [
+                    self.decoder.output_hypernetworks_mlps[number](tokens[:, MASK_TOKEN + number])
+                    for number in range(1, estimated.shape[1])
+                ],
+                dim=1,
+            )[point, mask]  # (B, 3, C / 8) to (M, C / 8)
+            # (B, P, C) to (B, rows columns, C)
+            cells = keys.unflatten(1, image.side)[:, :rows, :columns].flatten(1, 2)
+            logits = [
+                self._upscaled(cells[row]) @ weights[point == row].T  # (rows columns, 16, m)
+                for row in point.unique().tolist()
+            ]
+            grid = [_side_by_side(each.movedim(2, 0), inside) for each in logits]
+            yield CandidateMasks(
+                torch.cat([estimated.new_zeros(0, 4 * rows, 4 * columns), *grid]),
+                estimated[:, 1:][point, mask],
+            )
+
     def _decode(
         self, image: "_ChunkImages", prompts: torch.Tensor, windows: IntArray | None
     ) -> Decoded:
         """Decode the prompts (B, 2, C) of a chunk."""
+        first_kept = MASK_TOKEN if windows is None else IOU_TOKEN
+        tokens, keys = self._transformed(image, prompts, slice(first_kept, MASK_TOKEN + 1))
+        token = tokens[:, -1]  # (B, C)
+        if windows is None:
+            return Decoded(token, None, None)
+        logits = self._masks(keys, token, image.shared.side, windows)
+        return Decoded(token, logits, self._iou(tokens[:, IOU_TOKEN]))
+
+    def _transformed(
+        self, image: "_ChunkImages", prompts: torch.Tensor, kept: slice
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Some output tokens (B, kept, C), and image tokens (B, P, C), of prompts (B, 2, C)."""
         decoder, transformer = self.decoder, self.decoder.transformer
         first, second = transformer.layers
         output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])  # (5, C)
@@ -143,19 +216,12 @@ class RegionDecoder:
         keys += _image_to_token(attention, placed, tokens + prompt_position, tokens)
         keys = _norm(second.norm4, keys)
 
-        first_kept = MASK_TOKEN if windows is None else IOU_TOKEN
-        kept = slice(first_kept, MASK_TOKEN + 1)
-        tokens, prompt_position = tokens[:, kept], prompt_position[:, kept]  # (B, 1 or 2, C)
+        tokens, prompt_position = tokens[:, kept], prompt_position[:, kept]  # (B, kept, C)
         attention = transformer.final_attn_token_to_image
         tokens = tokens + _token_to_image(
             attention, tokens + prompt_position, keys + image.shared.position, keys
         )
-        tokens = transformer.norm_final_attn(tokens)
-        token = tokens[:, -1]  # (B, C)
-        if windows is None:
-            return Decoded(token, None, None)
-        logits = self._masks(keys, token, image.shared.side, windows)
-        return Decoded(token, logits, self._iou(tokens[:, IOU_TOKEN]))
+        return transformer.norm_final_attn(tokens), keys
 
     def _masks(
         self, keys: torch.Tensor, token: torch.Tensor, side: tuple[int, int], windows: IntArray
@@ -163,31 +229,38 @@ class RegionDecoder:
         """Mask logits (B, 4 h, 4 w) inside windows (B, 4) of image tokens (B, P, C) and mask
         tokens (B, C); 0 elsewhere."""
         B, P, C = keys.shape
-        h, w = side
         # On the host, as a device would have to be waited for to know M.
         inside = np.flatnonzero(_cells(windows, side))  # (M,) of B P
         box, cell = to_device(np.stack([inside // P, inside]), keys.device)
         weights = self.decoder.output_hypernetworks_mlps[0](token)  # (B, C / 8)
         weight: torch.Tensor = weights[box][..., None]  # (M, C / 8, 1)
         logits = self._upscaled(keys.view(B * P, C)[cell].float()) @ weight  # (M, 16, 1)
-        # Columns and rows of the first and of the second doubling: (M, 2, 2, 2, 2) to (M, 4, 4).
-        cells = logits.view(-1, 2, 2, 2, 2).permute(0, 1, 3, 2, 4).reshape(-1, 4, 4)
-        grid = cells.new_zeros(B * P, 4, 4)
-        grid[cell] = cells
-        # (B P, 4, 4) to (B, h, 4, w, 4) to (B, 4 h, 4 w)
-        return grid.view(B, h, w, 4, 4).transpose(2, 3).reshape(B, 4 * h, 4 * w)
+        grid = logits.new_zeros(B * P, 16)
+        grid[cell] = logits[..., 0]
+        return _side_by_side(grid.view(B, P, 16), side)
 
     def _upscaled(self, cells: torch.Tensor) -> torch.Tensor:
         """The decoder's `output_upscaling` of image tokens (M, C): (M, 16, C / 8), the 16 as rows
-        and columns of the first doubling, then of the second."""
+        and columns of the first doubling, then of the second. Its products are of their type."""
         first, norm, gelu, second, last_gelu = self.decoder.output_upscaling
-        x = gelu(norm(_doubled(first, cells)[..., None, None])[..., 0, 0])  # (4 M, C / 4)
-        upscaled: torch.Tensor = last_gelu(_doubled(second, x))  # (16 M, C / 8)
+        dtype = cells.dtype
+        x = _doubled(first, cells).float()  # (4 M, C / 4)
+        # The package's LayerNorm2d, of single places.
+        x = gelu(F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps))
+        upscaled: torch.Tensor = last_gelu(_doubled(second, x.to(dtype)).float())  # (16 M, C / 8)
         return upscaled.view(len(cells), 16, upscaled.shape[1])
 
     def _iou(self, token: torch.Tensor) -> torch.Tensor:
         prediction: torch.Tensor = self.decoder.iou_prediction_head(token)  # (B, masks)
         return prediction[:, 0]
+
+
+def _side_by_side(logits: torch.Tensor, side: tuple[int, int]) -> torch.Tensor:
+    """Logits (B, P, 16) of `_upscaled`'s places as masks (B, 4 h, 4 w)."""
+    h, w = side
+    # Rows and columns of the image, of the first and of the second doubling.
+    doubled = logits.reshape(-1, h, w, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6)
+    return doubled.reshape(-1, 4 * h, 4 * w)
 
 
 def _cells(windows: IntArray, side: tuple[int, int]) -> npt.NDArray[np.bool_]:
@@ -203,7 +276,8 @@ def _doubled(layer: nn.ConvTranspose2d, x: torch.Tensor) -> torch.Tensor:
     out = layer.out_channels
     weight = layer.weight.permute(0, 2, 3, 1).flatten(1)  # (C, C', 2, 2) to (C, 4 C')
     bias = layer.bias.repeat(4) if layer.bias is not None else weight.new_zeros(weight.shape[1])
-    return torch.addmm(bias, x, weight).view(-1, out)
+    doubled = torch.addmm(bias.to(x.dtype), x, weight.to(x.dtype))
+    return doubled.view(-1, out)
 
 
 class _SharedImages:

@@ -3,7 +3,7 @@
 Axes: N regions, T token width, C = 256 channels, h w rows and columns of the low-resolution masks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from regionspot.devices.runtime import TORCH, Runtime
 from regionspot.devices.transfer import pixels_on, to_device
 from regionspot.errors import InputError
 from regionspot.localizers.batched_encoder import with_fused_attention
-from regionspot.localizers.fast_decoder import RegionDecoder
+from regionspot.localizers.fast_decoder import CandidateMasks, RegionDecoder
 from regionspot.localizers.mobile_sam import build_mobile_sam
 from regionspot.types import (
     ImageArray,
@@ -129,6 +129,27 @@ class SamLocalizer:
                 strict=True,
             )
         ]
+
+    @torch.inference_mode()
+    def point_masks(
+        self, embedding: ImageEmbedding, points: FloatArray, min_iou: float
+    ) -> Iterator[CandidateMasks]:
+        """Masks of whatever lies at points (N, 2) xy in pixels of the original image.
+
+        Args:
+            embedding: of the image.
+            points: inside of it.
+            min_iou: masks of a lower estimated IoU are left out.
+        """
+        encoder = self.sam.prompt_encoder
+        square = to_device(_of_square(embedding, np.tile(points, 2))[:, None, :2], self.sam.device)
+        labels = torch.ones(len(points), 1, dtype=torch.int64, device=self.sam.device)
+        prompts, dense = encoder((square, labels), None, None)  # (N, 2, C), (N, C, 64, 64)
+        cell = encoder.input_image_size[0] // encoder.image_embedding_size[0]  # pixels
+        inside = (-(-embedding.input_height // cell), -(-embedding.input_width // cell))
+        yield from self._decoder.candidates(
+            embedding.features + dense[0], encoder.get_dense_pe()[0], prompts, min_iou, inside
+        )
 
     def _decoded(
         self, embeddings: Sequence[ImageEmbedding], boxes: Sequence[FloatArray], masks: bool
