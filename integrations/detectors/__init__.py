@@ -4,7 +4,7 @@
 |---|---|
 | `nanodet` | of things like COCO's 80 classes: NanoDet-g at 416 and 640 pixels; the default |
 | `nanodet-416` | the same at the published 416 pixels alone: a third of the time, few small ones |
-| `sam-grid` | around whatever SAM segments from a grid of points, 0.1 s a point |
+| `sam-grid` | around whatever SAM segments from a grid of points, 5 s an image on a core |
 | `torchvision:NAME` | of a detection model of torchvision, with `/WEIGHTS` of other weights |
 | `hf:REPO_OR_FOLDER` | of a detection model of transformers, zero-shot or with classes of its own |
 
