@@ -110,8 +110,10 @@ class Evidence:
 AuditedImage = tuple[ImageRegions, LabelledImage, LabelledImage | None]
 
 
-def find_audited_run(source: str) -> Path:
-    """The folder of a run, by itself or by the FiftyOne dataset that it labelled last.
+def find_audited_run(source: str, label_field_name: str = "") -> Path:
+    """The folder of a run, by itself or by a FiftyOne dataset.
+
+    Of a dataset it is the run that wrote the field which is audited, or else the last one.
 
     Raises:
         InputError: no run labelled the dataset, or there is no such dataset.
@@ -120,7 +122,7 @@ def find_audited_run(source: str) -> Path:
         return Path(source)
     connect()
     name = source.removeprefix(FIFTYONE_PREFIX)
-    folder = run_folder_of(name, "")
+    folder = run_folder_of(name, label_field_name) or run_folder_of(name, "")
     if folder is None or not (folder / MANIFEST).exists():
         raise InputError(
             f"no run labelled FiftyOne's dataset {name!r}: the regions of one are needed; "

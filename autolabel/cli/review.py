@@ -74,9 +74,10 @@ def audit(
 ) -> None:
     """List labels that are likely wrong, badly placed or missing: RUN's audit.csv, audit.html.
 
-    Labels are taken as they stand in FiftyOne. The nearest regions on other images, and the words
-    that the model gave, judge the words; masks judge the boxes; the model's labels on which nobody
-    has a label are likely missing. Images are read for crops alone, and no model is loaded.
+    Labels are taken as they stand in FiftyOne. Their words are compared with the nearest regions on
+    other images and with the words that the model gave, their boxes with masks; the model's labels
+    on which nobody has a label are likely missing. Images are read for crops alone, and no model is
+    loaded.
     """
     from autolabel.audit.audit import audit_run, find_audited_run, save_audit_view, write_audit
     from autolabel.audit.page import write_page
@@ -84,7 +85,7 @@ def audit(
     from integrations.output import Output
 
     with Output(as_json, quiet) as output:
-        run = find_audited_run(source)
+        run = find_audited_run(source, field)
         found = audit_run(run, field, limit)
         path, page = write_audit(run, found), write_page(run, found)
         view = save_audit_view(run, found, field)

@@ -164,10 +164,10 @@ class RegionDecoder:
                 dim=1,
             )[point, mask]  # (B, 3, C / 8) to (M, C / 8)
             # (B, P, C) to (B, rows columns, C)
-            cells = keys.unflatten(1, image.side)[:, :rows, :columns].flatten(1, 2)
+            cells = keys.view(len(part), *image.side, -1)[:, :rows, :columns].flatten(1, 2)
             logits = [
                 self._upscaled(cells[row]) @ weights[point == row].T  # (rows columns, 16, m)
-                for row in point.unique().tolist()
+                for row in sorted(set(point.tolist()))
             ]
             grid = [_side_by_side(each.movedim(2, 0), inside) for each in logits]
             yield CandidateMasks(

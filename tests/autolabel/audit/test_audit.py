@@ -102,7 +102,11 @@ def test_a_page_shows_names_as_text_and_what_cannot_be_read(finished: FinishedRu
     assert html.count("the image cannot be read") == 2
 
 
-def test_a_run_is_audited(autolabel_cli: Autolabel, finished: FinishedRun, tmp_path: Path) -> None:
+def test_a_run_is_audited(
+    autolabel_cli: Autolabel, finished: FinishedRun, coarse: Path, tmp_path: Path
+) -> None:
+    """Of a dataset with several runs, the run that wrote the field."""
+    assert (coarse / "run.json").exists()
     result = autolabel_cli("audit", finished.folder)
     path, page = finished.folder / AUDIT, finished.folder / PAGE
     target = finished.manifest.fiftyone

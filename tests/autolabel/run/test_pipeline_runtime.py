@@ -92,7 +92,9 @@ def test_an_unknown_runtime_is_refused(
 ) -> None:
     result = autolabel_cli(*finished.command, "--out", tmp_path / "new", "--runtime", "abacus")
     assert result.exit_code == 1
-    assert "--runtime must be one of auto, torch, openvino, got 'abacus'" in result.output
+    assert (
+        "--runtime must be one of auto, torch, openvino, onnxruntime, got 'abacus'" in result.output
+    )
     assert not (tmp_path / "new").exists()
     with pytest.raises(InputError):
         resolve_runtime("abacus", CPU, "mini")

@@ -67,11 +67,11 @@ def write_zip(
 
 
 def refusal(path: Path) -> str:
-    started = time.monotonic()
+    started = time.process_time()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(InputError, match="cannot be read as a checkpoint: ") as refused:
         read_torch_file(path)
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
     message = str(refused.value)
     assert "\n" not in message
