@@ -45,8 +45,8 @@ def evaluate(
     vocab: Annotated[
         Path | None,
         typer.Option(
-            help="Vocabulary file: evaluate only the classes that its words stand for.",
-            rich_help_panel=FILES,
+            help="Vocabulary file: evaluate only the classes that its words stand for; a model "
+            "predicts these alone.",
         ),
     ] = None,
     match_images: Annotated[
@@ -120,8 +120,6 @@ def evaluate(
         if (gt or dataset) and (out / "index.html").exists() and not overwrite:
             raise InputError(f"{out} holds a report; choose another --out, or say --overwrite")
         by: MatchImages | None = match_images.value if match_images else None
-        if vocab and not (gt and pred):
-            raise InputError("--vocab goes with --gt GT.json and --pred PRED.json")
         if (workers or ray or gpus_per_worker) and not dataset:
             raise InputError("--workers, --ray and --gpus-per-worker go with --dataset GT.json")
         if gt and pred and not dataset:
@@ -130,6 +128,7 @@ def evaluate(
         elif dataset and images and not (gt or pred):
             from autolabel.cluster.prediction_workers import ray_predictions
             from autolabel.evaluation.predictor import BOXES, BenchmarkRequest
+            from integrations.vocabulary_file import read_words
 
             request = BenchmarkRequest(
                 ground_truth=dataset,
@@ -145,6 +144,7 @@ def evaluate(
                 checkpoint=checkpoint,
                 limit=limit,
                 match_by=by,
+                words=read_words(vocab) if vocab else None,
             )
             show_benchmark(request, ray_predictions(workers, ray, gpus_per_worker), output)
         else:

@@ -13,7 +13,7 @@ import torch
 
 from autolabel.evaluation.evaluate import RESAMPLES
 from autolabel.evaluation.matching import without_crowds
-from autolabel.evaluation.pairing import MatchImages
+from autolabel.evaluation.pairing import MatchImages, counted
 from autolabel.evaluation.predict import (
     GROUND_TRUTH,
     PROPOSALS,
@@ -24,11 +24,13 @@ from autolabel.evaluation.predict import (
     classify,
     vocabulary_of,
 )
+from autolabel.evaluation.selection import labels_of_words
 from integrations.annotations import LabelledImage, LabelledSet
 from integrations.detectors import build_detector, needs_sam
 from integrations.formats.coco import read_coco
 from integrations.images import read_image
 from integrations.progress import Reporter
+from integrations.vocabulary_file import WordList
 from regionspot import load_model
 from regionspot.config import CropConfig, CropKind, model_config, resolve_device
 from regionspot.crops.classifier import CropClassifier
@@ -61,6 +63,7 @@ class BenchmarkRequest:
         checkpoint: of the head; None for the model's own.
         limit: number of the first images to evaluate on; None: all.
         match_by: how the images of a file of boxes are matched; as of `read_predictions`.
+        words: whose classes alone are evaluated, and predicted; None: all classes.
     """
 
     ground_truth: Path
@@ -76,6 +79,7 @@ class BenchmarkRequest:
     checkpoint: Path | None = None
     limit: int | None = None
     match_by: MatchImages | None = None
+    words: WordList | None = None
 
 
 class MissingImage(NamedTuple):
@@ -146,7 +150,17 @@ class Predictor:
         labels = read_coco(request.ground_truth, request.images)
         if not any(image.annotations for image in labels.images):
             raise InputError(f"{request.ground_truth} holds no label to compare with")
-        boxes = {name: boxes_of(name, labels, reporter, request.match_by) for name in request.boxes}
+        every = labels  # a file of boxes may have other classes
+        if request.words is not None:
+            labels, unknown = labels_of_words(labels, request.words, labels.tally)
+            for line in counted("words of --vocab that are no class of the ground truth", unknown):
+                reporter.message(line)
+        boxes = {
+            name: boxes_of(
+                name, labels if name == GROUND_TRUTH else every, reporter, request.match_by
+            )
+            for name in request.boxes
+        }
         labels = dataclasses.replace(labels, images=labels.images[: request.limit])
         return cls(request, labels, boxes, _classifiers(request))
 
@@ -197,6 +211,7 @@ class Predictor:
         request, config = self.request, model_config(self.request.model)
         parts = [name, source, request.model, sha256_of(request.ground_truth)]
         parts += [each.name for each in fields(ImagePrediction)]
+        parts += [str(each.id) for each in self.labels.categories]
         parts += sorted(sha256_by_preset(request.model).values())
         if name == request.model:
             parts.append(request.runtime)

@@ -30,14 +30,34 @@ def first_images(
 def classes_of_words(
     ground_truth: LabelledSet, predictions: LabelledSet, words: WordList, tally: Tally
 ) -> tuple[LabelledSet, LabelledSet, tuple[str, ...]]:
-    """Both sets with the classes that words stand for, and the words that stand for none.
+    """Both sets with the classes that words stand for, as of `labels_of_words`.
+
+    Args:
+        ground_truth: whose classes are chosen.
+        predictions: keep the classes that match a chosen one.
+        words: names and synonyms.
+        tally: counts the labels of other classes as left out.
+
+    Raises:
+        InputError: no word is a class of the ground truth.
+    """
+    matched = match_classes(ground_truth.categories, predictions.categories).ids
+    ground_truth, unknown = labels_of_words(ground_truth, words, tally)
+    chosen = {each.id for each in ground_truth.categories}
+    kept = {predicted for predicted, own in matched.items() if own in chosen}
+    return ground_truth, _only(predictions, kept, tally, "prediction"), unknown
+
+
+def labels_of_words(
+    ground_truth: LabelledSet, words: WordList, tally: Tally
+) -> tuple[LabelledSet, tuple[str, ...]]:
+    """The ground truth of the classes that words stand for, and the words that stand for none.
 
     Words match classes of the ground truth as predicted classes do, by spelling and synonym. All
     images stay.
 
     Args:
         ground_truth: whose classes are chosen.
-        predictions: keep the classes that match a chosen one.
         words: names and synonyms.
         tally: counts the labels of other classes as left out.
 
@@ -54,13 +74,8 @@ def classes_of_words(
             f"--vocab: no word is a class of the ground truth, neither name nor synonym; "
             f"it has {have[0] if have else 'no class'}"
         )
-    matched = match_classes(ground_truth.categories, predictions.categories).ids
-    kept = {predicted for predicted, own in matched.items() if own in chosen}
-    return (
-        _only(ground_truth, chosen, tally, "ground-truth label"),
-        _only(predictions, kept, tally, "prediction"),
-        asked.unmatched_predicted,
-    )
+    chosen_labels = _only(ground_truth, chosen, tally, "ground-truth label")
+    return chosen_labels, asked.unmatched_predicted
 
 
 def _only(labels: LabelledSet, ids: Collection[int], tally: Tally, kind: str) -> LabelledSet:

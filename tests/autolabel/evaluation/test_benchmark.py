@@ -1,5 +1,6 @@
 """A model against labels: ground-truth boxes and another detector's, in one table."""
 
+import csv
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from autolabel.evaluation.predictor import BenchmarkRequest, MissingImage
 from integrations.annotations import Annotation, Category, LabelledImage
 from integrations.formats.coco import write_coco
 from integrations.progress import NullReporter, Reporter
+from integrations.vocabulary_file import word_list
 from regionspot.errors import InputError
 from regionspot.types import Regions, ScoreCalibration, Vocabulary
 
@@ -39,7 +41,8 @@ class ByColour:
     loaded = 0
 
     def vocabulary(self, words):
-        return Vocabulary(tuple(words), torch.eye(3))
+        order = [[each.name for each in CATEGORIES].index(word) for word in words]
+        return Vocabulary(tuple(words), torch.eye(3)[order])
 
     def regions(self, images, boxes, masks=False):
         type(self).calls += 1
@@ -113,6 +116,14 @@ def test_one_table_of_all_classifiers_and_boxes(request_of: BenchmarkRequest) ->
     assert [row["boxes"] for row in table[:2]] == ["ground truth", "gt.json"]
     assert not (request_of.out / "work").exists()
     assert ByColour.loaded == 1
+
+
+def test_only_the_classes_of_words_are_predicted(request_of: BenchmarkRequest) -> None:
+    request = replace(request_of, words=word_list(["lawn", "yak", "Blue"]), baselines=False)
+    run_benchmark(request, NullReporter())
+    with (request.out / "words.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {each["class"] for each in rows} == {"green (grass)", "blue"}
 
 
 def test_it_resumes_where_it_stopped(
