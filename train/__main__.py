@@ -397,6 +397,9 @@ def examples(
         bool, typer.Option(help="Choose among all classes that --test lists, not those it uses.")
     ] = False,
     checkpoint: Checkpoint = SHIPPED / "mini.safetensors",
+    nearest_mean: Annotated[
+        bool, typer.Option("--nearest-mean", help="Evaluate the nearest mean of examples, too.")
+    ] = False,
     cache: Cache = FEATURES,
     workers: Workers = CORES,
     limit: Limit = None,
@@ -415,7 +418,18 @@ def examples(
             features = FeatureExtractor.of(preset("mini"), cache, workers, reporter, tally)
             counts, others = count or [1, 5, 20], beside or []
             figures = evaluate_examples(
-                test, data, words, others, counts, draws, pool, checkpoint, features, listed, limit
+                test,
+                data,
+                words,
+                others,
+                counts,
+                draws,
+                pool,
+                checkpoint,
+                features,
+                listed,
+                limit,
+                nearest_mean,
             )
         output.show(examples_table(figures))
         _summarise(output, {"rows": [asdict(each) for each in figures]}, limit, tally)

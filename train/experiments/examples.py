@@ -3,7 +3,7 @@
 All boxes of a test set are classified among all its classes, of which some have examples: boxes of
 another data set, or of the other images of the test set (leave-one-image-out).
 
-Axes: M images, N regions, K classes.
+Axes: M images, N regions, K classes, C classes of the encoder's own classifier.
 """
 
 import random
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.table import Table
+from torch.nn import functional as F
 
 from integrations.output import cells
 from integrations.progress import Reporter
@@ -43,6 +44,8 @@ class ExampleFigures:
         has_text: whether words with examples have their text, too.
         top_1: mean over draws, with a 95% interval over images.
         deviation: standard deviation of the accuracy over draws, in percent.
+        nearest_mean: whether a region gets the class whose examples have the nearest mean, as a
+            baseline.
     """
 
     classes: str
@@ -50,6 +53,7 @@ class ExampleFigures:
     has_text: bool
     top_1: Accuracy
     deviation: float
+    nearest_mean: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ def evaluate_examples(
     features_of: FeatureExtractor,
     listed: bool = False,
     limit: int | None = None,
+    nearest_mean: bool = False,
 ) -> list[ExampleFigures]:
     """Classify the boxes of a folder with examples of some of its classes.
 
@@ -116,6 +121,7 @@ def evaluate_examples(
         features_of: extracts features of images; its tally counts what is left out.
         listed: classify among all classes that the test set lists, not those with a box.
         limit: number of the first images of each folder; None: all.
+        nearest_mean: whether the baseline is evaluated, too.
 
     Raises:
         InputError: a folder, file or checkpoint that cannot be used.
@@ -144,7 +150,7 @@ def evaluate_examples(
         leave_one_out=data is None,
     )
     features_of.reporter.start("draws", draws * len(counts))
-    return list(experiment.figures(parts, counts, draws, features_of.reporter))
+    return list(experiment.figures(parts, counts, draws, features_of.reporter, nearest_mean))
 
 
 def pool_images(
@@ -190,6 +196,7 @@ class Experiment:
         counts: Sequence[int],
         draws: int,
         reporter: Reporter,
+        nearest_mean: bool = False,
     ) -> Iterator[ExampleFigures]:
         """Of text alone, and then of each number of examples, the accuracy on parts."""
         for count, has_text in [
@@ -204,6 +211,11 @@ class Experiment:
                 reporter.advance(draws)
             for name, classes in parts.items():
                 yield self._figures(name, classes, count, has_text, correct)
+        for count in counts if nearest_mean else ():
+            correct = [self.nearest_mean(self.pool.draw(seed), count) for seed in range(draws)]
+            for name, classes in parts.items():
+                found = self._figures(name, classes, count, False, correct)
+                yield replace(found, nearest_mean=True)
 
     def correct(self, pool: ExamplePool, count: int, has_text: bool) -> list[torch.Tensor]:
         """Whether each region (N,) of each image gets its class."""
@@ -219,6 +231,30 @@ class Experiment:
                     own = self.with_examples(pool, others, has_text)
             target = torch.tensor([column[name] for name in image.names])
             found.append(class_scores(regions, own).argmax(1) == target)
+        return found
+
+    def nearest_mean(self, pool: ExamplePool, count: int) -> list[torch.Tensor]:
+        """As `correct`, by the cosine with the mean of a class's examples alone.
+
+        The mean is over unit class logits of the encoder, the mean of all examples subtracted.
+        """
+        every = [regions for found in pool.by_word.values() for _, regions in found]
+        centre = torch.cat([_class_logits(each) for each in every]).mean(0)  # (C,)
+
+        def unit(regions: Regions) -> torch.Tensor:
+            return F.normalize(_class_logits(regions) - centre, dim=-1)  # (N, C)
+
+        units = {
+            word: [unit(regions) for _, regions in found] for word, found in pool.by_word.items()
+        }
+        found = []
+        for number, (image, regions) in enumerate(zip(self.images, self.regions, strict=True)):
+            places = pool.first(count, without=number if self.leave_one_out else None)
+            words = [word for word in places if places[word]]
+            means = [torch.cat([units[word][at] for at in places[word]]).mean(0) for word in words]
+            nearest = (unit(regions) @ F.normalize(torch.stack(means), dim=-1).T).argmax(1)  # (N,)
+            pairs = zip(nearest.tolist(), image.names, strict=True)
+            found.append(torch.tensor([words[row] == name for row, name in pairs]))
         return found
 
     def with_examples(
@@ -264,6 +300,12 @@ class Experiment:
         return ExampleFigures(part, count, has_text, top_1, float(by_draw.std()))
 
 
+def _class_logits(regions: Regions) -> torch.Tensor:
+    """(N, C) float32; of a model without an own classifier the embeddings."""
+    logits = regions.class_logits
+    return (regions.embedding if logits is None else logits).float()
+
+
 def examples_table(figures: Sequence[ExampleFigures]) -> Table:
     """Accuracy by classes and number of examples."""
     table = Table(
@@ -273,6 +315,7 @@ def examples_table(figures: Sequence[ExampleFigures]) -> Table:
         if not each.top_1.total:
             continue
         count, text = str(each.examples or "none"), "yes" if each.has_text else "no"
+        text = "nearest mean" if each.nearest_mean else text
         values = str(each.top_1.total), str(each.top_1), f"{each.deviation:.1f}"
         table.add_row(*cells(count, text, each.classes, *values))
     return table

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from integrations.progress import NullReporter
 from regionspot.types import Regions
 from tests.train.factories import CLASSES, RecordingReporter, image, vocabulary
 from train.data.dataset import AnnotatedImage
@@ -55,6 +56,16 @@ def test_examples_stand_for_a_word_whose_text_does_not(leave_one_out: bool) -> N
         assert found["others", *mode].value == found["others", 0, True].value == 100
     assert found["new", 3, True].total == 6
     assert examples_table(figures).row_count == 10
+
+
+def test_the_nearest_mean_of_examples_is_a_baseline() -> None:
+    images, regions = data()
+    pool = ExamplePool.of(images, regions, CLASSES)
+    experiment = Experiment(vocabulary(), images, regions, pool, leave_one_out=True)
+    figures = list(experiment.figures({"all": CLASSES}, [3], 2, NullReporter(), True))
+    (baseline,) = [each for each in figures if each.nearest_mean]
+    assert (baseline.examples, baseline.has_text) == (3, False)
+    assert baseline.top_1.value == 100
 
 
 def test_an_image_is_no_example_for_itself() -> None:
