@@ -55,10 +55,10 @@ def test_a_header_that_lies_is_refused_at_once(
     tmp_path: Path, header: object, data: bytes, length: int | None, framework: Any
 ) -> None:
     path = write(tmp_path / "x.safetensors", header, data, length)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(InputError, match="cannot be read as safetensors: ") as refused:
         read_safetensors(path, framework)
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 600
 
