@@ -44,7 +44,7 @@ _DATABASE = frozenset(
 )
 # Fields that FiftyOne or the clock chooses anew each time.
 _CHOSEN = frozenset(
-    {"id", "_id", "_sample_id", "_dataset_id", "created_at", "last_modified_at", "started"}
+    {"id", "_id", "_rand", "_sample_id", "_dataset_id", "created_at", "last_modified_at", "started"}
     | {"timestamp", "last_loaded_at", "run_folder", "filepath"}
 )
 
