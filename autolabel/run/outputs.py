@@ -17,7 +17,7 @@ from autolabel.run.shards import AGAIN, ImageRegions, read_shards
 from integrations.annotations import Category, LabelledImage, vocabulary_categories
 from integrations.fiftyone import dataset as fiftyone_dataset
 from integrations.fiftyone.carrying import ReviewedLabels
-from integrations.fiftyone.claims import claimed
+from integrations.fiftyone.claims import claimed, release
 from integrations.fiftyone.dataset import LabelField, Sample
 from integrations.fiftyone.label_schema import set_label_schema
 from integrations.fiftyone.merging import GrownImage, Merged, merge_labels
@@ -116,9 +116,16 @@ class Outputs:
         return merged
 
     def is_in_fiftyone(self) -> bool:
-        """Whether all of the labels were written to FiftyOne already, and are registered there."""
+        """Whether all of the labels were written to FiftyOne already, and are registered there.
+
+        An earlier process may have been killed before it released its claim, which is done then.
+        """
         manifest = self.run.manifest
-        return fiftyone_dataset.is_registered(label_field(manifest), manifest.started)
+        target = label_field(manifest)
+        is_written = fiftyone_dataset.is_registered(target, manifest.started)
+        if is_written:
+            release(target.dataset, target.field, str(self.run.folder.resolve()))
+        return is_written
 
     def _provenance(self, target: LabelField) -> dict[str, str]:
         manifest = self.run.manifest

@@ -15,6 +15,13 @@ from regionspot.process import Holder
 _COLLECTION = "autolabel.claims"
 
 
+def release(dataset: str, field: str, run_folder: str) -> None:
+    """Release the claim that an earlier process of a run left on a field that is whole."""
+    from fiftyone.core.odm import get_db_conn
+
+    get_db_conn()[_COLLECTION].delete_one({"_id": f"{dataset}/{field}", "run_folder": run_folder})
+
+
 @contextmanager
 def claimed(dataset: str, field: str, run_folder: str) -> Iterator[bool]:
     """Claim a field for the time of the block, and yield whether the run had claimed it before.
