@@ -130,6 +130,21 @@ def report(error: BaseException, command: str = "") -> int | None:
     return failure.code
 
 
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """End a command of one module by what its block raises, as `report` has it.
+
+    Raises:
+        typer.Exit: what was raised is no fault of the program.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (code := report(error)) is None:
+            raise
+        raise typer.Exit(code) from error
+
+
 def _describe(error: BaseException, command: str) -> Failure | None:
     if isinstance(error, KeyboardInterrupt):
         code = EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED

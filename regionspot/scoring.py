@@ -28,7 +28,7 @@ from regionspot.vocabulary import (
     Words,
     add_examples,
     build_vocabulary,
-    example_classes,
+    with_example_classes,
 )
 from regionspot.zero_shot import (
     CLASSIFIER_WEIGHT,
@@ -131,10 +131,7 @@ class RegionScorer:
         vocabulary = self.vocabulary(texts)
         if not any(groups):
             return vocabulary
-        width = vocabulary.embedding.shape[-1]
-        novelty = vocabulary.zero_shot.novelty if vocabulary.zero_shot else None
-        classes = example_classes(groups, vocabulary.names, width, novelty)
-        return replace(vocabulary, examples=classes)
+        return with_example_classes(vocabulary, groups)
 
     def regions(self, batch: Sequence[HeadInputs]) -> list[Regions]:
         """The regions of each image of a batch, on the CPU."""

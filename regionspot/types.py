@@ -310,6 +310,12 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def strings(self) -> tuple[tuple[str, ...], ...]:
+        """Of each word its name, and after it all the strings that were averaged into it."""
+        groups = self.synonyms or ((),) * len(self.names)
+        return tuple((name, *group) for name, group in zip(self.names, groups, strict=True))
+
     def only(self, names: Sequence[str]) -> "Vocabulary":
         """Some of the words, in the order given."""
         row = {name: k for k, name in enumerate(self.names)}

@@ -17,7 +17,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -259,6 +259,16 @@ class ExampleRegions:
 
 
 WordOrExamples = Sequence[str] | Examples | ExampleRegions
+
+
+def with_example_classes(
+    vocabulary: Vocabulary, groups: Sequence[ExampleRegions | None]
+) -> Vocabulary:
+    """A vocabulary whose classes have examples; arguments and errors as of `example_classes`."""
+    width = vocabulary.embedding.shape[-1]
+    novelty = vocabulary.zero_shot.novelty if vocabulary.zero_shot else None
+    classes = example_classes(groups, vocabulary.names, width, novelty)
+    return replace(vocabulary, examples=classes)
 
 
 def example_classes(

@@ -282,6 +282,11 @@ def files_of(preset: str) -> list[WeightFile]:
     return [file for file in WEIGHTS.values() if preset.partition(":")[0] in file.used_by]
 
 
+def lists_clip(preset: str) -> bool:
+    """Whether the CLIP of a preset is one of its listed files; else open_clip fetches it."""
+    return any(file.name.startswith("clip-") for file in files_of(preset))
+
+
 def sha256_by_preset(preset: str) -> dict[str, str]:
     """Name and sha256 of each file that a preset uses, for a run's manifest."""
     return {file.name: file.sha256 for file in files_of(preset)}

@@ -74,13 +74,24 @@ def fingerprint(sets: Sequence[TrainingSet]) -> str:
 
 def hold_out(data: TrainingSet, fraction: float, seed: int) -> tuple[TrainingSet, TrainingSet]:
     """Split into images to train on and held-out images, leaving out images without a region."""
-    groups = [list(range(len(data)))]
-    held_out = held_out_rows(groups, fraction, generator_of(seed, "held out", data.name))
+    held_out = held_out_images(len(data), fraction, seed, data.name)
     used = [row for row in range(len(data)) if data.names[row]]
     return (
         data.only([row for row in used if row not in held_out]),
         data.only([row for row in used if row in held_out]),
     )
+
+
+def held_out_images(count: int, fraction: float, seed: int, name: str) -> set[int]:
+    """Rows of the images that a training holds out.
+
+    Args:
+        count: of the data set's images.
+        fraction: that is held out.
+        seed: of the training.
+        name: of the data set, as `short_name` gives it.
+    """
+    return held_out_rows([list(range(count))], fraction, generator_of(seed, "held out", name))
 
 
 def held_out_rows(

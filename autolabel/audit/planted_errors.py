@@ -28,7 +28,7 @@ from autolabel.review.label_regions import boxes_of, nearest_boxes
 from autolabel.run.manifest import LVIS, read_complete
 from autolabel.run.shards import read_shards
 from integrations.annotations import LabelledSet
-from integrations.failures import report
+from integrations.failures import reported
 from integrations.formats.coco import read_coco
 from integrations.formats.lvis import read_lvis
 from regionspot import load_model
@@ -223,14 +223,10 @@ def main(
     ] = None,
 ) -> None:
     """Area under precision-recall of rankings of planted errors, as JSON, one line a ranking."""
-    try:
+    with reported():
         data = PlantedRun.of(run, read_coco(gt))
         for figures in planted_figures(data, fraction, draws, seed, cleanlab):
             typer.echo(json.dumps(asdict(figures)))
-    except Exception as error:
-        if (code := report(error)) is None:
-            raise
-        raise typer.Exit(code) from error
 
 
 if __name__ == "__main__":

@@ -130,11 +130,10 @@ def needed(preset: str) -> list[str]:
 def unlisted_weights(preset: str) -> Path | None:
     """The file of a preset that open_clip fetches and keeps; None where all files are listed."""
     from regionspot.config import CropConfig, model_config
-    from regionspot.weights import files_of
+    from regionspot.weights import lists_clip
 
     config = model_config(preset)
-    is_listed = any(file.name.startswith("clip-") for file in files_of(config.name))
-    if not isinstance(config, CropConfig) or is_listed:
+    if not isinstance(config, CropConfig) or lists_clip(config.name):
         return None
     from regionspot.encoders.open_clip_weights import find_tokenizer, find_weights
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from integrations.detectors import build_detector, needs_sam
+from integrations.detectors import build_detector
 from integrations.drawing import (
     ACCENT,
     FAINT,
@@ -211,7 +211,7 @@ def proposed_boxes(model: RegionModel, image: ImageArray, words: Sequence[str]) 
     """
     detector = build_detector(
         model.config.detector,
-        sam=model.localizer.sam if needs_sam(model.config.detector) else None,
+        sam=lambda: model.localizer.sam,
         device=model.device,
         words=words,
     )

@@ -26,7 +26,7 @@ from autolabel.evaluation.predict import (
 )
 from autolabel.evaluation.selection import labels_of_words
 from integrations.annotations import LabelledImage, LabelledSet
-from integrations.detectors import build_detector, needs_sam
+from integrations.detectors import build_detector
 from integrations.formats.coco import read_coco
 from integrations.images import read_image
 from integrations.progress import Reporter
@@ -279,10 +279,9 @@ def crop_baseline(model: RegionModel, crops: CropKind) -> CropClassifier:
 def _detector(
     classifier: Classifier, vocabulary: Vocabulary, request: BenchmarkRequest
 ) -> Callable[[ImageArray], Proposals]:
-    names = model_config(request.model).detector
     return build_detector(
-        names,
-        sam=classifier.localizer.sam if needs_sam(names) else None,
+        model_config(request.model).detector,
+        sam=lambda: classifier.localizer.sam,
         device=torch.device(request.device),
         words=[string for strings in vocabulary.synonyms for string in strings],
     ).detect

@@ -22,7 +22,7 @@ from autolabel.evaluation.predict import vocabulary_of
 from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
 from integrations.detectors import Detector, build_detector
 from integrations.detectors.base import MAX_BOXES
-from integrations.failures import report
+from integrations.failures import reported
 from integrations.formats.coco import read_coco
 from integrations.images import read_image
 from integrations.progress import Reporter, RichReporter
@@ -157,13 +157,12 @@ def main(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Recall and precision of a detector's boxes, whatever their class, as JSON."""
-    try:
+    with reported():
         where = resolve_device(device)
-        model = build_sam(sam).to(where) if "sam-grid" in detector else None
         categories = read_coco(data / "instances.json", data / "images").categories
         built = build_detector(
             detector,
-            sam=model,
+            sam=lambda: build_sam(sam).to(where),
             device=where,
             max_boxes=max_boxes,
             words=[string for each in vocabulary_of(categories).values() for string in each],
@@ -172,10 +171,6 @@ def main(
         )
         with RichReporter(Console(stderr=True)) as reporter:
             metrics = asdict(evaluate_detector(built, data, reporter, max_images, max_boxes))
-    except Exception as error:
-        if (code := report(error)) is None:
-            raise
-        raise typer.Exit(code) from error
     # JSON has no NaN: what could not be measured is null.
     numbers = {name: None if math.isnan(value) else value for name, value in metrics.items()}
     typer.echo(json.dumps({"detector": detector} | numbers, indent=2))

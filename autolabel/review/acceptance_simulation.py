@@ -24,7 +24,7 @@ from autolabel.review.presence import matched_classes
 from autolabel.review.risk_control import accept_group, make_groups, plan_sample
 from autolabel.run.manifest import LVIS, read_complete
 from integrations.annotations import LabelledSet
-from integrations.failures import report
+from integrations.failures import reported
 from integrations.formats.coco import read_coco
 from integrations.formats.lvis import read_lvis
 
@@ -197,16 +197,12 @@ def main(
     seed: Annotated[int, typer.Option(help="Of the first review.")] = 0,
 ) -> None:
     """Coverage, and how often the precision holds, as JSON, one line a word after the totals."""
-    try:
+    with reported():
         data = scored_labels(run, read_coco(gt))
         found = asdict(simulate(data, reviews, precision, confidence, budget, seed))
         groups = found.pop("groups")
         for line in itertools.chain([found], groups):
             typer.echo(json.dumps(line))
-    except Exception as error:
-        if (code := report(error)) is None:
-            raise
-        raise typer.Exit(code) from error
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from autolabel.run.manifest import Manifest, read_complete
+from autolabel.run.manifest import Manifest, in_fiftyone
 from autolabel.run.outputs import label_field
 from integrations.fiftyone.dataset import NEEDS_REVIEW, registered_views
 from integrations.fiftyone.server import serve_app
@@ -17,11 +17,9 @@ def complete_run(folder: Path) -> Manifest:
     Raises:
         InputError: there is no such run, or FiftyOne does not start.
     """
-    manifest = read_complete(folder)
-    if manifest.fiftyone is None:
-        raise InputError(f"{folder} has no labels in FiftyOne; run it again without --no-fiftyone")
-    database = manifest.fiftyone.database
-    connect(Path(database) if database else None)
+    manifest = in_fiftyone(folder)
+    assert manifest.fiftyone is not None
+    connect(manifest.fiftyone.database_folder)
     return manifest
 
 

@@ -24,7 +24,7 @@ from autolabel.run.manifest import read_complete
 from autolabel.run.postprocess import Labeller
 from autolabel.run.shards import read_shards
 from integrations.annotations import LabelledSet, vocabulary_categories
-from integrations.failures import report
+from integrations.failures import reported
 from integrations.formats.coco import read_coco
 from regionspot import load_model
 
@@ -137,13 +137,9 @@ def main(
     """Figures of each combination of options, as JSON, one a line."""
     weights = detector_weight or [Options.detector_weight]
     containments = containment or [Options.containment]
-    try:
+    with reported():
         for figures in kept_labels(run, read_coco(gt), weights, containments):
             typer.echo(json.dumps(asdict(figures)))
-    except Exception as error:
-        if (code := report(error)) is None:
-            raise
-        raise typer.Exit(code) from error
 
 
 if __name__ == "__main__":

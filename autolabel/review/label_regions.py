@@ -18,7 +18,7 @@ from autolabel.run.outputs import categories_of, label_field
 from integrations.annotations import Annotation, LabelledImage
 from integrations.fiftyone.dataset import LabelField, read_labels, words_in_use
 from integrations.formats.lvis import read_lvis
-from regionspot.boxes import FloatArray, box_iou
+from regionspot.boxes import FloatArray, as_boxes, box_iou
 from regionspot.errors import InputError
 from regionspot.types import Regions
 
@@ -76,7 +76,7 @@ def field_of_run(folder: Path, field_name: str = "") -> LabelField:
 
 def boxes_of(annotations: Sequence[Annotation]) -> FloatArray:
     """(N, 4) xyxy pixels."""
-    return np.array([each.box for each in annotations], np.float32).reshape(-1, 4)
+    return as_boxes([each.box for each in annotations])
 
 
 def nearest_boxes(boxes: FloatArray, others: FloatArray) -> list[tuple[int, float]]:

@@ -22,7 +22,7 @@ from autolabel.run.manifest import read_complete
 from autolabel.run.postprocess import Labeller
 from autolabel.run.shards import ImageRegions, read_shards
 from integrations.annotations import LabelledImage, LabelledSet
-from integrations.failures import report
+from integrations.failures import reported
 from integrations.formats.coco import read_coco
 from regionspot import load_model
 from regionspot.boxes import as_boxes, box_iou
@@ -178,15 +178,11 @@ def main(
     seed: Annotated[int, typer.Option(help="Of absent words and nonsense.")] = 0,
 ) -> None:
     """Labels of absent words, nonsense and coarse words, as JSON, one line a vocabulary."""
-    try:
+    with reported():
         categories = json.loads(nouns.read_text(encoding="utf-8"))["categories"]
         rare = [display_name(each["name"]) for each in categories if each["frequency"] == RARE]
         for figures in presence_figures(run, read_coco(gt), rare, seed):
             typer.echo(json.dumps(asdict(figures)))
-    except Exception as error:
-        if (code := report(error)) is None:
-            raise
-        raise typer.Exit(code) from error
 
 
 if __name__ == "__main__":

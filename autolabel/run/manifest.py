@@ -60,9 +60,8 @@ class VocabularyInfo(TypedDict):
     """The words of a run, each with the strings that stand for it, and its group if any has one.
 
     Where some words have examples: `examples`, of each word its references, and the sha256 of all
-    that these name; `reviewed`, of each word the number of its
-    reviewed labels that are examples. Where some have a threshold of their own: `thresholds`, None
-    for the others.
+    that these name; `reviewed`, of each word the number of its reviewed labels that are examples.
+    Where some have a threshold of their own: `thresholds`, None for the others.
     Background words are in `background` alone, each with its strings.
     """
 
@@ -124,6 +123,11 @@ class FiftyOneTarget:
     label_field: str
     run_key: str
     database: str | None = None
+
+    @property
+    def database_folder(self) -> Path | None:
+        """`database` as a path."""
+        return Path(self.database) if self.database else None
 
 
 @dataclass(frozen=True, kw_only=True)

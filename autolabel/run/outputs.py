@@ -116,16 +116,14 @@ class Outputs:
         return merged
 
     def is_in_fiftyone(self) -> bool:
-        """Whether all of the labels were written to FiftyOne already, and are registered there.
-
-        An earlier process may have been killed before it released its claim, which is done then.
-        """
+        """Whether all of the labels were written to FiftyOne already, and are registered there."""
         manifest = self.run.manifest
-        target = label_field(manifest)
-        is_written = fiftyone_dataset.is_registered(target, manifest.started)
-        if is_written:
-            release(target.dataset, target.field, str(self.run.folder.resolve()))
-        return is_written
+        return fiftyone_dataset.is_registered(label_field(manifest), manifest.started)
+
+    def release_claim(self) -> None:
+        """Release the claim of an earlier process that was killed once all labels were written."""
+        target = label_field(self.run.manifest)
+        release(target.dataset, target.field, str(self.run.folder.resolve()))
 
     def _provenance(self, target: LabelField) -> dict[str, str]:
         manifest = self.run.manifest

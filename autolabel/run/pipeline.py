@@ -41,7 +41,7 @@ from autolabel.run.outputs import Outputs
 from autolabel.run.plan import Plan, RunRequest, choose_target, make_plan
 from autolabel.run.postprocess import Labeller
 from autolabel.run.shards import shard_file, write_shard
-from integrations.detectors import Detector, build_detector, needs_sam
+from integrations.detectors import Detector, build_detector
 from integrations.fiftyone import dataset as fiftyone_dataset
 from integrations.fiftyone.carrying import ReviewedLabels
 from integrations.fiftyone.dataset import LabelField, Sample, samples_not_there
@@ -291,10 +291,9 @@ def runtime_of(plan: Plan, device: torch.device) -> str:
 def detector_of(plan: Plan, model: RegionModel) -> Detector:
     """The detector of a run."""
     options = plan.request.options
-    names = options.detector or model.config.detector
     return build_detector(
-        names,
-        sam=model.localizer.sam if needs_sam(names) else None,
+        options.detector or model.config.detector,
+        sam=lambda: model.localizer.sam,
         device=model.device,
         max_boxes=options.max_boxes,
         words=plan.words.strings,
@@ -387,7 +386,9 @@ def finish(
             names,
             Path(manifest.dataset["root"]),
         )
-        if manifest.fiftyone is not None and not outputs.is_in_fiftyone():
+        if manifest.fiftyone is not None and outputs.is_in_fiftyone():
+            outputs.release_claim()
+        elif manifest.fiftyone is not None:
             reporter.message(f"writing labels to FiftyOne's dataset {manifest.fiftyone.dataset!r}")
             try:
                 if merged := outputs.write_fiftyone(new_samples):

@@ -44,7 +44,7 @@ from regionspot.config import CropConfig, model_config
 from regionspot.errors import InputError
 from regionspot.files import is_utf8
 from regionspot.model import head_file
-from regionspot.weights import cached_path, files_of
+from regionspot.weights import cached_path, files_of, lists_clip
 
 # Measured on photos of 640 x 480: the shard, both label files and FiftyOne's database.
 KILOBYTES_PER_IMAGE = 40
@@ -170,8 +170,7 @@ class Plan:
         config = model_config(self.request.options.model)
         listed = files_of(config.name)
         missing = [file.name for file in listed if not cached_path(file).exists()]
-        is_listed = any(file.name.startswith("clip-") for file in listed)
-        if isinstance(config, CropConfig) and not is_listed:
+        if isinstance(config, CropConfig) and not lists_clip(config.name):
             from regionspot.encoders.open_clip_weights import cached_weights  # takes seconds
 
             if not cached_weights(config.encoder):
@@ -280,10 +279,10 @@ def _with_target(request: RunRequest) -> tuple[RunRequest, str | None]:
         )
     name = request.out.resolve().name.removeprefix(f"{into.name}-")
     field = request.label_field or f"{target.label_field}_{field_suffix(name)}"
-    database = Path(target.database) if target.database else None
-    return dataclasses.replace(
-        request, into=into, label_field=field, database=database
-    ), target.dataset
+    found = dataclasses.replace(
+        request, into=into, label_field=field, database=target.database_folder
+    )
+    return found, target.dataset
 
 
 def field_suffix(name: str) -> str:

@@ -86,7 +86,7 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
     source = in_fiftyone(request.run) if request.carry_reviewed else read_complete(request.run)
     words = read_words(request.words) if isinstance(request.words, Path) else request.words
     if are_in_fiftyone(words):
-        connect(_database(source))
+        connect(source.fiftyone.database_folder if source.fiftyone else None)
     folder = request.out or request.run.with_name(f"{request.run.name}-{request.words_name}")
     if folder.resolve() == request.run.resolve():
         raise InputError(f"{folder} is the run itself; choose another --out")
@@ -147,12 +147,6 @@ def relabel(request: RelabelRequest, reporter: Reporter) -> RunFolder:
         outputs = Outputs(run, labeller, reviewed)
         finish(outputs, StageTimer(), skipped, new_samples=False, reporter=reporter)
     return run
-
-
-def _database(source: Manifest) -> Path | None:
-    """Folder of the private database that a run has its labels in; None: the user's own."""
-    database = source.fiftyone.database if source.fiftyone else None
-    return Path(database) if database else None
 
 
 def new_options(request: RelabelRequest, source: Manifest, words: WordList) -> Options:

@@ -36,14 +36,7 @@ from integrations.detectors.tiled import TILE_OVERLAP, Tiled
 from integrations.detectors.torchvision_models import build_torchvision
 from regionspot.errors import InputError
 
-__all__ = [
-    "DETECTORS",
-    "Detector",
-    "DetectorOptions",
-    "build_detector",
-    "check_detectors",
-    "needs_sam",
-]
+__all__ = ["DETECTORS", "Detector", "DetectorOptions", "build_detector", "check_detectors"]
 
 ENTRY_POINTS = "regionspot_autolabel.detectors"
 Builder = Callable[[DetectorOptions], Detector]
@@ -83,7 +76,7 @@ _NEEDS_ARGUMENT = {"torchvision": "torchvision:NAME", "hf": "hf:REPO_OR_FOLDER"}
 def build_detector(
     names: str,
     *,
-    sam: Sam | None = None,
+    sam: Callable[[], Sam] | None = None,
     device: str | torch.device = "cpu",
     max_boxes: int = MAX_BOXES,
     nms_iou: float = NMS_IOU,
@@ -96,7 +89,7 @@ def build_detector(
 
     Args:
         names: as `--detector` takes them.
-        sam: the localizer's model; `sam-grid` needs it.
+        sam: gives the localizer's model, where a detector may use it; `sam-grid` needs it.
         device: where a detector with a network of its own runs it.
         max_boxes: at most so many boxes an image, of all detectors together.
         nms_iou: of two boxes that overlap by more than this, the one of lower score goes.
@@ -109,10 +102,13 @@ def build_detector(
         InputError: no such name, something that a detector needs is missing, or a weight file
             cannot be had.
     """
-    found = []
-    for name, argument in check_detectors(names):
+    checked, found = check_detectors(names), []
+    own = DETECTORS.keys() - {"sam-grid"}  # of these none uses it
+    is_used = any(name not in own for name, _ in checked)
+    segmenter = sam() if sam is not None and is_used else None
+    for name, argument in checked:
         options = DetectorOptions(
-            argument, tuple(words), sam, device, max_boxes, nms_iou, min_score
+            argument, tuple(words), segmenter, device, max_boxes, nms_iou, min_score
         )
         found.append((_builder(name)(options), ENSEMBLE_WEIGHTS.get(name, 1.0)))
     detector = found[0][0]
@@ -120,16 +116,6 @@ def build_detector(
         weights = [weight for _, weight in found]
         detector = Ensemble([each for each, _ in found], weights, max_boxes, nms_iou)
     return detector if tile is None else Tiled(detector, tile, tile_overlap, max_boxes, nms_iou)
-
-
-def needs_sam(names: str) -> bool:
-    """Whether a detector of a list with commas may use the localizer's model.
-
-    Raises:
-        InputError: as `check_detectors`.
-    """
-    others = DETECTORS.keys() - {"sam-grid"}
-    return any(name not in others for name, _ in check_detectors(names))
 
 
 def check_detectors(names: str) -> list[tuple[str, str]]:

@@ -19,7 +19,11 @@ def release(dataset: str, field: str, run_folder: str) -> None:
     """Release the claim that an earlier process of a run left on a field that is whole."""
     from fiftyone.core.odm import get_db_conn
 
-    get_db_conn()[_COLLECTION].delete_one({"_id": f"{dataset}/{field}", "run_folder": run_folder})
+    get_db_conn()[_COLLECTION].delete_one({"_id": _key(dataset, field), "run_folder": run_folder})
+
+
+def _key(dataset: str, field: str) -> str:
+    return f"{dataset}/{field}"
 
 
 @contextmanager
@@ -40,7 +44,7 @@ def claimed(dataset: str, field: str, run_folder: str) -> Iterator[bool]:
     from pymongo.errors import DuplicateKeyError
 
     claims = get_db_conn()[_COLLECTION]
-    key = f"{dataset}/{field}"
+    key = _key(dataset, field)
     claim = {"_id": key, "run_folder": run_folder, **dataclasses.asdict(Holder.current())}
     before = claims.find_one({"_id": key})
     if before is not None:

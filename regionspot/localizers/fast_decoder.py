@@ -112,7 +112,7 @@ class RegionDecoder:
         embeddings = embedding.view(-1, *embedding.shape[-3:])
         image = _SharedImages(self.decoder, embeddings, position, self.dtype)
         owners = np.repeat(np.arange(len(embeddings)), counts or [len(prompts)])
-        size = self.chunk or (CPU_CHUNK if prompts.device.type == "cpu" else GPU_CHUNK)
+        size = self._chunk_on(prompts.device)
         parts = [
             self._decode(
                 image.of(owners[start : start + size]),
@@ -150,8 +150,7 @@ class RegionDecoder:
         """
         rows, columns = inside
         image = _SharedImages(self.decoder, embedding[None], position, self.dtype)
-        size = self.chunk or (CPU_CHUNK if prompts.device.type == "cpu" else GPU_CHUNK)
-        for part in torch.split(prompts, size):
+        for part in torch.split(prompts, self._chunk_on(prompts.device)):
             owners = np.zeros(len(part), np.int64)
             tokens, keys = self._transformed(image.of(owners), part, slice(None, CANDIDATES.stop))
             estimated = self.decoder.iou_prediction_head(tokens[:, IOU_TOKEN])  # (B, 4)
@@ -174,6 +173,10 @@ class RegionDecoder:
                 torch.cat([estimated.new_zeros(0, 4 * rows, 4 * columns), *grid]),
                 estimated[:, 1:][point, mask],
             )
+
+    def _chunk_on(self, device: torch.device) -> int:
+        """Prompts that are decoded at a time."""
+        return self.chunk or (CPU_CHUNK if device.type == "cpu" else GPU_CHUNK)
 
     def _decode(
         self, image: "_ChunkImages", prompts: torch.Tensor, windows: IntArray | None

@@ -42,9 +42,8 @@ def noun_bank(nouns: Vocabulary, words: Vocabulary) -> NounBank:
     """
     kinds = torch.zeros(len(words), len(nouns))
     against = (words.embedding @ nouns.embedding.T < NEAR).float()  # (K, B)
-    strings = words.synonyms or tuple((name,) for name in words.names)
-    for row, (name, group) in enumerate(zip(words.names, strings, strict=True)):
-        relations = noun_hierarchy().relations([name, *group])
+    for row, strings in enumerate(words.strings):
+        relations = noun_hierarchy().relations(strings)
         kinds[row, list(relations.kinds)] = 1
         against[row, list(relations.kinds | relations.others)] = 0
     return NounBank(nouns, kinds, against)

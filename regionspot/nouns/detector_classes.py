@@ -29,9 +29,7 @@ def detected_words(proposals: Proposals, vocabulary: Vocabulary) -> torch.Tensor
     """
     if proposals.class_scores is None:
         return None
-    groups = vocabulary.synonyms or tuple((name,) for name in vocabulary.names)
-    strings = tuple((name, *group) for name, group in zip(vocabulary.names, groups, strict=True))
-    columns = classes_of_words(strings, proposals.class_names)
+    columns = classes_of_words(vocabulary.strings, proposals.class_names)
     if not any(columns):
         return None
     share = proposals.class_scores / np.maximum(proposals.score, 1e-6)[:, None]  # (N, E)

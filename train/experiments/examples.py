@@ -23,7 +23,7 @@ from regionspot.checkpoint import load_head
 from regionspot.config import preset
 from regionspot.scoring import RegionScorer, class_scores
 from regionspot.types import Regions, Vocabulary
-from regionspot.vocabulary import ExampleRegions, example_classes
+from regionspot.vocabulary import ExampleRegions, with_example_classes
 from train.data.coco import read_folder
 from train.data.dataset import AnnotatedImage, used_classes
 from train.data.registry import known_classes
@@ -271,11 +271,7 @@ class Experiment:
         ]
         if not any(groups):
             return self.vocabulary
-        width = self.vocabulary.embedding.shape[-1]
-        zero_shot = self.vocabulary.zero_shot
-        novelty = zero_shot.novelty if zero_shot else None
-        classes = example_classes(groups, self.vocabulary.names, width, novelty)
-        return replace(self.vocabulary, examples=classes)
+        return with_example_classes(self.vocabulary, groups)
 
     def _figures(
         self,

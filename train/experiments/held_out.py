@@ -6,7 +6,7 @@ from integrations.formats.coco import read_coco, write_coco
 from train.config import mini
 from train.data.coco import load_coco
 from train.data.registry import short_name
-from train.sampler import generator_of, held_out_rows
+from train.sampler import held_out_images
 
 
 def write_held_out(data: Path, out: Path, fraction: float) -> int:
@@ -24,8 +24,7 @@ def write_held_out(data: Path, out: Path, fraction: float) -> int:
         InputError: the folder cannot be read.
     """
     images = load_coco(data)
-    generator = generator_of(mini().seed, "held out", short_name(str(data)))
-    kept = held_out_rows([list(range(len(images)))], fraction, generator)
+    kept = held_out_images(len(images), fraction, mini().seed, short_name(str(data)))
     ids = {images[row].id for row in kept}
     labels = read_coco(data / "instances.json")
     write_coco(out, labels.categories, (each for each in labels.images if each.id in ids))

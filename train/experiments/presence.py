@@ -28,7 +28,7 @@ from train.data.registry import short_name
 from train.features.cache import ImageFeatures
 from train.features.extract import FeatureExtractor
 from train.metrics import embedded, region_scores
-from train.sampler import generator_of, held_out_rows
+from train.sampler import generator_of, held_out_images
 
 HALVES = 4  # random halves of the classes
 BINS = 10
@@ -109,8 +109,7 @@ def fit_presence(
     scorer = RegionScorer.of(features_of.encoder, trained, recipe.model.encoder.templates)
     seen = frozenset(trained.seen_classes)
     features = features_of(recipe.model, load_coco(data))
-    generator = generator_of(recipe.seed, "held out", short_name(str(data)))
-    kept = held_out_rows([list(range(len(features)))], held_out, generator)
+    kept = held_out_images(len(features), held_out, recipe.seed, short_name(str(data)))
     usable = [
         image.only(rows)
         for place, image in enumerate(features)

@@ -127,7 +127,7 @@ def test_sam_grid_says_what_it_needs() -> None:
 
 def test_a_detector_bears_the_name_it_is_known_by(sam: Sam) -> None:
     for name in ("nanodet", "nanodet-416", "sam-grid", "nanodet-416,sam-grid"):
-        assert build_detector(name, sam=sam).name == name
+        assert build_detector(name, sam=lambda: sam).name == name
 
 
 @pytest.mark.parametrize(
