@@ -93,6 +93,7 @@ class ShardActor:
         expected = self._run.manifest.model
         runtime = expected.get("runtime", TORCH.name).partition(" ")[0]
         model = load_model(options.model, device, options.checkpoint or None, runtime=runtime)
+        detector = job.plan.boxes or detector_of(job.plan, model)
         own = provenance_of(job.plan, model) | {"device": job.device}
         if other := sorted(name for name, value in expected.items() if own.get(name) != value):
             raise InputError(
@@ -100,7 +101,6 @@ class ShardActor:
                 "install the same versions and weights on all machines"
             )
         self._timer = StageTimer()
-        detector = job.plan.boxes or detector_of(job.plan, model)
         self._computer = RegionComputer(
             job.plan.source,
             detector,

@@ -41,7 +41,7 @@ from autolabel.run.outputs import Outputs
 from autolabel.run.plan import Plan, RunRequest, choose_target, make_plan
 from autolabel.run.postprocess import Labeller
 from autolabel.run.shards import shard_file, write_shard
-from integrations.detectors import Detector, build_detector
+from integrations.detectors import Detector, build_detector, detector_weights
 from integrations.fiftyone import dataset as fiftyone_dataset
 from integrations.fiftyone.carrying import ReviewedLabels
 from integrations.fiftyone.dataset import LabelField, Sample, samples_not_there
@@ -144,6 +144,7 @@ def run(request: RunRequest, reporter: Reporter, workers: ShardWorkers | None = 
     words = plan.words
     vocabulary = model.vocabulary(words_with_examples(words, model))
     labeller = Labeller(model, vocabulary, options, words.thresholds, words.background)
+    detector = plan.boxes or detector_of(plan, model)
     provenance = provenance_of(plan, model)
     if workers is not None:
         provenance |= {"device": workers.device, "runtime": build_runtime(runtime).name}
@@ -152,7 +153,6 @@ def run(request: RunRequest, reporter: Reporter, workers: ShardWorkers | None = 
         run = begin(plan, dataclasses.replace(plan.wanted, model=provenance, fiftyone=target))
         timer = StageTimer(run.manifest.seconds)
         if workers is None:
-            detector = plan.boxes or detector_of(plan, model)
             computer = RegionComputer(
                 plan.source, detector, model, options, timer, plan.lowest_score
             )
@@ -263,10 +263,12 @@ def begin(plan: Plan, wanted: Manifest) -> RunFolder:
 
 
 def provenance_of(plan: Plan, model: RegionModel) -> dict[str, str]:
-    """What a run's regions come from, as its manifest has it."""
-    name = "none" if plan.boxes else plan.request.options.detector or model.config.detector
-    found = model.provenance() | {"detector": name, "device": str(model.device)}
-    return found | ({"boxes": plan.boxes.sha256} if plan.boxes else {})
+    """What a run's regions come from, as its manifest has it; its detector was built before."""
+    found = model.provenance() | {"device": str(model.device)}
+    if plan.boxes:
+        return found | {"detector": "none", "boxes": plan.boxes.sha256}
+    name = plan.request.options.detector or model.config.detector
+    return found | {"detector": name} | detector_weights(name)
 
 
 def runtime_of(plan: Plan, device: torch.device) -> str:

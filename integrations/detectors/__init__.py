@@ -18,6 +18,7 @@ the command line is `options.argument`.
 
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 
 import torch
 from segment_anything.modeling import Sam
@@ -29,14 +30,22 @@ from integrations.detectors.base import (
     DetectorOptions,
     Ensemble,
 )
-from integrations.detectors.hugging_face import build_hugging_face
+from integrations.detectors.hugging_face import build_hugging_face, hugging_face_files
 from integrations.detectors.nanodet import PUBLISHED_SIDE, NanoDet
 from integrations.detectors.sam_grid import SamGrid
 from integrations.detectors.tiled import TILE_OVERLAP, Tiled
-from integrations.detectors.torchvision_models import build_torchvision
+from integrations.detectors.torchvision_models import build_torchvision, torchvision_files
 from regionspot.errors import InputError
+from regionspot.weights import sha256_of
 
-__all__ = ["DETECTORS", "Detector", "DetectorOptions", "build_detector", "check_detectors"]
+__all__ = [
+    "DETECTORS",
+    "Detector",
+    "DetectorOptions",
+    "build_detector",
+    "check_detectors",
+    "detector_weights",
+]
 
 ENTRY_POINTS = "regionspot_autolabel.detectors"
 Builder = Callable[[DetectorOptions], Detector]
@@ -69,6 +78,11 @@ DETECTORS: dict[str, Builder] = {
     "sam-grid": _sam_grid,
     "torchvision": build_torchvision,
     "hf": build_hugging_face,
+}
+# Weights that `regionspot.weights` does not list, by the argument.
+_WEIGHT_FILES: dict[str, Callable[[str], list[Path]]] = {
+    "torchvision": torchvision_files,
+    "hf": hugging_face_files,
 }
 _NEEDS_ARGUMENT = {"torchvision": "torchvision:NAME", "hf": "hf:REPO_OR_FOLDER"}
 
@@ -116,6 +130,23 @@ def build_detector(
         weights = [weight for _, weight in found]
         detector = Ensemble([each for each, _ in found], weights, max_boxes, nms_iou)
     return detector if tile is None else Tiled(detector, tile, tile_overlap, max_boxes, nms_iou)
+
+
+def detector_weights(names: str) -> dict[str, str]:
+    """Sha256 of the files of weights of detectors that were built, for a run's manifest.
+
+    Those of the presets' own detectors are listed with the presets; of another package's detector
+    none is known.
+
+    Args:
+        names: as `--detector` takes them.
+    """
+    return {
+        f"{name}:{argument}/{path.name}": sha256_of(path)
+        for name, argument in check_detectors(names)
+        if name in _WEIGHT_FILES
+        for path in _WEIGHT_FILES[name](argument)
+    }
 
 
 def check_detectors(names: str) -> list[tuple[str, str]]:

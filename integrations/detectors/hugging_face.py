@@ -7,11 +7,15 @@ RT-DETR, D-FINE, YOLOS, ...) have classes of their own.
 Axes: N boxes of one image, E classes.
 """
 
+import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.constants import SAFETENSORS_INDEX_FILE, SAFETENSORS_SINGLE_FILE
 from PIL import Image
 from torchvision.ops import box_convert
 
@@ -59,6 +63,24 @@ def build_hugging_face(options: DetectorOptions) -> Detector:
         f"--detector hf:{name} is a {config.model_type} and no detection model; give one of "
         "transformers' object detection or zero-shot object detection"
     )
+
+
+def hugging_face_files(name: str) -> list[Path]:
+    """The files of weights of a folder, or of a repository's snapshot that is in the cache."""
+    for single in (SAFETENSORS_SINGLE_FILE, SAFETENSORS_INDEX_FILE):
+        found = Path(name) / single
+        if not Path(name).is_dir():
+            cached = try_to_load_from_cache(name, single)
+            found = Path(cached) if isinstance(cached, str) else found
+        if found.is_file():
+            return [found] if single == SAFETENSORS_SINGLE_FILE else _parts(found)
+    return []
+
+
+def _parts(index: Path) -> list[Path]:
+    """The files that an index of sharded weights names, and the index itself."""
+    names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return [index, *(index.parent / each for each in sorted(names))]
 
 
 class ZeroShotDetector:

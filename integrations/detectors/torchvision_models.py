@@ -4,12 +4,20 @@ Axes: N boxes of one image, E classes.
 """
 
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import numpy as np
 import torch
 from torch import nn
-from torchvision.models import detection, get_model, get_model_weights, list_models
+from torchvision.models import (
+    WeightsEnum,
+    detection,
+    get_model,
+    get_model_weights,
+    list_models,
+)
 
 from integrations.detectors.base import (
     Detector,
@@ -77,25 +85,44 @@ def build_torchvision(options: DetectorOptions) -> Detector:
     Raises:
         InputError: no such model or weights, or the weights cannot be fetched.
     """
-    name, _, chosen = options.argument.partition("/")
+    name = options.argument.partition("/")[0]
     known = list_models(module=detection)
     if name not in known:
         raise InputError(
             f"--detector torchvision:{name} is unknown; torchvision has {', '.join(known)}"
         )
-    weights = get_model_weights(name)
-    if chosen not in ("", DEFAULT_WEIGHTS, *weights.__members__):
-        raise InputError(
-            f"--detector torchvision:{name}/{chosen}: there are no such weights; there are "
-            f"{', '.join(weights.__members__)}"
-        )
-    entry = weights[chosen or DEFAULT_WEIGHTS]
+    entry = _entry(options.argument)
     try:
         # The backbone's own weights would be overwritten.
         model = get_model(name, weights=entry, weights_backbone=None)
     except (OSError, HTTPException, RuntimeError) as error:
         raise InputError(
             f"--detector torchvision:{name}: its weights cannot be had ({error}); where there is "
-            f"no network, put {entry.url} into {torch.hub.get_dir()}/checkpoints"
+            f"no network, put {entry.url} into {_cache()}"
         ) from error
     return TorchvisionDetector(model, entry.meta["categories"], options)
+
+
+def torchvision_files(argument: str) -> list[Path]:
+    """The file of weights of a detector that was built, in torch hub's cache."""
+    return [_cache() / Path(urlparse(_entry(argument).url).path).name]
+
+
+def _entry(argument: str) -> WeightsEnum:
+    """The weights that `NAME` or `NAME/WEIGHTS` stands for.
+
+    Raises:
+        InputError: the model has no such weights.
+    """
+    name, _, chosen = argument.partition("/")
+    weights = get_model_weights(name)
+    if chosen not in ("", DEFAULT_WEIGHTS, *weights.__members__):
+        raise InputError(
+            f"--detector torchvision:{name}/{chosen}: there are no such weights; there are "
+            f"{', '.join(weights.__members__)}"
+        )
+    return weights[chosen or DEFAULT_WEIGHTS]
+
+
+def _cache() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints"

@@ -12,7 +12,9 @@ from typing import Any
 from fiftyone import ViewField as F
 
 from autolabel.run.manifest import manifest_sha256, read_manifest
+from regionspot.weights import sha256_of
 from tests.autolabel.helpers import Autolabel, FinishedRun
+from tests.integrations.detectors.tiny_models import detr
 
 TIMEOUT_S = 600
 # What two runs of one command may differ in.
@@ -121,3 +123,25 @@ def test_what_is_damaged_is_made_again(finished: FinishedRun, tmp_path: Path) ->
     expected = content(finished.folder)
     expected["run.json"] |= {"fiftyone": None}
     assert content(out) == expected
+
+
+def test_a_detector_with_other_weights_is_noticed(
+    autolabel_cli: Autolabel, photos: Path, tmp_path: Path
+) -> None:
+    folder, out = detr(tmp_path), tmp_path / "run"
+    (weights,) = folder.glob("*.safetensors")
+    later = photos.rename(tmp_path / "later") / "rocket.jpg"
+    photos.mkdir()
+    (photos / "cat.jpg").write_bytes((later.parent / "chelsea.jpg").read_bytes())
+    command = ("run", photos, "--vocab", tmp_path / "words.txt", "--out", out, "--no-fiftyone")
+    (tmp_path / "words.txt").write_text("cat\n")
+    first = autolabel_cli(*command, "--detector", f"hf:{folder}")
+    assert first.exit_code == 0, first.output
+    name = f"hf:{folder}/{weights.name}"
+    assert read_manifest(out).model[name] == sha256_of(weights)
+
+    later.rename(photos / "rocket.jpg")
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
+    again = autolabel_cli(*command, "--detector", f"hf:{folder}")
+    assert again.exit_code == 1
+    assert f"was begun with other {name}" in " ".join(again.output.split())

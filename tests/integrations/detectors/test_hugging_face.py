@@ -1,17 +1,21 @@
 """Detection models of transformers, loaded from a folder by the real code, without a network."""
 
+import shutil
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
+import transformers as hf
 from PIL import Image
 
-from integrations.detectors import build_detector
+from integrations.detectors import build_detector, detector_weights
 from integrations.detectors.hugging_face import MAX_QUERIES, ClosedSetDetector, ZeroShotDetector
 from regionspot.boxes import box_iou
 from regionspot.errors import InputError
 from regionspot.types import Proposals
+from regionspot.weights import sha256_of
 from tests.integrations.detectors.tiny_models import CLOSED_SET, LETTERS, ZERO_SHOT
 
 WORDS = ("cat", "dog", "coffee cup")
@@ -149,3 +153,32 @@ def test_nothing_is_unpickled(folders: dict[str, Path], tmp_path: Path) -> None:
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(InputError, match="cannot be loaded"):
         build_detector(f"hf:{tmp_path}")
+
+
+def test_the_sha256_of_weights_of_a_folder(folders: dict[str, Path]) -> None:
+    folder = folders["detr"]
+    names = f"nanodet,hf:{folder}"
+    found = detector_weights(names)
+    assert found == {f"hf:{folder}/model.safetensors": sha256_of(folder / "model.safetensors")}
+
+
+def test_the_sha256_of_weights_in_several_files(folders: dict[str, Path], tmp_path: Path) -> None:
+    model = hf.DetrForObjectDetection.from_pretrained(folders["detr"])
+    model.save_pretrained(tmp_path, max_shard_size="100KB")
+    names = {path.name for path in tmp_path.glob("*.safetensors*")}
+    assert len(names) > 2
+    found = detector_weights(f"hf:{tmp_path}")
+    assert found == {f"hf:{tmp_path}/{name}": sha256_of(tmp_path / name) for name in names}
+
+
+def test_the_sha256_of_weights_of_a_repository_in_the_cache(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--somebody--detr"
+    shutil.copytree(folders["detr"], repository / "snapshots" / "abc")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    expected = sha256_of(folders["detr"] / "model.safetensors")
+    found = detector_weights("hf:somebody/detr")
+    assert found == {"hf:somebody/detr/model.safetensors": expected}

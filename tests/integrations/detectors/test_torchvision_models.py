@@ -9,8 +9,9 @@ import pytest
 import torch
 from torchvision.models import get_model, get_model_weights
 
-from integrations.detectors import build_detector
+from integrations.detectors import build_detector, detector_weights
 from regionspot.errors import InputError
+from regionspot.weights import sha256_of
 
 SMALL = "ssdlite320_mobilenet_v3_large"
 
@@ -57,6 +58,12 @@ def test_boxes_scores_and_classes(hub: Path) -> None:
 def test_the_same_weights_by_name(hub: Path) -> None:
     named = build_detector(f"torchvision:{SMALL}/COCO_V1", min_score=0.001)
     assert named.name == f"torchvision:{SMALL}/COCO_V1"
+
+
+def test_the_sha256_of_the_weights(hub: Path) -> None:
+    (file,) = (hub / "checkpoints").iterdir()
+    found = detector_weights(f"nanodet,torchvision:{SMALL}")
+    assert found == {f"torchvision:{SMALL}/{file.name}": sha256_of(file)}
 
 
 @pytest.mark.parametrize(
