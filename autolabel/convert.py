@@ -13,7 +13,7 @@ from integrations.formats.registry import Format, format_named, read_labels, wri
 from integrations.images import UnreadableImage, check_stated_size, image_size
 from integrations.split import Split, group_images, parse_shares
 from regionspot.errors import InputError
-from regionspot.files import path_inside
+from regionspot.files import free_output, path_inside
 
 ImageMode = Literal["leave", "copy", "link"]
 _LOOKED_FOR = 20  # images
@@ -87,9 +87,8 @@ def convert(
     place = image_placer(images, where)
     found = _with_sizes(data.images[:limit], where)
     if writer.is_file and out.suffix == ".json" and place is None:
-        if out.exists() and not overwrite:
-            raise InputError(f"{out} is there already; choose another OUT, or say --overwrite")
-        tally = writer.write(out, data.categories, found, data.info, data.tally)
+        with free_output(out, overwrite=overwrite, option="OUT"):
+            tally = writer.write(out, data.categories, found, data.info, data.tally)
     else:
         tally = write_folder(
             out, writer, data.categories, found, data.info, place, overwrite, data.tally

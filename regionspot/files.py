@@ -3,8 +3,9 @@
 Until then the content lies beside the target under a hidden temporary name that nobody can guess
 and that says which process writes it, `.autolabel-MACHINE-PID-TOKEN.part`. Where the block raises,
 that is removed and an older target stays. What a killed process left is removed by the first write
-of another process into the same folder; what belongs to a living process is not. `read_text` reads
-a text file. The last functions check file names that come from outside: they stay in their folder.
+of another process into the same folder; what belongs to a living process is not. `free_output` is
+for what a command writes but once. `read_text` reads a text file. The last functions check file
+names that come from outside: they stay in their folder.
 """
 
 import ctypes
@@ -21,11 +22,15 @@ from typing import BinaryIO, TextIO
 from regionspot.errors import InputError
 from regionspot.process import is_running, machine_id
 
-_TEMPORARY = re.compile(r"\.autolabel-(?P<machine>[0-9a-f]+)-(?P<pid>\d+)-[0-9a-f]+\.part")
+_TEMPORARY = re.compile(
+    r"\.autolabel-(?P<machine>[0-9a-f]+)-(?P<pid>\d+)-[0-9a-f]+\.(part|unfinished)"
+)
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux's renameat2, RENAME_SWAP of macOS's renamex_np
 _AT_FDCWD = -100
 # Folders of which this process has removed what killed ones left.
 _swept: set[str] = set()
+# Outputs that killed processes had put in their place when they ended.
+_unfinished: set[str] = set()
 
 # Bytes, on the file systems of Linux, macOS and Windows.
 _LONGEST_NAME, _LONGEST_PATH = 255, 4000
@@ -84,20 +89,70 @@ def atomic_folder(out: Path, entries: Sequence[str], overwrite: bool = False) ->
     out = Path(os.path.realpath(out))
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; give a folder")
-    there = [name for name in entries if os.path.lexists(out / name)]
-    if there and not overwrite:
-        raise InputError(
-            f"{out / there[0]} is there already; choose another --out, or say --overwrite"
-        )
+    check_free(out, entries, overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(out)
     try:
         with _naming(out, temporary):
             temporary.mkdir()
             yield temporary
-            _replace_folder(temporary, out)
+            with free_output(out, entries, overwrite):
+                _replace_folder(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_free(
+    out: Path, entries: Sequence[str] = ("",), overwrite: bool = False, option: str = "--out"
+) -> None:
+    """Refuse what is there, but for the output of a process that was killed once it had written it.
+
+    Args:
+        out: a file, or the folder of the entries.
+        entries: names in the folder.
+        overwrite: whether they are replaced.
+        option: by which another place is chosen.
+
+    Raises:
+        InputError: one of them is there.
+    """
+    there = [out / name for name in entries if os.path.lexists(out / name)]
+    if not there or overwrite:
+        return
+    remove_leftovers(out.parent)
+    if os.path.realpath(out) not in _unfinished:
+        raise InputError(
+            f"{there[0]} is there already; choose another {option}, or say --overwrite"
+        )
+
+
+@contextmanager
+def free_output(
+    out: Path, entries: Sequence[str] = ("",), overwrite: bool = False, option: str = "--out"
+) -> Iterator[None]:
+    """Write what may not be there yet; see `check_free` for the arguments and the error.
+
+    A file beside it says so until the block has ended. Where a process is killed, or its disk is
+    full, between the last rename and that end, the same command writes the output once more.
+    """
+    check_free(out, entries, overwrite, option)
+    if overwrite:
+        yield
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    mark = _temporary(out).with_suffix(".unfinished")
+    written = os.path.realpath(out)
+    try:
+        mark.write_text(out.name, encoding="utf-8", errors="surrogateescape")
+        yield
+    except BaseException:
+        if any(os.path.lexists(out / name) for name in entries):
+            _unfinished.add(written)
+        else:
+            mark.unlink(missing_ok=True)
+        raise
+    mark.unlink(missing_ok=True)
+    _unfinished.discard(written)
 
 
 def _replace_folder(new: Path, out: Path) -> None:
@@ -133,13 +188,16 @@ def _naming(path: Path, temporary: Path) -> Iterator[None]:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files and folders in a folder that killed processes left there."""
-    for path in folder.glob(".autolabel-*.part"):
+    for path in folder.glob(".autolabel-*"):
         found = _TEMPORARY.fullmatch(path.name)
         try:
             if found is None:
                 continue
             if is_running(found["machine"], int(found["pid"]), path.stat().st_mtime):
                 continue
+            if path.suffix == ".unfinished":
+                name = path.read_text(encoding="utf-8", errors="surrogateescape")
+                _unfinished.add(os.path.realpath(folder / name))
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:

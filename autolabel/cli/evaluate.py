@@ -112,13 +112,14 @@ def evaluate(
     """
     from integrations.output import Output
     from regionspot.errors import InputError
+    from regionspot.files import check_free
 
     with Output(as_json, quiet) as output:
         resamples = bootstrap if draws is None else draws
         if resamples < 0:
             raise InputError(f"--bootstrap must be 0 or more, got {resamples}")
-        if (gt or dataset) and (out / "index.html").exists() and not overwrite:
-            raise InputError(f"{out} holds a report; choose another --out, or say --overwrite")
+        if gt or dataset:
+            check_free(out, ["index.html"], overwrite)
         by: MatchImages | None = match_images.value if match_images else None
         if (workers or ray or gpus_per_worker) and not dataset:
             raise InputError("--workers, --ray and --gpus-per-worker go with --dataset GT.json")

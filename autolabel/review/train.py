@@ -16,7 +16,7 @@ from integrations.progress import Reporter
 from regionspot.checkpoint import TrainedHead, load_head, save_head
 from regionspot.config import ModelConfig, preset
 from regionspot.errors import InputError
-from regionspot.files import atomic_write
+from regionspot.files import atomic_write, check_free, free_output
 from regionspot.model import SHIPPED, find_checkpoint
 from regionspot.scoring import RegionScorer
 from regionspot.weights import cache_folder, sha256_by_preset, sha256_of
@@ -150,9 +150,10 @@ def finetune_on_review(request: FinetuneRequest, reporter: Reporter) -> Finetune
     classifier = result.scorer.zero_shot
     adapter = classifier.adapter if classifier else None
     tuned = dataclasses.replace(initial.trained, head=result.scorer.head, adapter=adapter)
-    save_head(out, tuned, initial.config)
     finetuned = Finetuned(out, corrections, result, tally)
-    write_provenance(finetuned, request, review, initial)
+    with free_output(out, overwrite=request.overwrite):
+        save_head(out, tuned, initial.config)
+        write_provenance(finetuned, request, review, initial)
     return finetuned
 
 
@@ -170,8 +171,7 @@ def where_to_write(request: FinetuneRequest, review: Review) -> Path:
         raise InputError(f"--out must end with {SUFFIX}, got {out}")
     if out.resolve().parent == SHIPPED.resolve():
         raise InputError(f"{out} is where the shipped heads lie; choose another --out")
-    if out.exists() and not request.overwrite:
-        raise InputError(f"{out} is there already; choose another --out, or say --overwrite")
+    check_free(out, overwrite=request.overwrite)
     return out
 
 

@@ -11,7 +11,9 @@ from regionspot.files import (
     atomic_path,
     atomic_write,
     atomic_write_bytes,
+    check_free,
     check_relative,
+    free_output,
     is_utf8,
     path_inside,
     remove_leftovers,
@@ -147,6 +149,35 @@ def test_what_a_killed_process_left_goes_and_what_others_write_stays(tmp_path: P
         (tmp_path / name / "half").touch()
     remove_leftovers(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {*alive, "mine.part"}
+
+
+def test_output_of_a_killed_process_is_written_again(tmp_path: Path) -> None:
+    """It was in its place, but the process had not ended; what another wrote is refused."""
+    out = tmp_path / "labels.json"
+    killed = "import os; from pathlib import Path; from regionspot.files import free_output\n"
+    killed += f"with free_output(out := Path({str(out)!r})): out.touch(); os._exit(9)"
+    subprocess.run([sys.executable, "-c", killed], check=False)
+    (tmp_path / "mine.json").touch()
+    with pytest.raises(InputError, match=r"mine\.json is there already"):
+        check_free(tmp_path / "mine.json")
+    with free_output(out):
+        out.write_text("{}")
+    assert {path.name for path in tmp_path.iterdir()} == {"labels.json", "mine.json"}
+    with pytest.raises(InputError, match="is there already"):
+        check_free(out)
+
+
+def test_output_whose_writer_failed_is_free_if_it_was_written(tmp_path: Path) -> None:
+    def write(out: Path, place: Path) -> None:
+        with free_output(out):
+            place.touch()
+            raise OSError("no room")
+
+    for out, place in ((tmp_path / "a", tmp_path / "a"), (tmp_path / "b", tmp_path / "part")):
+        with pytest.raises(OSError, match="no room"):
+            write(out, place)
+        check_free(out)
+    assert [path.suffix for path in tmp_path.glob(".autolabel-*")] == [".unfinished"]
 
 
 def test_a_process_that_got_the_number_of_an_ended_one_holds_nothing(tmp_path: Path) -> None:

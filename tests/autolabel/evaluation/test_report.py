@@ -61,7 +61,7 @@ def test_the_report_is_one_page_that_loads_nothing(
     with (out / "words.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["kind"] for row in rows} == {"boxes", "masks"}
-    assert "holds a report" in autolabel_cli(*command, "--out", out).stderr
+    assert "is there already" in autolabel_cli(*command, "--out", out).stderr
 
 
 def test_without_resamples_the_report_has_no_intervals(
