@@ -20,6 +20,7 @@ from autolabel.review.risk_control import (
     POOLED_BELOW,
     Group,
     accept_group,
+    accepted_rows,
     make_groups,
     plan_sample,
 )
@@ -55,7 +56,8 @@ class GroupAcceptance:
         reviewed: number of labels that a person decided on.
         wrong: number of these that are wrong.
         accepted: number of accepted labels.
-        lowest_score: confidence of the last accepted label; None where none is.
+        lowest_score: confidence down to which labels that nobody reviewed are accepted; None: none
+            are.
     """
 
     words: tuple[str, ...]
@@ -80,7 +82,8 @@ class AcceptanceState:
         confidence: of the guarantee, for each group.
         labels_sha256: of the label file whose labels have these numbers.
         sampled: numbers of the labels to review, in the order in which they were sampled.
-        accepted: numbers of the accepted labels, without those that were found wrong.
+        accepted: numbers of the accepted labels: those that the precision is guaranteed of, without
+            those that were found wrong, and those that were found right.
         groups: what was decided and accepted.
     """
 
@@ -198,7 +201,7 @@ def _accept(
     for group in groups:
         count = accept_group(group, labels.decisions, precision, confidence).accepted
         rows = group.rows.tolist()
-        kept = [row for row in rows[:count] if labels.decisions.get(row) is not False]
+        kept = accepted_rows(group, count, labels.decisions)
         accepted += [row + 1 for row in kept]
         found.append(
             GroupAcceptance(

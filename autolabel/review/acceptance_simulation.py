@@ -21,7 +21,7 @@ import typer
 
 from autolabel.review.acceptance import BUDGET
 from autolabel.review.presence import matched_classes
-from autolabel.review.risk_control import accept_group, make_groups, plan_sample
+from autolabel.review.risk_control import accept_group, accepted_rows, make_groups, plan_sample
 from autolabel.run.manifest import LVIS, read_complete
 from integrations.annotations import LabelledSet
 from integrations.failures import reported
@@ -75,6 +75,7 @@ class SimulationFigures:
         reviews: number of simulated reviews.
         reviewed: mean number of labels that were reviewed.
         coverage: mean proportion of labels that were accepted.
+        unseen: mean proportion of labels that were accepted although nobody reviewed them.
         single_threshold: proportion of labels above the lowest score above which all labels
             together have the precision, chosen with the truth known.
         groups: words with labels enough, and rare words together.
@@ -84,6 +85,7 @@ class SimulationFigures:
     reviews: int
     reviewed: float
     coverage: float
+    unseen: float
     single_threshold: float
     groups: tuple[GroupFigures, ...]
 
@@ -132,7 +134,7 @@ def simulate(
         budget: maximum number of reviewed labels in each review.
         seed: of the first review; the others follow.
     """
-    sampled, covered = 0, 0.0
+    sampled = covered = unseen = 0
     found: dict[tuple[str, ...], list[tuple[int, bool]]] = defaultdict(list)
     rows_of: dict[tuple[str, ...], Sequence[int]] = {}
     for review in range(seed, seed + reviews):
@@ -146,19 +148,22 @@ def simulate(
             decisions |= {row: bool(data.right[row]) for row in plan.rows}
         sampled += len(decisions)
         for group in groups:
-            rows = group.rows[: accept_group(group, decisions, precision, confidence).accepted]
-            kept = sum(decisions.get(row, True) for row in rows.tolist())
+            count = accept_group(group, decisions, precision, confidence).accepted
+            kept = accepted_rows(group, count, decisions)
+            unseen += sum(row not in decisions for row in kept)
+            rows = group.rows[:count]
             # With the labels that were found wrong, which are not accepted.
             holds = not len(rows) or float(data.right[rows].mean()) >= precision - 1e-9
-            found[group.words].append((kept, holds))
+            found[group.words].append((len(kept), holds))
             rows_of[group.words] = group.rows.tolist()
-            covered += kept
+            covered += len(kept)
     total = len(data.words)
     return SimulationFigures(
         total,
         reviews,
         sampled / reviews,
         covered / reviews / max(total, 1),
+        unseen / reviews / max(total, 1),
         _single_threshold(data, precision),
         tuple(_figures(words, rows_of[words], data, found[words]) for words in found),
     )

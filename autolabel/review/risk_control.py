@@ -162,6 +162,20 @@ def accept_group(
     return Acceptance(passed, int(group.sizes[passed - 1]) if passed else 0)
 
 
+def accepted_rows(group: Group, accepted: int, decisions: Decisions) -> list[int]:
+    """Rows of a group that are accepted: of its first ones those that nobody found wrong, and all
+    that a person found right, whose precision is 1.
+
+    Args:
+        group: of labels.
+        accepted: number of its first labels whose precision is guaranteed.
+        decisions: as in `accept_group`.
+    """
+    rows = group.rows.tolist()
+    guaranteed = [row for row in rows[:accepted] if decisions.get(row) is not False]
+    return guaranteed + [row for row in rows[accepted:] if decisions.get(row)]
+
+
 def _progress(group: Group, decisions: Decisions) -> list[tuple[int, int, int]]:
     """Of each set, the number of decisions that count, of wrong labels among them, and its size."""
     has_decision = np.array([row in decisions for row in group.rows.tolist()], np.bool_)
