@@ -187,10 +187,9 @@ def _accept(
     """The next state, and the groups of labels."""
     words = [labels.word(row) for row in range(len(labels.flat))]
     scores = np.array([each.score or 0.0 for _, each in labels.flat], np.float64)
-    presence = [float(each.attributes.get("presence") or 0.0) for _, each in labels.flat]
     sha256 = manifest.files[LVIS]
     seed = int(sha256[:16], 16)  # a run has one random order, however often it is asked for
-    groups = make_groups(words, scores, np.array(presence, np.float64), precision, seed)
+    groups = make_groups(words, scores, precision, seed)
     sampled = list(earlier.sampled) if earlier else []
     room = budget - len(sampled)
     if room > 0 and all(row in labels.decisions for row in _rows(sampled)):

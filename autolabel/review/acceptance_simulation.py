@@ -36,13 +36,11 @@ class ScoredLabels:
     Attributes:
         words: of each label.
         scores: (labels,) confidence.
-        presence: (labels,) probability that the word is right, as the model has it.
         right: (labels,) whether it is.
     """
 
     words: tuple[str, ...]
     scores: npt.NDArray[np.float64]
-    presence: npt.NDArray[np.float64]
     right: npt.NDArray[np.bool_]
 
 
@@ -111,7 +109,6 @@ def scored_labels(run: Path, truth: LabelledSet) -> ScoredLabels:
     return ScoredLabels(
         tuple(words),
         np.array([each.score or 0.0 for each in labels], np.float64),
-        np.array([float(each.attributes.get("presence") or 0.0) for each in labels], np.float64),
         np.array(right, np.bool_),
     )
 
@@ -138,7 +135,7 @@ def simulate(
     found: dict[tuple[str, ...], list[tuple[int, bool]]] = defaultdict(list)
     rows_of: dict[tuple[str, ...], Sequence[int]] = {}
     for review in range(seed, seed + reviews):
-        groups = make_groups(data.words, data.scores, data.presence, precision, review)
+        groups = make_groups(data.words, data.scores, precision, review)
         decisions: dict[int, bool] = {}
         while len(decisions) < budget:
             room = budget - len(decisions)

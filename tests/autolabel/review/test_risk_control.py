@@ -7,6 +7,7 @@ from autolabel.review.acceptance_simulation import ScoredLabels, simulate
 from autolabel.review.risk_control import (
     PILOT,
     accept_group,
+    accepted_rows,
     is_guaranteed,
     make_groups,
     plan_sample,
@@ -40,7 +41,7 @@ def test_a_whole_set_passes_exactly_if_it_has_the_precision() -> None:
 def test_rare_words_are_one_group_and_labels_of_one_score_stay_together() -> None:
     words = ["cat"] * 60 + ["dog"] * 29 + ["cow"] * 3
     scores = np.round(np.linspace(1, 0, len(words)), 1)
-    groups = make_groups(words, scores, np.full(len(words), 0.99), PRECISION, seed=0)
+    groups = make_groups(words, scores, PRECISION, seed=0)
     assert [each.words for each in groups] == [("cat",), ("cow", "dog")]
     for group in groups:
         for size in group.sizes[:-1]:
@@ -50,10 +51,12 @@ def test_rare_words_are_one_group_and_labels_of_one_score_stay_together() -> Non
 
 def test_labels_are_accepted_down_to_the_first_set_that_fails() -> None:
     words, scores = ["cat"] * 100, np.linspace(1, 0, 100)
-    (group,) = make_groups(words, scores, np.full(100, 0.5), PRECISION, seed=0)
+    (group,) = make_groups(words, scores, PRECISION, seed=0)
     right = {row: row < 50 for row in range(100)}
     done = accept_group(group, right, PRECISION, CONFIDENCE)
     assert 50 <= done.accepted <= 55  # of 55 labels 50 are right
+    assert accepted_rows(group, done.accepted, right) == group.rows[:50].tolist()
+    assert accepted_rows(group, 0, {7: True, 9: False}) == [7]
     assert accept_group(group, {}, PRECISION, CONFIDENCE).accepted == 0
     # A label without a decision ends the sample: what was found elsewhere does not count.
     first = group.rows[: group.sizes[0]][np.argmin(group.order[: group.sizes[0]])]
@@ -62,8 +65,8 @@ def test_labels_are_accepted_down_to_the_first_set_that_fails() -> None:
 
 
 def test_a_model_that_expects_nothing_to_pass_is_put_to_the_test() -> None:
-    words, scores = ["cat"] * 100, np.linspace(1, 0, 100)
-    groups = make_groups(words, scores, np.full(100, 0.1), PRECISION, seed=0)
+    words, scores = ["cat"] * 100, np.linspace(0.3, 0, 100)
+    groups = make_groups(words, scores, PRECISION, seed=0)
     plan = plan_sample(groups, {}, (), 300, PRECISION, CONFIDENCE)
     assert (len(plan.rows), plan.gain) == (PILOT, 0)
     all_wrong = dict.fromkeys(plan.rows, False)
@@ -77,7 +80,7 @@ def test_the_precision_holds_in_simulated_reviews() -> None:
     chance = np.concatenate([np.linspace(1, 0.6, 150), np.linspace(1, 0.9, 150), np.ones(20)])
     words = ("cat",) * 150 + ("dog",) * 150 + ("cow",) * 10 + ("hen",) * 10
     right = random.random(len(words)) < chance
-    found = simulate(ScoredLabels(words, chance, chance, right), reviews=40)
+    found = simulate(ScoredLabels(words, chance, right), reviews=40)
     assert [each.word for each in found.groups] == ["cat", "dog", "2 rare words"]
     assert all(each.holds >= 0.95 for each in found.groups)
     assert found.reviewed <= 300
