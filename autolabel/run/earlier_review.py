@@ -197,7 +197,8 @@ def reviewed_labels(manifest: Manifest, reporter: Reporter) -> ReviewedLabels | 
         written, names = _written(target.dataset, folder)
     except InputError as error:
         reporter.message(f"labels that were moved or deleted there are not known ({error})")
-    return ReviewedLabels(target, written, names, manifest.options.iou)
+    options = manifest.options
+    return ReviewedLabels(target, written, names, options.iou, options.containment)
 
 
 def note_tagged(dataset: str, reporter: Reporter) -> None:

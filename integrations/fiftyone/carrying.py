@@ -35,7 +35,8 @@ class Carried:
         by_iou: in place of the run's label whose box overlaps by an IoU of 0.9 or more.
         added: where the run has no such label.
         left_out: labels of the run that overlap a label that was carried over by more than its IoU
-            threshold, or of an image that is reviewed as a whole.
+            threshold, that are second or partial ones of such a label's object and word, or of an
+            image that is reviewed as a whole.
         deleted: labels of the run whose box and word a person had deleted, and that are left out.
         images: with a label that was carried over.
     """
@@ -73,6 +74,8 @@ class ReviewedLabels:
             then labels that were only edited are not carried over, and deleted ones come again.
         names: of the categories of `written`.
         iou: labels of the run that overlap a label that is carried over by more are left out.
+        containment: so are those of its word of which more than this share of the mask, or box,
+            lies in it, or of it in theirs; 1: none.
         carried: counts what `merge` did.
     """
 
@@ -80,6 +83,7 @@ class ReviewedLabels:
     written: Mapping[str, LabelledImage] | None
     names: Mapping[int, str]
     iou: float
+    containment: float
     carried: Carried = field(default_factory=Carried)
 
     def merge_all(self, labels: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,7 +124,7 @@ class ReviewedLabels:
         for row, each in enumerate(new):
             if row in matched:
                 merged.append(_copied(kept[matched[row]]))
-            elif whole or overlaps[row].max(initial=0) > self.iou:
+            elif whole or self._is_second(each, kept, overlaps[row]):
                 self.carried.left_out += 1
             elif image is not None and self._was_deleted(each, edits.deleted, image):
                 self.carried.deleted += 1
@@ -131,6 +135,22 @@ class ReviewedLabels:
         self.carried.added += len(unmatched)
         self.carried.images += bool(kept)
         return fo.Detections(detections=merged)
+
+    def _is_second(self, label: Any, kept: Sequence[Any], overlaps: FloatArray) -> bool:
+        """Whether the object of a label has one that is carried over.
+
+        Args:
+            label: of the run.
+            kept: M labels that are carried over.
+            overlaps: (M,) IoU of their boxes with the label's.
+        """
+        if overlaps.max(initial=0) > self.iou:
+            return True
+        return any(
+            iou >= SAME_IOU or _containment(label, each) > self.containment
+            for each, iou in zip(kept, overlaps, strict=True)
+            if iou > 0 and each.label == label.label
+        )
 
     def _match(
         self, kept: Sequence[Any], new: Sequence[Any], overlaps: FloatArray
@@ -183,6 +203,27 @@ def _written_box(annotation: Annotation, image: LabelledImage) -> Box:
 def _overlaps(labels: Sequence[Any], boxes: FloatArray) -> FloatArray:
     """IoU (N, M) of FiftyOne's detections with relative xyxy boxes (M, 4)."""
     return box_iou(as_boxes([_box(each) for each in labels]), boxes)
+
+
+def _containment(label: Any, other: Any) -> float:
+    """The larger share that either of two masks, or boxes where one has none, has in the other.
+
+    The masks are compared at the pixels of the first label's.
+    """
+    (x1, y1, x2, y2), (left, top, right, bottom) = _box(label), _box(other)
+    area, other_area = (x2 - x1) * (y2 - y1), (right - left) * (bottom - top)
+    mask, other_mask = label.get_mask(), other.get_mask()
+    if mask is None or other_mask is None:
+        shared = (min(x2, right) - max(x1, left)) * (min(y2, bottom) - max(y1, top))
+        return float(shared / min(area, other_area))
+    (H, W), (h, w) = mask.shape, other_mask.shape
+    rows = np.floor((y1 + (np.arange(H) + 0.5) / H * (y2 - y1) - top) / (bottom - top) * h)
+    columns = np.floor((x1 + (np.arange(W) + 0.5) / W * (x2 - x1) - left) / (right - left) * w)
+    inside = ((rows >= 0) & (rows < h))[:, None] & ((columns >= 0) & (columns < w))  # (H, W)
+    places = np.clip(rows, 0, h - 1).astype(int)[:, None], np.clip(columns, 0, w - 1).astype(int)
+    shared = (mask > 0)[inside & (other_mask[places] > 0)].sum() / (H * W) * area
+    least = min((mask > 0).mean() * area, (other_mask > 0).mean() * other_area)
+    return float(shared / least) if least else 0.0
 
 
 def _copied(detection: Any) -> Any:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
+import numpy as np
 import pytest
 
 from integrations.annotations import Annotation, LabelledImage
@@ -14,9 +15,12 @@ from integrations.fiftyone.changes import samples_by_id
 from integrations.fiftyone.dataset import LabelField
 from integrations.fiftyone.merging import GrownImage, merge_labels
 from integrations.fiftyone.session import load_dataset
+from regionspot.types import Rle, encode_mask
 from tests.integrations.fiftyone.factories import (
+    HEIGHT,
     NAMES,
     PROVENANCE,
+    WIDTH,
     add_labels,
     make_annotation,
     make_image,
@@ -49,12 +53,14 @@ class Two:
         sample.tags = list(tags)
         sample.save()
 
-    def carry(self, *second: Annotation, iou: float = 0.5) -> tuple[list[Any], tuple[int, ...]]:
+    def carry(
+        self, *second: Annotation, iou: float = 0.5, containment: float = 0.9
+    ) -> tuple[list[Any], tuple[int, ...]]:
         """The second run's labels in FiftyOne, and what was counted."""
         pairs = zip(self.samples, self.images, strict=True)
         written = samples_by_id(self.first.dataset, pairs)
         names = dict(enumerate(NAMES, start=1))
-        reviewed = ReviewedLabels(self.first, written, names, iou)
+        reviewed = ReviewedLabels(self.first, written, names, iou, containment)
         target = LabelField(self.first.dataset, "second", "second")
         images = [make_image(1, *second)]
         provenance = {**PROVENANCE, "run": "second"}
@@ -148,6 +154,75 @@ def test_one_object_gets_one_label(
     assert counts == (0, 0, 1, 2 - expected, 0, 1)
 
 
+@pytest.mark.parametrize("with_mask", [False, True])
+@pytest.mark.parametrize(
+    ("box", "word", "containment", "expected"),
+    [
+        ((3, 4, 9, 18), CAT, 0.9, 1),  # a part of the cat, whose IoU is a fifth
+        ((0, 1, 36, 22), CAT, 0.9, 1),  # the cat and more
+        ((3, 4, 9, 18), DOG, 0.9, 2),
+        ((3, 4, 9, 18), CAT, 1, 2),
+        ((16, 4, 36, 18), CAT, 0.9, 2),  # beside it, and over it a little
+    ],
+)
+def test_a_part_of_a_reviewed_object_is_left_out(
+    target: LabelField,
+    tmp_path: Path,
+    with_mask: bool,
+    box: tuple[float, float, float, float],
+    word: int,
+    containment: float,
+    expected: int,
+) -> None:
+    def whole(box: tuple[float, float, float, float], word: int) -> Annotation:
+        return replace(make_annotation(box, category_id=word), mask=rectangle(box))
+
+    def rectangle(box: tuple[float, float, float, float]) -> Rle | None:
+        left, top, right, bottom = map(int, box)
+        mask = np.zeros((HEIGHT, WIDTH), np.bool_)
+        mask[top:bottom, left:right] = True
+        return encode_mask(mask) if with_mask else None
+
+    two = Two(target, tmp_path, whole((1, 2, 21, 20), CAT))
+    confirmed = two.labels
+    confirmed[0]["reviewed"] = True
+    two.review(confirmed)
+    found, counts = two.carry(whole(box, word), containment=containment)
+    assert len(found) == expected
+    assert counts == (0, 0, 1, 2 - expected, 0, 1)
+
+
+def test_what_lies_in_a_box_beside_its_mask_is_another_object(
+    target: LabelField, tmp_path: Path
+) -> None:
+    def half(box: tuple[float, float, float, float], end: int) -> Annotation:
+        mask = np.zeros((HEIGHT, WIDTH), np.bool_)
+        mask[2:20, int(box[0]) : end] = True
+        return replace(make_annotation(box), mask=encode_mask(mask))
+
+    two = Two(target, tmp_path, half((1, 2, 21, 20), 11))
+    confirmed = two.labels
+    confirmed[0]["reviewed"] = True
+    two.review(confirmed)
+    beside, inside = half((12, 2, 20, 20), 20), half((2, 2, 10, 20), 10)
+    found, counts = two.carry(beside, inside)
+    assert [each["run"] for each in found] == ["second", "photos"]
+    assert counts == (0, 0, 1, 1, 0, 1)
+
+
+def test_a_label_is_not_written_twice_where_boxes_of_any_overlap_stay(
+    target: LabelField, tmp_path: Path
+) -> None:
+    """As with --boxes, among which none is suppressed."""
+    two = Two(target, tmp_path, make_annotation(FAR[0]))
+    confirmed = two.labels
+    confirmed[0]["reviewed"] = True
+    two.review(confirmed)
+    found, counts = two.carry(*map(make_annotation, [FAR[0]] * 2), iou=1, containment=1)
+    assert words(found) == [("cat", "photos")]
+    assert counts == (0, 1, 0, 1, 0, 1)
+
+
 def test_an_image_that_was_reviewed_as_a_whole_has_the_persons_labels_alone(
     target: LabelField, tmp_path: Path
 ) -> None:
@@ -184,7 +259,7 @@ def test_a_run_that_grows_carries_labels_over_once(target: LabelField, tmp_path:
     fiftyone_dataset.add_labels(second, [], NAMES, PROVENANCE, False)
     images = [(two.samples[0], GrownImage(make_image(1, make_annotation(category_id=DOG))))]
     for expected in ("1 added, 0 labelled again, 0 reviewed", "0 added, 0 labelled again, 1 revi"):
-        reviewed = ReviewedLabels(target, None, {}, 0.5)
+        reviewed = ReviewedLabels(target, None, {}, 0.5, 0.9)
         merged = merge_labels(second, images, NAMES, PROVENANCE, False, reviewed)
         assert expected in str(merged)
         assert words(two.sample["second"].detections) == [("sofa", "photos")]
@@ -198,7 +273,7 @@ def test_where_the_first_runs_files_are_gone_marks_alone_are_known(
     labels[0].label = "sofa"
     two.review(labels[:2])
     unknown: dict[str, LabelledImage] | None = None
-    reviewed = ReviewedLabels(target, unknown, {}, 0.5)
+    reviewed = ReviewedLabels(target, unknown, {}, 0.5, 0.9)
     copies = fo.Detections(detections=[each.copy() for each in labels])
     found = reviewed.merge(two.sample, copies).detections
     assert [each.label for each in found] == ["sofa", "cat", "cat"]
