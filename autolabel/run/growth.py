@@ -31,9 +31,8 @@ ImageKey = Path | str  # absolute path, or FiftyOne's id of the sample
 
 
 def may_grow(before: Manifest, dataset: DatasetInfo, rehash: bool) -> bool:
-    """Whether a run that was complete has, or with `rehash` may have, other images than before."""
-    was_complete = before.is_complete or bool(before.earlier)
-    return was_complete and "limit" not in dataset and (rehash or before.dataset != dataset)
+    """Whether a run has, or with `rehash` may have, other images than before."""
+    return "limit" not in dataset and (rehash or before.dataset != dataset)
 
 
 def ended_by_growing(dataset: DatasetInfo) -> frozenset[str]:
@@ -55,20 +54,23 @@ def describe_growth(growth: Growth) -> str:
     """The numbers of images, as a message."""
     counts = f"{growth.new} new, {growth.changed} changed, {growth.unchanged} unchanged"
     deleted = f"; {growth.deleted} deleted, whose labels are kept" if growth.deleted else ""
-    return counts + deleted
+    left_out = f"; {growth.left_out} deleted, which are left out" if growth.left_out else ""
+    return counts + deleted + left_out
 
 
 @dataclass(frozen=True)
 class HadImages:
     """The images that a run has, or had before it began to grow.
 
+    Of a run that was never complete these are the ones whose regions were computed.
+
     Attributes:
-        root: absolute folder that their names are relative to.
-        stored: in their order.
+        complete: whether the run had labels of them.
+        stored: in their order, each with the absolute folder that its name is relative to.
     """
 
-    root: Path
-    stored: tuple[StoredImage, ...]
+    complete: bool
+    stored: tuple[tuple[Path, StoredImage], ...]
 
     @classmethod
     def of(cls, folder: Path, before: Manifest) -> "HadImages":
@@ -77,20 +79,34 @@ class HadImages:
         Raises:
             InputError: a shard cannot be read.
         """
-        had = before.earlier[0] if before.earlier else None
-        shards = had.shards if had else before.shards
+        now = EarlierImages(root=before.dataset["root"], shards=before.shards)
+        parts = (*before.earlier, now)
+        if before.earlier and before.was_complete:
+            parts = before.earlier[:1]
+        shards = tuple(shard for part in parts for shard in part.shards)
         damaged = set(damaged_files(folder, replace(before, shards=shards, files={})))
-        shards = tuple(shard for shard in shards if shard.file not in damaged)
-        root = Path(had.root if had else before.dataset["root"])
-        return cls(root, tuple(read_descriptions(folder, shards)))
+        stored = (
+            (Path(part.root), image)
+            for part in parts
+            for shard in part.shards
+            if shard.file not in damaged
+            for image in read_descriptions(folder, [shard])
+        )
+        return cls(before.was_complete, tuple(stored))
+
+    def added_to(self, source: ImageSource) -> ImageSource:
+        """A source with the images that it does not list any more and whose labels are kept."""
+        if not self.complete or not self.stored:
+            return source
+        return source.with_gone(self.refs(), self.stored[0][0])
 
     def refs(self) -> list[ImageRef]:
         """The images as a source lists them."""
-        return [ImageRef(each.id, each.file_name, each.sample_id) for each in self.stored]
+        return [ImageRef(each.id, each.file_name, each.sample_id) for _, each in self.stored]
 
     def contents(self) -> dict[ImageKey, str]:
         """What each image was known by."""
-        return {each.sample_id or self.root / each.file_name: each.content for each in self.stored}
+        return {each.sample_id or root / each.file_name: each.content for root, each in self.stored}
 
     def compare(self, source: ImageSource, boxes: GivenBoxes | None, rehash: bool) -> Growth:
         """Count the images of a source.
@@ -102,7 +118,7 @@ class HadImages:
         """
         had, kinds = self.contents(), Counter[str]()
         for ref in source.images:
-            before = had.get(ref.sample_id or source.path(ref))
+            before = had.pop(ref.sample_id or source.path(ref), None)
             if ref.id in source.gone:
                 kinds["deleted"] += 1
             elif before is None:
@@ -112,7 +128,7 @@ class HadImages:
                 is_same = is_same_content(before, now)
                 kinds["unchanged" if is_same else "changed"] += 1
         names = ("new", "changed", "unchanged", "deleted")
-        return Growth(**{name: kinds[name] for name in names})
+        return Growth(**{name: kinds[name] for name in names}, left_out=len(had))
 
 
 def keep_earlier(folder: Path, before: Manifest) -> tuple[EarlierImages, ...]:
@@ -133,7 +149,10 @@ def keep_earlier(folder: Path, before: Manifest) -> tuple[EarlierImages, ...]:
             with atomic_path(folder / target) as temporary:
                 link_or_copy(folder / shard.file, temporary)
         kept.append(replace(shard, file=target))
-    return (*before.earlier, EarlierImages(root=before.dataset["root"], shards=tuple(kept)))
+    now = EarlierImages(
+        root=before.dataset["root"], shards=tuple(kept), complete=before.is_complete
+    )
+    return (*before.earlier, now)
 
 
 def remove_earlier(folder: Path, complete: Manifest) -> None:

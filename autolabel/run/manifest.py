@@ -139,12 +139,14 @@ class Growth:
         changed: of other content than before, or with other boxes given.
         unchanged: whose regions were kept.
         deleted: that are not listed any more; their labels are kept.
+        left_out: that are not listed any more, of a run that was never complete.
     """
 
     new: Natural
     changed: Natural
     unchanged: Natural
     deleted: Natural
+    left_out: Natural = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +156,12 @@ class EarlierImages:
     Attributes:
         root: absolute folder that their names are relative to.
         shards: of their regions, in `EARLIER_REGIONS`.
+        complete: whether the run was complete, and had labels of all its images.
     """
 
     root: str
     shards: tuple[Shard, ...]
+    complete: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +215,11 @@ class Manifest:
     def is_complete(self) -> bool:
         """Whether all outputs were written."""
         return self.status == COMPLETE
+
+    @property
+    def was_complete(self) -> bool:
+        """Whether the run is complete, or was so before it began to grow."""
+        return self.earlier[0].complete if self.earlier else self.is_complete
 
     @property
     def makes_dataset(self) -> bool:

@@ -104,7 +104,7 @@ class Outputs:
         merged = None
         target, folder = label_field(self.run.manifest), self.run.folder.resolve()
         with claimed(target.dataset, target.field, str(folder)) as resumed:
-            if self.run.manifest.earlier and fiftyone_dataset.holds_run(target):
+            if self._grows_in_place(target):
                 merged = self._grow_field(target, new_samples)
             else:
                 if new_samples:
@@ -114,6 +114,12 @@ class Outputs:
                 self.run.update(carried=dataclasses.asdict(self.reviewed.carried))
             self._register(target, folder)
         return merged
+
+    def _grows_in_place(self, target: LabelField) -> bool:
+        """Whether the field holds the labels that the run had before it grew."""
+        manifest = self.run.manifest
+        has_grown = bool(manifest.earlier) and manifest.was_complete
+        return has_grown and fiftyone_dataset.holds_run(target)
 
     def is_in_fiftyone(self) -> bool:
         """Whether all of the labels were written to FiftyOne already, and are registered there."""

@@ -123,7 +123,7 @@ def run(request: RunRequest, reporter: Reporter, workers: ShardWorkers | None = 
         earlier = check_review(
             plan.folder,
             target,
-            plan.before if plan.resumes else None,
+            plan.before if plan.resumes and not plan.growth else None,
             owns_dataset=plan.dataset is None,
             discard=request.discard_review,
         )
@@ -211,8 +211,10 @@ def unchanged(plan: Plan) -> RunFolder:
 
 def grows_in_place(plan: Plan, target: FiftyOneTarget | None) -> bool:
     """Whether labels in FiftyOne stay, and those of new and changed images alone are written."""
-    grows = plan.growth or (plan.resumes and plan.before and plan.before.earlier)
-    if not grows or target is None:
+    before = plan.before if plan.resumes else None
+    if before is None or not before.was_complete or target is None:
+        return False
+    if not plan.growth and not before.earlier:
         return False
     return fiftyone_dataset.holds_run(
         LabelField(target.dataset, target.label_field, target.run_key)

@@ -224,7 +224,7 @@ def make_plan(request: RunRequest, reporter: Reporter | None = None) -> Plan:
     had = None
     if before is not None and resumes and may_grow(before, wanted.dataset, request.rehash):
         had = HadImages.of(folder, before)
-        source = _chosen(listed.with_gone(had.refs(), had.root), request, had.refs()).first(None)
+        source = _chosen(had.added_to(listed), request, had.refs()).first(None)
         wanted = dataclasses.replace(wanted, dataset=describe_source(source))
     given = _given_boxes(request, source)
     growth = None

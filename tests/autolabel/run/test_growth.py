@@ -92,11 +92,17 @@ def test_new_images_are_labelled_alone_and_the_bytes_are_those_of_one_run(
 ) -> None:
     growing.add("astronaut.jpg", "coffee.jpg")
     told = growing.run()
-    assert told["growth"] == {"new": 2, "changed": 0, "unchanged": 3, "deleted": 0}
+    assert told["growth"] == {"new": 2, "changed": 0, "unchanged": 3, "deleted": 0, "left_out": 0}
     assert "2 new, 0 changed, 3 unchanged" in told["messages"]
     assert computed == ["astronaut.jpg", "coffee.jpg"]
     assert content(growing.out) == content(finished.folder)
-    assert growing.run()["growth"] == {"new": 0, "changed": 0, "unchanged": 5, "deleted": 0}
+    assert growing.run()["growth"] == {
+        "new": 0,
+        "changed": 0,
+        "unchanged": 5,
+        "deleted": 0,
+        "left_out": 0,
+    }
     assert len(computed) == 2
 
 
@@ -107,10 +113,16 @@ def test_an_image_is_changed_by_its_content_and_not_by_its_date(
     with Image.open(growing.photos / "rocket.jpg") as photo:
         photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(growing.photos / "rocket.jpg")
     told = growing.run()
-    assert told["growth"] == {"new": 0, "changed": 1, "unchanged": 2, "deleted": 0}
+    assert told["growth"] == {"new": 0, "changed": 1, "unchanged": 2, "deleted": 0, "left_out": 0}
     assert computed == ["rocket.jpg"]
     growing.add("astronaut.jpg", "coffee.jpg", "rocket.jpg")
-    assert growing.run()["growth"] == {"new": 2, "changed": 1, "unchanged": 2, "deleted": 0}
+    assert growing.run()["growth"] == {
+        "new": 2,
+        "changed": 1,
+        "unchanged": 2,
+        "deleted": 0,
+        "left_out": 0,
+    }
     assert content(growing.out) == content(finished.folder)
 
 
@@ -123,7 +135,13 @@ def test_bytes_that_the_samples_miss_are_found_by_rehash(
     with photo.open("r+b") as file:
         file.seek(-6_000, os.SEEK_END)
         file.write(b"x")
-    assert growing.run()["growth"] == {"new": 0, "changed": 0, "unchanged": 3, "deleted": 0}
+    assert growing.run()["growth"] == {
+        "new": 0,
+        "changed": 0,
+        "unchanged": 3,
+        "deleted": 0,
+        "left_out": 0,
+    }
     assert computed == ["cat.jpg"]
     growing.fail("leave --limit out", "--rehash", "--limit", "1")
     with monkeypatch.context() as patch:
@@ -145,32 +163,67 @@ def test_the_labels_of_deleted_images_are_kept(
     (growing.photos / "motorcycle.jpg").unlink()
     growing.add("astronaut.jpg", "coffee.jpg")
     told = growing.run()
-    assert told["growth"] == {"new": 2, "changed": 0, "unchanged": 2, "deleted": 1}
+    assert told["growth"] == {"new": 2, "changed": 0, "unchanged": 2, "deleted": 1, "left_out": 0}
     assert "1 deleted, whose labels are kept" in told["messages"]
     assert computed == ["astronaut.jpg", "coffee.jpg"]
     for name in ("labels.coco.json", "labels.lvis.json", "skipped.jsonl"):
         assert (growing.out / name).read_bytes() == (finished.folder / name).read_bytes()
-    assert growing.run()["growth"] == {"new": 0, "changed": 0, "unchanged": 4, "deleted": 1}
+    assert growing.run()["growth"] == {
+        "new": 0,
+        "changed": 0,
+        "unchanged": 4,
+        "deleted": 1,
+        "left_out": 0,
+    }
+
+
+def stop(growing: Growing, index: int) -> None:
+    """Run with a disk that is full when a shard is written."""
+    write = autolabel.run.pipeline.write_shard
+
+    def stopped(folder: Path, number: int, images: Any) -> Any:
+        return _disk_is_full() if number == index else write(folder, number, images)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(autolabel.run.pipeline, "write_shard", stopped)
+        growing.fail("the disk is full")
 
 
 def test_growing_that_was_stopped_goes_on(
-    growing: Growing, finished: FinishedRun, monkeypatch: pytest.MonkeyPatch, computed: list[str]
+    growing: Growing, finished: FinishedRun, computed: list[str]
 ) -> None:
-    write = autolabel.run.pipeline.write_shard
     growing.add("astronaut.jpg", "coffee.jpg")
-
-    def stopped(folder: Path, index: int, images: Any) -> Any:
-        if index == 2:
-            raise OSError("the disk is full")
-        return write(folder, index, images)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(autolabel.run.pipeline, "write_shard", stopped)
-        growing.fail("the disk is full")
+    stop(growing, 2)
     manifest = read_manifest(growing.out)
     assert (manifest.status, len(manifest.shards)) == ("running", 2)
-    assert growing.run()["growth"] == {"new": 2, "changed": 0, "unchanged": 3, "deleted": 0}
+    told = growing.run()["growth"]
+    assert told == {"new": 2, "changed": 0, "unchanged": 3, "deleted": 0, "left_out": 0}
     assert computed == ["astronaut.jpg", "coffee.jpg"]
+    assert content(growing.out) == content(finished.folder)
+
+
+def test_a_run_that_was_stopped_goes_on_with_a_folder_that_changed(
+    autolabel_cli: Autolabel, finished: FinishedRun, tmp_path: Path, computed: list[str]
+) -> None:
+    growing = Growing(autolabel_cli, finished, tmp_path)
+    growing.add("astronaut.jpg", "cat.jpg", "coffee.jpg")
+    shutil.copy(finished.photos / "rocket.jpg", growing.photos / "a.jpg")
+    stop(growing, 1)
+    (growing.photos / "a.jpg").unlink()
+    growing.add("motorcycle.jpg")
+    told = growing.run("--dry-run")
+    expected = {"new": 3, "changed": 0, "unchanged": 1, "deleted": 0, "left_out": 1}
+    assert told["growth"] == expected
+    computed.clear()
+    stop(growing, 1)
+    assert "astronaut.jpg" not in computed
+    growing.add("rocket.jpg")
+    computed.clear()
+    told = growing.run()
+    expected = {"new": 3, "changed": 0, "unchanged": 2, "deleted": 0, "left_out": 1}
+    assert told["growth"] == expected
+    assert "3 new, 0 changed, 2 unchanged; 1 deleted, which are left out" in told["messages"]
+    assert computed == ["coffee.jpg", "motorcycle.jpg", "rocket.jpg"]
     assert content(growing.out) == content(finished.folder)
 
 
@@ -182,7 +235,13 @@ def test_images_that_change_while_a_run_grows_are_labelled_too(
         patch.setattr(autolabel.run.pipeline, "draw_contact_sheet", _disk_is_full)
         growing.fail("the disk is full")
     growing.add("coffee.jpg")
-    assert growing.run()["growth"] == {"new": 2, "changed": 0, "unchanged": 3, "deleted": 0}
+    assert growing.run()["growth"] == {
+        "new": 2,
+        "changed": 0,
+        "unchanged": 3,
+        "deleted": 0,
+        "left_out": 0,
+    }
     assert computed == ["astronaut.jpg", "coffee.jpg"]
     assert content(growing.out) == content(finished.folder)
 
@@ -196,7 +255,13 @@ def test_a_damaged_shard_is_computed_again(
 ) -> None:
     (growing.out / "regions" / "000000.safetensors").write_bytes(b"torn")
     growing.add("astronaut.jpg", "coffee.jpg")
-    assert growing.run()["growth"] == {"new": 4, "changed": 0, "unchanged": 1, "deleted": 0}
+    assert growing.run()["growth"] == {
+        "new": 4,
+        "changed": 0,
+        "unchanged": 1,
+        "deleted": 0,
+        "left_out": 0,
+    }
     assert sorted(computed) == ["astronaut.jpg", "cat.jpg", "coffee.jpg", "motorcycle.jpg"]
     assert content(growing.out) == content(finished.folder)
 
@@ -214,7 +279,7 @@ def test_other_words_are_another_run(growing: Growing, tmp_path: Path) -> None:
 def test_a_plan_tells_what_is_new(growing: Growing) -> None:
     growing.add("coffee.jpg")
     told = growing.run("--dry-run")
-    assert told["growth"] == {"new": 1, "changed": 0, "unchanged": 3, "deleted": 0}
+    assert told["growth"] == {"new": 1, "changed": 0, "unchanged": 3, "deleted": 0, "left_out": 0}
     assert "a run that grows: 1 new, 0 changed, 3 unchanged" in told["state"]
 
 
@@ -264,7 +329,7 @@ def test_a_list_grows_where_its_first_images_are_of_one_folder(
     assert autolabel_cli("run", paths, *options, "--out", grown).exit_code == 0
     paths.write_text("b/coffee.jpg\na/cat.jpg\na/rocket.jpg\n")
     told = json.loads(autolabel_cli("run", paths, *options, "--out", grown).stdout)
-    assert told["growth"] == {"new": 1, "changed": 0, "unchanged": 2, "deleted": 0}
+    assert told["growth"] == {"new": 1, "changed": 0, "unchanged": 2, "deleted": 0, "left_out": 0}
     assert autolabel_cli("run", paths, *options, "--out", at_once).exit_code == 0
     assert content(grown) == content(at_once)
     names = [each["file_name"] for each in read_json(grown / "labels.coco.json")["images"]]

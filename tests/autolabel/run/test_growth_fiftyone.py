@@ -9,6 +9,7 @@ import fiftyone as fo
 import pytest
 from PIL import Image
 
+import autolabel.run.pipeline
 from autolabel.run.manifest import read_manifest
 from tests.autolabel.helpers import Autolabel, FinishedRun
 
@@ -107,3 +108,33 @@ def test_a_dataset_of_theirs_grows_with_its_samples(
     assert labels_of(dataset.first()) == before
     assert len(dataset) == 3
     assert dataset.last().predictions.detections
+
+
+def test_a_run_that_was_never_complete_is_written_whole(
+    autolabel_cli: Autolabel, finished: FinishedRun, tmp_path: Path
+) -> None:
+    """It overwrites another one, whose field is there, and images are added meanwhile."""
+    photos, out = tmp_path / "photos", tmp_path / f"stopped {tmp_path.name}"
+    photos.mkdir()
+    for name in ("cat.jpg", "coffee.jpg", "motorcycle.jpg"):
+        shutil.copy(finished.photos / name, photos / name)
+    command = ("run", photos, *finished.command[2:], "--out", out)
+    assert autolabel_cli(*command).exit_code == 0
+    target = read_manifest(out).fiftyone
+    assert target is not None
+
+    def disk_is_full(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(autolabel.run.pipeline, "Outputs", disk_is_full)
+        assert autolabel_cli(*command, "--overwrite").exit_code == 4
+    shutil.copy(finished.photos / "rocket.jpg", photos / "rocket.jpg")
+    (photos / "coffee.jpg").unlink()
+    result = autolabel_cli(*command)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert "1 new, 0 changed, 2 unchanged; 1 deleted, which are left out" in said
+    samples = by_name(fo.load_dataset(target.dataset))
+    assert set(samples) == {"cat.jpg", "motorcycle.jpg", "rocket.jpg"}
+    assert all(each.predictions.detections for each in samples.values())
