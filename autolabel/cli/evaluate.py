@@ -36,11 +36,16 @@ class ImageKey(StrEnum):
 def evaluate(
     gt: Annotated[
         Path | None,
-        typer.Option(help="Ground truth: COCO or LVIS JSON.", rich_help_panel=FILES),
+        typer.Option(
+            help="Ground truth: COCO or LVIS JSON, or a folder of Parquet.", rich_help_panel=FILES
+        ),
     ] = None,
     pred: Annotated[
         Path | None,
-        typer.Option(help="Predictions: COCO JSON, or a list of results.", rich_help_panel=FILES),
+        typer.Option(
+            help="Predictions: COCO JSON, a folder of Parquet, or a list of results.",
+            rich_help_panel=FILES,
+        ),
     ] = None,
     vocab: Annotated[
         Path | None,

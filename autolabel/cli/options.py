@@ -14,7 +14,7 @@ INPUT, OUTPUT = "Input", "Output"
 SELECTION, MODEL = "Labels that are kept", "Model"
 MACHINES = "Processes and machines"
 PRINTED = "What is printed"
-FORMATS = "coco, lvis, yolo, yolo-seg, yolo-scores, voc, cvat, label-studio or fiftyone."
+FORMATS = "coco, lvis, yolo, yolo-seg, yolo-scores, voc, cvat, label-studio, fiftyone or parquet."
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
 Vocab = Annotated[

@@ -38,10 +38,9 @@ from autolabel.evaluation.metrics import (
     summarize,
 )
 from autolabel.evaluation.pairing import MatchImages, counted
-from autolabel.evaluation.predict import read_predictions
+from autolabel.evaluation.predict import read_label_file, read_predictions
 from autolabel.evaluation.selection import classes_of_words, first_images, unreviewed_labels
 from integrations.annotations import LabelledSet, Tally
-from integrations.formats.coco import read_coco
 from integrations.progress import Reporter
 from integrations.vocabulary_file import WordList
 from regionspot.errors import InputError
@@ -132,8 +131,8 @@ def evaluate_files(
     """Evaluate a file of predictions against a COCO or LVIS file, with the upper bound.
 
     Args:
-        ground_truth: COCO or LVIS JSON.
-        predictions: COCO JSON, or a list of results.
+        ground_truth: COCO or LVIS JSON, or a folder of Parquet.
+        predictions: COCO JSON, a folder of Parquet, or a list of results.
         resamples: as of `evaluate_sets`.
         reporter: receives the progress.
         match_by: how images are matched; as of `read_predictions`.
@@ -144,7 +143,7 @@ def evaluate_files(
         InputError: a file does not hold together, the two have nothing in common, or no word is a
             class of the ground truth.
     """
-    labels = read_coco(ground_truth)
+    labels = read_label_file(ground_truth)
     if not any(image.annotations for image in labels.images):
         raise InputError(f"{ground_truth} holds no label to compare with")
     found, by = read_predictions(predictions, labels, match_by)

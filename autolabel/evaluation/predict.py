@@ -23,8 +23,9 @@ from integrations.annotations import (
     LabelledSet,
     class_labels,
 )
-from integrations.formats.coco import read_coco_results
+from integrations.formats.coco import read_coco, read_coco_results
 from integrations.formats.json_stream import is_list
+from integrations.formats.parquet import read_parquet
 from integrations.progress import Reporter
 from regionspot.boxes import as_boxes, clip_boxes
 from regionspot.errors import InputError
@@ -100,21 +101,31 @@ class PredictionCache:
         self.done[prediction.image_id] = prediction
 
 
+def read_label_file(path: Path) -> LabelledSet:
+    """Labels of COCO's or LVIS's JSON, or of a folder of Parquet.
+
+    Raises:
+        InputError: it does not hold together.
+    """
+    return read_parquet(path) if path.is_dir() else read_coco(path)
+
+
 def read_predictions(
     path: Path, ground_truth: LabelledSet, by: MatchImages | None = None
 ) -> tuple[LabelledSet, MatchImages]:
     """Predictions, and how their images are matched.
 
     Args:
-        path: of COCO JSON, or of COCO's list of results, which has the ground truth's ids.
+        path: of COCO JSON, a folder of Parquet, or COCO's list of results, which has the ground
+            truth's ids.
         ground_truth: whose ids a list of results has.
         by: as of `match_images`; None: `id` for a list of results, else `name`.
 
     Raises:
         InputError: the file does not hold together, or is a list of results, which has ids alone.
     """
-    if not is_list(path):
-        return read_coco_results(path, ground_truth), by or "name"
+    if path.is_dir() or not is_list(path):
+        return read_label_file(path), by or "name"
     if by not in (None, "id"):
         raise InputError(
             f"{path} is a list of results, which has the ground truth's ids and no names, but "

@@ -24,7 +24,7 @@ from autolabel.run.shards import read_shards
 from integrations.annotations import Category, LabelledImage
 from integrations.fiftyone.dataset import LabelField, Sample, read_labels, words_in_use
 from integrations.fiftyone.session import FIFTYONE_PREFIX, connect
-from integrations.formats.lvis import read_lvis
+from integrations.formats.lvis import stream_lvis
 from integrations.formats.registry import Format, format_named, write_folder
 from integrations.images import image_size
 from integrations.split import Split, group_images, parse_shares
@@ -149,10 +149,11 @@ def _of_run(folder: Path, request: ExportRequest) -> _Labels:
     root = Path(manifest.dataset["root"])
     accepted = accepted_numbers(folder, manifest) if request.only_accepted else None
     if manifest.is_complete and manifest.fiftyone is None and not request.only_reviewed:
-        data = read_lvis(folder / LVIS)
-        images = data.images if accepted is None else _accepted(data.images, accepted)
-        thresholds = thresholds_of(manifest)
-        return _Labels(data.categories, images, file_info(manifest), root, thresholds)
+        images: Iterable[LabelledImage] = stream_lvis(folder / LVIS)
+        if accepted is not None:
+            images = _accepted(images, accepted)
+        categories, thresholds = categories_of(manifest), thresholds_of(manifest)
+        return _Labels(categories, images, file_info(manifest), root, thresholds)
     manifest = complete_run(folder)
     target = label_field(manifest)
     categories = with_new_words(categories_of(manifest), words_in_use(target))

@@ -17,7 +17,7 @@ from autolabel.run.manifest import LVIS, Manifest
 from autolabel.run.outputs import categories_of, label_field
 from integrations.annotations import Annotation, LabelledImage
 from integrations.fiftyone.dataset import LabelField, read_labels, words_in_use
-from integrations.formats.lvis import read_lvis
+from integrations.formats.lvis import stream_lvis
 from regionspot.boxes import FloatArray, as_boxes, box_iou
 from regionspot.errors import InputError
 from regionspot.types import Regions
@@ -53,10 +53,8 @@ def current_labels(folder: Path, manifest: Manifest, field_name: str = "") -> Cu
     if manifest.fiftyone is None:
         if field_name:
             raise InputError(f"--field goes with a run in FiftyOne; {folder} has no labels there")
-        labels = read_lvis(folder / LVIS)
-        return CurrentLabels(
-            {each.id: each.name for each in labels.categories}, iter(labels.images)
-        )
+        words = {each.id: each.name for each in categories_of(manifest)}
+        return CurrentLabels(words, stream_lvis(folder / LVIS))
     target = field_of_run(folder, field_name)
     categories = with_new_words(categories_of(manifest), words_in_use(target))
     ids = {each.name: each.id for each in categories}

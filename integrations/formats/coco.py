@@ -27,6 +27,7 @@ from integrations.annotations import (
 from integrations.formats.coco_annotations import (
     ANNOTATION_KEYS,
     NewIds,
+    WrittenIds,
     number_text_ids,
     read_annotation,
     read_box,
@@ -58,7 +59,7 @@ _NO_PIXEL = (0.0,) * 6  # the outline of a box outside of its image
 # What LVIS verifies of an image: categories without an instance, and those labelled in part.
 VERIFIED_KEYS = ("neg_category_ids", "not_exhaustive_category_ids")
 # What the two formats give a meaning to; every other key is kept as it is.
-_IMAGE_KEYS = frozenset({"id", "file_name", "width", "height", *VERIFIED_KEYS})
+IMAGE_KEYS = frozenset({"id", "file_name", "width", "height", *VERIFIED_KEYS})
 # An LVIS file counts images and instances, which are counted again when it is written.
 _CATEGORY_KEYS = frozenset(
     {"id", "name", "synonyms", "supercategory", "synset", "def", "frequency"}
@@ -183,11 +184,33 @@ def read_instances(
         records[record.group].append(record)
     if licenses := [record.checked() for record in records[_LICENSES]]:
         info[_LICENSES] = licenses
+    return labelled_set(records, folder, federated, tally, info)
+
+
+def labelled_set(
+    records: Mapping[str, list[Record]],
+    folder: Path | None,
+    federated: bool,
+    tally: Tally,
+    info: Mapping[str, Any],
+) -> LabelledSet:
+    """A set out of its records.
+
+    Args:
+        records: lists of each of `GROUPS`, as COCO and LVIS have them.
+        folder: as of `read_instances`.
+        federated: as of `read_instances`.
+        tally: counts what is changed and left out.
+        info: that of the set.
+
+    Raises:
+        InputError: they do not hold together; the message names the record.
+    """
     for group, what in (("images", "an image"), ("categories", "a category")):
         key = f"{'image' if group == 'images' else 'category'}_id"
         number_text_ids(records[group], records["annotations"], key, what, tally)
     categories = _by_id(records["categories"], _read_category)
-    images = _by_id(records["images"], lambda record: _read_image(record, folder, federated))
+    images = _by_id(records["images"], lambda record: read_image_record(record, folder, federated))
     found: dict[int, list[Annotation]] = {image_id: [] for image_id in images}
     ids = NewIds(records["annotations"])
     for record in records["annotations"]:
@@ -265,7 +288,8 @@ def _named_image(record: Record, folder: Path | None) -> LabelledImage:
     return LabelledImage(record.whole("id"), name, record.size("width"), record.size("height"))
 
 
-def _read_image(record: Record, folder: Path | None, federated: bool) -> LabelledImage:
+def read_image_record(record: Record, folder: Path | None, federated: bool) -> LabelledImage:
+    """An image of COCO or LVIS, without its annotations; arguments as of `read_instances`."""
     image = _named_image(record, folder)
     if federated:
         check_federated(record)
@@ -273,8 +297,8 @@ def _read_image(record: Record, folder: Path | None, federated: bool) -> Labelle
         image,
         absent=record.wholes("neg_category_ids"),
         unverified=record.wholes("not_exhaustive_category_ids"),
-        attributes=record.attributes(_IMAGE_KEYS),
-        extra=record.extra(_IMAGE_KEYS),
+        attributes=record.attributes(IMAGE_KEYS),
+        extra=record.extra(IMAGE_KEYS),
     )
 
 
@@ -300,11 +324,12 @@ def write_coco(
     tally = Tally() if tally is None else tally
     holds = ALL_PARTS - {"verified"}
     return write_instances(
-        path, categories, images, info or {}, tally, holds, lambda _: {}, _category
+        path, categories, images, info or {}, tally, holds, lambda _: {}, category_record
     )
 
 
-def _category(category: Category, _: Tally) -> Json:
+def category_record(category: Category, _: Tally) -> Json:
+    """A category as COCO holds it."""
     record: Json = {
         "id": category.id,
         "name": category.name,
@@ -377,32 +402,25 @@ def _separate(out: TextIO, before: int) -> None:
 
 def _image(image: LabelledImage) -> Json:
     size = {"file_name": image.file_name, "width": image.width, "height": image.height}
-    attributes = free_attributes(image.attributes, _IMAGE_KEYS)
+    attributes = free_attributes(image.attributes, IMAGE_KEYS)
     return {"id": image.id, **size, **attributes, **image.extra}
 
 
 class _AnnotationWriter:
-    """Writes annotations with the ids that all of them bring, or else counted from 1."""
-
     def __init__(self, out: TextIO) -> None:
-        self._out, self._written = out, 0
-        self._counts: bool | None = None  # None: there was no annotation yet
+        self._out, self._ids = out, WrittenIds()
 
     def write(self, image: LabelledImage) -> None:
         for annotation in image.annotations:
-            if self._counts not in (None, annotation.id is None):
-                raise InputError("either all annotations have an id of their own, or none has")
-            self._counts = annotation.id is None
-            _separate(self._out, self._written)
-            self._written += 1
+            _separate(self._out, self._ids.taken)
             self._out.write(to_json(self._record(annotation, image)))
 
     def _record(self, annotation: Annotation, image: LabelledImage) -> Json:
         record: Json = {
-            "id": self._written if annotation.id is None else annotation.id,
+            "id": self._ids.take(annotation),
             "image_id": image.id,
             "category_id": annotation.category_id,
-            "bbox": list(_xywh(annotation)),
+            "bbox": list(bbox(annotation)),
             "area": area(annotation, image.width, image.height),
             "iscrowd": int(annotation.is_crowd),
         }
@@ -423,10 +441,11 @@ def _segmentation(annotation: Annotation, image: LabelledImage) -> Rle | Polygon
         near = clip_polygons(outline, image.width, image.height)
         return annotation.mask or near or (_NO_PIXEL,)
     # Of the box that a reader finds, so that its pixels are the same.
-    mask = annotation.mask or (box_outline(xywh_to_xyxy(_xywh(annotation))),)
+    mask = annotation.mask or (box_outline(xywh_to_xyxy(bbox(annotation))),)
     return as_rle(mask, image.width, image.height)
 
 
-def _xywh(annotation: Annotation) -> Box:
+def bbox(annotation: Annotation) -> Box:
+    """COCO's left, top, width, height of an annotation, in pixels."""
     # Four decimals drop what the subtraction adds to a file's own decimals.
     return rounded(xyxy_to_xywh(annotation.box), 4)

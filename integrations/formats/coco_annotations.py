@@ -22,6 +22,7 @@ from integrations.formats.outlines import enclosing_box, parse_degrees, rotated_
 from integrations.formats.record import Record
 from integrations.masks import LARGEST_COORDINATE, box_outline
 from regionspot.boxes import Box, xywh_to_xyxy
+from regionspot.errors import InputError
 from regionspot.types import Rle
 
 # What the two formats give a meaning to; every other key is kept as it is.
@@ -56,6 +57,30 @@ class NewIds:
             )
         self._next += 1
         return self._next - 1
+
+
+class WrittenIds:
+    """The ids of annotations that are written: those that all bring, or else counted from 1.
+
+    Attributes:
+        taken: how many there are.
+    """
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self._counts: bool | None = None  # None: there was no annotation yet
+
+    def take(self, annotation: Annotation) -> int:
+        """The id of the next annotation.
+
+        Raises:
+            InputError: it has one and those before had none, or the other way around.
+        """
+        if self._counts not in (None, annotation.id is None):
+            raise InputError("either all annotations have an id of their own, or none has")
+        self._counts = annotation.id is None
+        self.taken += 1
+        return self.taken if annotation.id is None else annotation.id
 
 
 def number_text_ids(

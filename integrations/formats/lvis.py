@@ -5,7 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from integrations.annotations import Category, LabelledImage, LabelledSet, ReadOptions, Tally
-from integrations.formats.coco import Json, read_instances, write_instances
+from integrations.formats.coco import Json, read_image_record, read_instances, write_instances
+from integrations.formats.coco_annotations import read_annotation
+from integrations.formats.json_stream import stream_records
 from integrations.formats.validation import ALL_PARTS
 
 # At most so many images (section 3.1 of the paper).
@@ -17,6 +19,29 @@ def read_lvis(
 ) -> LabelledSet:
     """Read an LVIS JSON, v0.5 or v1, whose images say what was verified; see `registry.Reader`."""
     return read_instances(path, folder, options, federated=True)
+
+
+def stream_lvis(path: Path) -> Iterator[LabelledImage]:
+    """The images of a file that `write_lvis` wrote, with their labels, in the memory of one.
+
+    Raises:
+        InputError: the file cannot be read or does not hold together, or its annotations do not
+            follow the order of its images.
+    """
+    categories = {each.whole("id") for each in stream_records(path, ("categories",), "images")}
+    tally = Tally(strict=True)
+    records = stream_records(path, ("annotations",))
+    record = next(records, None)
+    for entry in stream_records(path, ("images",)):
+        image, found = read_image_record(entry, None, federated=True), []
+        while record is not None and record.values.get("image_id") == image.id:
+            annotation = read_annotation(record, image, categories, tally)
+            assert annotation is not None, "a strict tally leaves none out"
+            found.append(dataclasses.replace(annotation, id=record.whole("id")))
+            record = next(records, None)
+        yield dataclasses.replace(image, annotations=tuple(found))
+    if record is not None:
+        record.refuse("annotations must follow the order of the images; write the file again")
 
 
 def write_lvis(

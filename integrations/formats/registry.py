@@ -14,6 +14,7 @@ all or nothing, refuse what cannot be written, and keep what those of FiftyOne 1
 | cvat | FiftyOne drops scores and masks; supervision does not write it |
 | label-studio | FiftyOne needs a running server; supervision does not write it |
 | fiftyone | FiftyOne's own exporter is used; ids and what LVIS verifies lie in fields of ours |
+| parquet | neither writes it |
 """
 
 import dataclasses
@@ -38,6 +39,7 @@ from integrations.formats import (
     label_studio,
     label_studio_reader,
     lvis,
+    parquet,
     voc,
     yolo,
 )
@@ -192,6 +194,12 @@ FORMATS: dict[str, Format] = {
             fiftyone_dataset.write_fiftyone,
             (fiftyone_dataset.METADATA, fiftyone_dataset.SAMPLES),
             fiftyone_dataset.IMAGES,
+        ),
+        Format(
+            "parquet",
+            parquet.read_parquet,
+            parquet.write_parquet,
+            (parquet.LABELS, parquet.CATEGORIES),
         ),
     )
 }

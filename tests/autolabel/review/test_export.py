@@ -7,6 +7,10 @@ import fiftyone as fo
 import pytest
 from pycocotools.coco import COCO
 
+from autolabel.evaluation.evaluate import evaluate_files
+from integrations.formats.lvis import read_lvis
+from integrations.formats.parquet import read_parquet
+from integrations.progress import NullReporter
 from tests.autolabel.helpers import Autolabel, FinishedRun, read_json
 
 
@@ -77,3 +81,25 @@ def test_review_and_export_say_what_is_missing(
         assert result.exit_code == 1
         assert message in result.stderr
     assert not (tmp_path / "out").exists()
+    command = ["export", plain, "--format", "parquet", "--out", tmp_path / "out"]
+    assert autolabel_cli(*command).exit_code == 0
+    assert read_parquet(tmp_path / "out").images == read_lvis(plain / "labels.lvis.json").images
+
+
+def test_parquet_is_evaluated_as_json_is(
+    autolabel_cli: Autolabel, finished: FinishedRun, tmp_path: Path
+) -> None:
+    command = ["export", finished.folder, "--format", "parquet", "--out", tmp_path]
+    assert autolabel_cli(*command).exit_code == 0
+    of_json, of_parquet = (
+        {
+            each.name: each.value
+            for each in evaluate_files(gt, pred, 0, NullReporter()).boxes.metrics
+        }
+        for gt, pred in (
+            (finished.folder / "labels.lvis.json", finished.folder / "labels.coco.json"),
+            (tmp_path, tmp_path),
+        )
+    )
+    assert of_parquet["AP"] == of_json["AP"] == 1
+    assert of_parquet["AR"] == of_json["AR"]

@@ -1,6 +1,7 @@
 """LVIS: what it can hold there and back, as its own package reads it; frequencies; refusals."""
 
 import dataclasses
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from lvis import LVIS
 
 from integrations.annotations import Annotation, Category, LabelledImage, LabelledSet
 from integrations.formats.coco import read_coco_images
-from integrations.formats.lvis import read_lvis, write_lvis
+from integrations.formats.lvis import read_lvis, stream_lvis, write_lvis
 from regionspot.errors import InputError
 from tests.integrations.formats.factories import labelled_sets, small_set
 from tests.integrations.formats.helpers import as_read, assert_same_image, through_file, written
@@ -107,3 +108,14 @@ def test_images_of_two_splits_are_found_by_the_folder_of_their_address(tmp_path:
     assert [each.file_name for each in read_lvis(path, tmp_path).images] == names
     assert [each.file_name for each in read_coco_images(path, tmp_path)] == names
     assert read_lvis(path, tmp_path / "val2017").images[0].file_name == "000000000139.jpg"
+
+
+def test_a_file_of_ours_is_read_in_the_memory_of_one_image(tmp_path: Path) -> None:
+    path, data = tmp_path / "labels.json", small_set()
+    write_lvis(path, data.categories, data.images[::-1])
+    assert tuple(stream_lvis(path)) == read_lvis(path).images
+    top = json.loads(path.read_text(encoding="utf-8"))
+    top["annotations"][1]["image_id"] = 9
+    path.write_text(json.dumps(top), encoding="utf-8")
+    with pytest.raises(InputError, match=r"annotations\[\d\]: annotations must follow the order"):
+        list(stream_lvis(path))
