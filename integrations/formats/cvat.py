@@ -29,7 +29,7 @@ from integrations.formats.validation import (
     names_by_id,
     naming_image,
 )
-from integrations.formats.xml import attribute_text, check_names, leaf, start
+from integrations.formats.xml import attribute_text, check_names, leaf, name_problem, start
 from regionspot.files import atomic_write
 from regionspot.types import decode_mask
 
@@ -59,7 +59,15 @@ def write_cvat(
         atomic_write(folder / FILE) as out,
         tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", dir=folder) as waiting,
     ):
-        for image in checked_images(folder, categories, images, tally, _HOLDS):
+        checked = checked_images(
+            folder,
+            categories,
+            images,
+            tally,
+            _HOLDS,
+            name_problem=lambda image: name_problem(image.file_name),
+        )
+        for image in checked:
             with naming_image(folder, image):
                 waiting.writelines(f"{line}\n" for line in _image_lines(image, names, used))
         out.write('<?xml version="1.0" encoding="utf-8"?>\n')

@@ -283,6 +283,7 @@ def write_folder(
     entries = (*format.entries[1:], format.entries[0])
     if place is not None:
         entries = (format.images, *entries)
+    tally = Tally() if tally is None else tally
     with atomic_folder(out, entries, overwrite) as folder:
         path = folder / format.entries[0] if format.is_file else folder
         if place is not None:
@@ -290,9 +291,10 @@ def write_folder(
 
         def placed() -> Iterable[LabelledImage]:
             for image in images:
+                written = tally.images
                 yield image
-                # After the writer has taken it, and found its name sound.
-                if place is not None:
+                # After the writer has taken it, and found its name sound; it may leave it out.
+                if place is not None and tally.images > written:
                     target = folder / format.images / format.image_name(image)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     place(image, target)

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
@@ -64,10 +64,12 @@ def checked_images(
     tally: Tally,
     holds: Set[Part | Rarely] = ALL_PARTS,
     attributes: Set[str] = frozenset(),
+    name_problem: Callable[[LabelledImage], str] = lambda _: "",
 ) -> Iterator[LabelledImage]:
     """The images one by one, each checked to be writable, and counted in `tally`.
 
-    Polygons that reach far out of their image are clipped to it.
+    Polygons that reach far out of their image are clipped to it. An image whose name the format
+    cannot hold is left out.
 
     Args:
         path: that is written, for messages.
@@ -77,6 +79,7 @@ def checked_images(
             regions are left out whole where it cannot mark them.
         holds: what the format can hold.
         attributes: names of attributes that it can hold where it does not hold them all.
+        name_problem: why it cannot hold an image's name; empty where it can.
 
     Raises:
         InputError: a name that leaves the folder, no size, an unknown category, or a box or score
@@ -91,6 +94,9 @@ def checked_images(
             check_relative(image.file_name)
             if image.file_name in seen:
                 raise InputError("two images have this name; give each its own, or join them")
+            if problem := name_problem(image):
+                tally.leave_out("image", f"{problem}; rename it", f"image {image.file_name!r}")
+                continue
             if "equal names" not in holds:
                 seen.add(image.file_name)
             if image.width < 1 or image.height < 1:
@@ -205,33 +211,26 @@ class LabelFileNames:
     """Names of label files that lie beside the images, one for each image.
 
     Args:
-        path: of the label set, for messages.
         suffix: of the label files, with its dot.
     """
 
-    def __init__(self, path: Path, suffix: str) -> None:
-        self._path = path
+    def __init__(self, suffix: str) -> None:
         self._suffix = suffix
         self._image_of: dict[str, str] = {}
 
     def name(self, file_name: str) -> str:
-        """The label file of an image, relative, with the image's folders.
+        """The label file of an image, relative, with the image's folders."""
+        return str(PurePosixPath(file_name).with_suffix(self._suffix))
 
-        Raises:
-            InputError: another image has the same label file, or the name cannot stand in a list.
+    def problem(self, file_name: str) -> str:
+        """Why an image can have no label file of its own; empty where it can, and then it has it.
+
+        Another image has the same label file, or the name cannot stand in a list of images.
         """
         if file_name.splitlines() != [file_name] or file_name != file_name.strip():
-            raise InputError(
-                f"{self._path}: {file_name!r} begins or ends with a blank or holds a line break, "
-                "which lists of images cannot; rename it"
-            )
+            return "lists of images cannot hold a blank at an end of its name, or a line break"
         if any(part.startswith(".") for part in PurePosixPath(file_name).parts):
-            raise InputError(f"{self._path}: {file_name!r} is hidden; trainers pass over it")
-        name = str(PurePosixPath(file_name).with_suffix(self._suffix))
-        other = self._image_of.setdefault(name, file_name)
-        if other != file_name:
-            raise InputError(
-                f"{self._path}: {other!r} and {file_name!r} would share the label file {name!r}; "
-                "rename one"
-            )
-        return name
+            return "it is hidden, so that trainers pass over it"
+        if self._image_of.setdefault(self.name(file_name), file_name) != file_name:
+            return "it would share its label file with an image whose name differs in its suffix"
+        return ""

@@ -34,7 +34,14 @@ from integrations.formats.validation import (
     checked_images,
     names_by_id,
 )
-from integrations.formats.xml import attribute_text, leaf, parse_attribute, read_xml, start
+from integrations.formats.xml import (
+    attribute_text,
+    leaf,
+    name_problem,
+    parse_attribute,
+    read_xml,
+    start,
+)
 from integrations.image_kinds import SUFFIXES
 from integrations.images import find_images, image_size
 from integrations.masks import LARGEST_COORDINATE
@@ -64,12 +71,21 @@ def write_voc(
 
     See `registry.Writer`; `info`'s `description` becomes the source of each file.
     """
-    tally, files = Tally() if tally is None else tally, LabelFileNames(folder, ".xml")
+    tally, files = Tally() if tally is None else tally, LabelFileNames(".xml")
     names = names_by_id(folder, categories)
     source = str((info or {}).get("description", ""))
     properties = frozenset(_PROPERTIES)
     with atomic_write(folder / LISTS / "Main" / "all.txt") as listed:
-        for image in checked_images(folder, categories, images, tally, _HOLDS, properties):
+        checked = checked_images(
+            folder,
+            categories,
+            images,
+            tally,
+            _HOLDS,
+            properties,
+            lambda image: files.problem(image.file_name) or name_problem(image.file_name),
+        )
+        for image in checked:
             file = files.name(image.file_name)
             listed.write(str(PurePosixPath(file).with_suffix("")) + "\n")
             with atomic_write(folder / ANNOTATIONS / file) as out:

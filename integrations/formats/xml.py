@@ -19,6 +19,11 @@ _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _AS_REFERENCE = {"\r": "&#13;"}
 
 
+def name_problem(name: str) -> str:
+    """Why XML cannot hold the name of an image; empty where it can."""
+    return "XML cannot hold a character of its name" if _ILLEGAL.search(name) else ""
+
+
 def checked(text: str) -> str:
     """The text, if XML can hold it.
 

@@ -96,7 +96,7 @@ class YoloWriter:
         tally: Tally | None = None,
     ) -> Tally:
         """Write a set into a folder."""
-        tally, files = Tally() if tally is None else tally, LabelFileNames(path, ".txt")
+        tally, files = Tally() if tally is None else tally, LabelFileNames(".txt")
         classes = {category.id: index for index, category in enumerate(categories)}
         names_by_id(path, categories)
         holds: set[Part] = set()
@@ -110,7 +110,15 @@ class YoloWriter:
                 for part in split.parts
                 if self.split is None
             }
-            for image in checked_images(path, categories, inside, tally, holds):
+            checked = checked_images(
+                path,
+                categories,
+                inside,
+                tally,
+                holds,
+                name_problem=lambda image: files.problem(self.image_name(image)),
+            )
+            for image in checked:
                 name = self.image_name(image)
                 if PurePosixPath(image.file_name).parent.parts.count(IMAGES):
                     reason = f"a folder {IMAGES!r} of its path is left out of the name"

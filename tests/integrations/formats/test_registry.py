@@ -1,5 +1,6 @@
 """What holds for every format: all or nothing, names that stay inside, FiftyOne reads it."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,24 @@ def test_a_path_that_leaves_the_folder_is_not_written(
             tmp_path / "out", format_named(name), [Category(1, "cat")], [image], None, blank
         )
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    "file_name", ["a\nb.png", "\x1b]0;a.png", " b.png", ".b/c.png", "[/b].png"]
+)
+def test_an_image_whose_name_cannot_be_held_is_left_out_and_counted(
+    tmp_path: Path, name: str, file_name: str
+) -> None:
+    data, out, format = small_set(), tmp_path / "out", format_named(name)
+    odd = dataclasses.replace(data.images[0], id=99, file_name=file_name)
+    tally = write_folder(out, format, data.categories, [odd, *data.images], None, blank)
+    left_out = sum(each.count for (kind, _), each in tally.left_out.items() if kind == "image")
+    found = format.read(out / format.entries[0] if format.is_file else out, out / format.images)
+    assert len(found.images) == tally.images == len(data.images) + 1 - left_out
+    assert (file_name in {image.file_name for image in found.images}) == (left_out == 0)
+    assert sum(path.is_file() for path in (out / format.images).rglob("*")) == tally.images
+    assert left_out == 0 or name.startswith(("yolo", "voc", "cvat"))
 
 
 @pytest.mark.parametrize("name", BY_NAME)
