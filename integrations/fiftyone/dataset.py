@@ -175,6 +175,7 @@ def add_labels(
     dataset.add_sample_field(
         target.field, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections
     )
+    has_schema = False  # all labels have the same attributes
     for batch in in_batches(images):
         labels = [to_detections(image, names, provenance) for _, image in batch]
         if new_samples:
@@ -182,7 +183,9 @@ def add_labels(
                 new_sample(sample, image, target.field, detections)
                 for (sample, image), detections in zip(batch, labels, strict=True)
             ]
-            dataset.add_samples(samples, dynamic=True, progress=False)
+            schema = {"expand_schema": not has_schema, "dynamic": not has_schema}
+            dataset.add_samples(samples, batcher=False, progress=False, **schema)
+            has_schema = has_schema or any(image.annotations for _, image in batch)
             continue
         ids = present_ids(dataset, [sample for sample, _ in batch])
         values = {

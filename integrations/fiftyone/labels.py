@@ -60,18 +60,18 @@ def to_detection(
     """
     import fiftyone as fo
 
-    detection = fo.Detection(
+    left, top, right, bottom = window(annotation.box, image.width, image.height)
+    if annotation.mask is not None and right > left and bottom > top:
+        mask = decode_mask(as_rle(annotation.mask, image.width, image.height))
+        # A mask that is set afterwards is compared, pixel by pixel, with the one before.
+        fields["mask"] = mask[top:bottom, left:right]
+    return fo.Detection(
         label=name,
         bounding_box=list(xyxy_to_relative_xywh(annotation.box, image.width, image.height)),
         confidence=annotation.score,
         predicted=name,
         **fields,
     )
-    left, top, right, bottom = window(annotation.box, image.width, image.height)
-    if annotation.mask is not None and right > left and bottom > top:
-        mask = decode_mask(as_rle(annotation.mask, image.width, image.height))
-        detection.mask = mask[top:bottom, left:right]
-    return detection
 
 
 def from_detection(
