@@ -8,7 +8,7 @@ WORKERS ?= 2
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-browser test-interop test-ray fuzz torture lint format bench bench-runtime bench-stored clean
+.PHONY: help install demo test test-browser test-interop test-ray fuzz torture lint format bench bench-bars bench-runtime bench-stored clean
 
 help:
 	@echo "make demo    label real photos and draw a contact sheet"
@@ -19,6 +19,7 @@ help:
 	@echo "make lint    ruff and mypy alone"
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make bench   print what is measured of speed and memory"
+	@echo "make bench-bars AGAINST=COMMIT PHOTOS=N LABELLED=DIR  speed beside an earlier commit's"
 	@echo "make bench-runtime LABELLED=DIR  compare OpenVINO with torch on photos with boxes"
 	@echo "make bench-stored IMAGES=N  labels of N images of stored regions into FiftyOne, and other words"
 	@echo "make torture kill every command at each of its operations and give it again"
@@ -74,7 +75,13 @@ format: $(STAMP)
 
 # Benchmarks are named bench_*.py, which keeps them out of `make test`.
 bench: $(STAMP)
-	$(BIN)/python -m pytest -s -o python_files='bench_*.py' tests/benchmarks
+	$(BIN)/python -m pytest -s -o python_files='bench_*.py' --ignore=tests/benchmarks/bench_bars.py tests/benchmarks
+
+# All bars of speed; photos of LABELLED (images/), else those of the demo, labelled by both commits in turns.
+bench-bars: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/benchmarks/bench_bars.py --against $(AGAINST) \
+		$(if $(PHOTOS),--photos $(PHOTOS)) $(if $(LABELLED),--labelled $(LABELLED)) \
+		$(if $(IMAGES),--images $(IMAGES))
 
 # Photos with annotated boxes in LABELLED (instances.json and images/); else a few without.
 bench-runtime: $(STAMP)

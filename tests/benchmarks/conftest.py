@@ -13,6 +13,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="cpu or cuda: what benchmarks run on")
     parser.addoption("--images", default="5000", help="number of images with stored regions")
     parser.addoption("--labelled", help="folder with instances.json and images/ of COCO's layout")
+    parser.addoption("--against", help="commit that bench_bars compares this one with")
+    parser.addoption("--photos", default="8", help="number of photos that bench_bars labels")
 
 
 @pytest.fixture(scope="session")
