@@ -3,17 +3,31 @@
 Axes: N regions, h w rows and columns of the embedding, X Y columns and rows of an image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 from regionspot.boxes import FloatArray
+from regionspot.devices.transfer import to_device, to_host
 from regionspot.types import ImageEmbedding, RegionTokens, Rle, encode_window
 
 ENLARGEMENT = 4  # pixels of the padded square a side of a low-resolution logit
 MARGIN = 2  # logits around a box: more than bilinear sampling reaches
+COPIED_PIXELS = 1 << 24  # of masks, by one wait for a device
+
+
+class _Window(NamedTuple):
+    """A mask (h, w), booleans, inside an image of a width and height in pixels."""
+
+    mask: torch.Tensor
+    left: int
+    top: int
+    width: int
+    height: int
 
 
 def masks_of_all(
@@ -22,12 +36,13 @@ def masks_of_all(
     boxes: Sequence[FloatArray],
 ) -> list[tuple[tuple[Rle, ...], FloatArray]]:
     """The masks of the regions of each image, and the localizer's estimate of each mask's IoU."""
-    found = []
-    for each, embedding, rows in zip(tokens, embeddings, boxes, strict=True):
-        assert each.mask_iou is not None, "ask the localizer for masks"
-        masks = run_length_masks(each, embedding, rows)
-        found.append((masks, each.mask_iou.float().cpu().numpy()))
-    return found
+    estimates = to_host([_there(each.mask_iou).float() for each in tokens])
+    windows = map(_windows, tokens, embeddings, boxes)
+    masks = _run_lengths(chain.from_iterable(windows))
+    return [
+        (tuple(islice(masks, len(rows))), estimate.numpy())
+        for rows, estimate in zip(boxes, estimates, strict=True)
+    ]
 
 
 def run_length_masks(
@@ -44,21 +59,56 @@ def run_length_masks(
         boxes: (N, 4) xyxy pixels of the original image.
         threshold: on the logits; 0 is SAM's own.
     """
-    assert tokens.mask_logits is not None, "ask the localizer for masks"
-    result = []
-    for logits, box in zip(tokens.mask_logits, boxes, strict=True):
+    return tuple(_run_lengths(_windows(tokens, embedding, boxes, threshold)))
+
+
+def _windows(
+    tokens: RegionTokens, embedding: ImageEmbedding, boxes: FloatArray, threshold: float = 0.0
+) -> Iterator[_Window]:
+    """The mask of each region, arguments as of `run_length_masks`."""
+    for logits, box in zip(_there(tokens.mask_logits), boxes, strict=True):
         x1, y1 = (int(v) for v in np.floor(box[:2]))
         x2, y2 = (int(v) for v in np.ceil(box[2:]))
         x2, y2 = min(x2, embedding.width), min(y2, embedding.height)
         # Pixel centres of the original image, in pixels of the padded square.
-        across = (torch.arange(x1, x2) + 0.5) * (embedding.input_width / embedding.width)
-        down = (torch.arange(y1, y2) + 0.5) * (embedding.input_height / embedding.height)
+        across, down = (
+            (np.arange(first, last, dtype=np.float32) + 0.5) * scale
+            for first, last, scale in (
+                (x1, x2, embedding.input_width / embedding.width),
+                (y1, y2, embedding.input_height / embedding.height),
+            )
+        )
         mask = _sampled(logits.float(), across, down) > threshold
-        result.append(encode_window(mask.cpu().numpy(), x1, y1, embedding.width, embedding.height))
-    return tuple(result)
+        yield _Window(mask, x1, y1, embedding.width, embedding.height)
 
 
-def _sampled(logits: torch.Tensor, across: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
+def _run_lengths(windows: Iterable[_Window]) -> Iterator[Rle]:
+    """Run lengths of masks, which are copied from a device by one wait for `COPIED_PIXELS`."""
+    waiting: list[_Window] = []
+    pixels = 0
+    for each in windows:
+        waiting.append(each)
+        pixels += each.mask.numel()
+        if pixels >= COPIED_PIXELS:
+            yield from _encoded(waiting)
+            waiting, pixels = [], 0
+    yield from _encoded(waiting)
+
+
+def _encoded(windows: Sequence[_Window]) -> list[Rle]:
+    masks = to_host([each.mask for each in windows])
+    return [
+        encode_window(mask.numpy(), each.left, each.top, each.width, each.height)
+        for mask, each in zip(masks, windows, strict=True)
+    ]
+
+
+def _there(values: torch.Tensor | None) -> torch.Tensor:
+    assert values is not None, "ask the localizer for masks"
+    return values
+
+
+def _sampled(logits: torch.Tensor, across: FloatArray, down: FloatArray) -> torch.Tensor:
     """Logits at places of the padded square, as if they were enlarged to its size.
 
     Only the part around the places is enlarged: what is farther than MARGIN cells has no influence
@@ -82,8 +132,10 @@ def _sampled(logits: torch.Tensor, across: torch.Tensor, down: torch.Tensor) -> 
     part = logits[None, None, top:bottom, left:right]
     enlarged = F.interpolate(part, scale_factor=ENLARGEMENT, mode="bilinear")
     height, width = enlarged.shape[2:]
-    columns = (2 * (across - ENLARGEMENT * left) / width - 1).to(logits.device)
-    rows = (2 * (down - ENLARGEMENT * top) / height - 1).to(logits.device)
+    columns, rows = (
+        to_device(2 * (at - ENLARGEMENT * start) / side - 1, logits.device)
+        for at, start, side in ((across, left, width), (down, top, height))
+    )
     # (1, Y, X, 2), x first
     grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)[None]
     return F.grid_sample(enlarged, grid, padding_mode="border", align_corners=False)[0, 0]

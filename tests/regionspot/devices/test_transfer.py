@@ -4,6 +4,7 @@ A copy that waits is recorded, and what only a tensor's values answer fails or i
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from regionspot import head, scoring
@@ -43,11 +44,21 @@ class Waits(TorchDispatchMode):
             self.calls.append(str(func))
         return func(*args, **kwargs)
 
-    def to_host(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """As `transfer.to_host`, of zeros: one wait for all."""
+    def to_host(self, tensors: Sequence[torch.Tensor]) -> list["Copied"]:
+        """As `transfer.to_host`: one wait for all."""
         self.calls.append("to_host")
-        with unset_fake_temporarily():
-            return [torch.zeros(each.shape, dtype=each.dtype) for each in tensors]
+        return [Copied(tuple(each.shape), each.dtype == torch.bool) for each in tensors]
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A tensor on the host, of zeros."""
+
+    shape: tuple[int, ...]
+    is_mask: bool
+
+    def numpy(self) -> npt.NDArray[np.generic]:
+        return np.zeros(self.shape, np.bool_ if self.is_mask else np.float32)
 
 
 def to_device(array: npt.NDArray[np.generic], device: torch.device) -> torch.Tensor:
