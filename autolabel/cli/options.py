@@ -192,9 +192,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", ric
 Runtime = Annotated[
     str,
     typer.Option(
-        help="What computes the image towers: torch; openvino or onnxruntime, on a CPU, for mini "
-        "alone; or auto, which is openvino there where it is installed (extra openvino) and the "
-        "CPU is x86-64.",
+        help="What computes the image towers and NanoDet: torch; openvino or onnxruntime, on a "
+        "CPU, for mini alone; or auto, which is openvino there where it is installed (extra "
+        "openvino) and the CPU is x86-64.",
         rich_help_panel=MODEL,
     ),
 ]

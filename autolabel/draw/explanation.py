@@ -214,6 +214,7 @@ def proposed_boxes(model: RegionModel, image: ImageArray, words: Sequence[str]) 
         sam=lambda: model.localizer.sam,
         device=model.device,
         words=words,
+        runtime=model.runtime,
     )
     boxes = detector.detect(image).boxes[:PROPOSED_BOXES]
     if not len(boxes):

@@ -28,6 +28,7 @@ from integrations.formats.json_stream import is_list
 from integrations.formats.parquet import read_parquet
 from integrations.progress import Reporter
 from regionspot.boxes import as_boxes, clip_boxes
+from regionspot.devices.runtime import Runtime
 from regionspot.errors import InputError
 from regionspot.files import atomic_write
 from regionspot.localizers.sam import SamLocalizer
@@ -39,11 +40,15 @@ GROUND_TRUTH, PROPOSALS = "gt", "proposals"
 
 
 class Classifier(RegionClassifier, Protocol):
-    """A classifier whose localizer can be asked for."""
+    """A classifier whose localizer and runtime can be asked for."""
 
     @property
     def localizer(self) -> SamLocalizer:
         """The SAM that gives region tokens and masks."""
+
+    @property
+    def runtime(self) -> Runtime:
+        """What computes the image towers."""
 
 
 @dataclass

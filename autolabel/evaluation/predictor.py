@@ -283,6 +283,7 @@ def _detector(
         model_config(request.model).detector,
         sam=lambda: classifier.localizer.sam,
         device=torch.device(request.device),
+        runtime=classifier.runtime,
         words=[string for strings in vocabulary.synonyms for string in strings],
     ).detect
 

@@ -303,6 +303,7 @@ def detector_of(plan: Plan, model: RegionModel) -> Detector:
         words=plan.words.strings,
         tile=options.tile,
         tile_overlap=options.tile_overlap,
+        runtime=model.runtime,
     )
 
 

@@ -35,6 +35,7 @@ from integrations.detectors.nanodet import PUBLISHED_SIDE, NanoDet
 from integrations.detectors.sam_grid import SamGrid
 from integrations.detectors.tiled import TILE_OVERLAP, Tiled
 from integrations.detectors.torchvision_models import build_torchvision, torchvision_files
+from regionspot.devices.runtime import TORCH, Runtime
 from regionspot.errors import InputError
 from regionspot.weights import sha256_of
 
@@ -98,6 +99,7 @@ def build_detector(
     min_score: float | None = None,
     tile: int | None = None,
     tile_overlap: float = TILE_OVERLAP,
+    runtime: Runtime = TORCH,
 ) -> Detector:
     """The detector of a name, or several as one.
 
@@ -111,6 +113,7 @@ def build_detector(
         min_score: boxes of a lower score are left out; None: each detector's own limit.
         tile: side of the tiles, in pixels, on which they detect, too; None: on whole images alone.
         tile_overlap: of neighbouring tiles, in parts of the side.
+        runtime: what computes the network of `nanodet`.
 
     Raises:
         InputError: no such name, something that a detector needs is missing, or a weight file
@@ -122,7 +125,7 @@ def build_detector(
     segmenter = sam() if sam is not None and is_used else None
     for name, argument in checked:
         options = DetectorOptions(
-            argument, tuple(words), segmenter, device, max_boxes, nms_iou, min_score
+            argument, tuple(words), segmenter, device, max_boxes, nms_iou, min_score, runtime
         )
         found.append((_builder(name)(options), ENSEMBLE_WEIGHTS.get(name, 1.0)))
     detector = found[0][0]

@@ -13,6 +13,7 @@ from segment_anything.modeling import Sam
 from torchvision.ops import nms
 
 from regionspot.boxes import FloatArray, clip_boxes
+from regionspot.devices.runtime import TORCH, Runtime
 from regionspot.errors import InputError
 from regionspot.types import ImageArray, IntArray, Proposals
 
@@ -32,6 +33,7 @@ class DetectorOptions:
         max_boxes: at most so many boxes an image.
         nms_iou: of two boxes that overlap by more than this, the one of lower score goes.
         min_score: boxes of a lower score are left out; None: the detector's own limit.
+        runtime: what computes a network that it knows.
     """
 
     argument: str = ""
@@ -41,6 +43,7 @@ class DetectorOptions:
     max_boxes: int = MAX_BOXES
     nms_iou: float = NMS_IOU
     min_score: float | None = None
+    runtime: Runtime = TORCH
 
 
 class Detector(Protocol):

@@ -26,6 +26,8 @@ from integrations.detectors.base import (
     select,
 )
 from regionspot.boxes import FloatArray
+from regionspot.config import fast_dtype
+from regionspot.devices.runtime import ANY_SIZE, TORCH, Runtime
 from regionspot.types import ImageArray, Proposals
 from regionspot.weights import locate
 
@@ -93,6 +95,7 @@ class NanoDet:
         sides: tuple[int, ...] = SIDES,
         score_threshold: float = MIN_SCORE,
         name: str = "nanodet",
+        runtime: Runtime = TORCH,
     ) -> None:
         """Load the network.
 
@@ -103,12 +106,15 @@ class NanoDet:
             sides: the longest sides, in pixels, that the image is resized to; multiples of 32.
             score_threshold: boxes of a lower score are left out.
             name: what the command line and the run's manifest call it.
+            runtime: what computes the network.
 
         Raises:
             InputError: a weight file cannot be had.
         """
         self.name = name
-        self.network = build_network().to(device)
+        network = build_network().to(device).to(memory_format=torch.channels_last)
+        dtype = torch.float32 if runtime is TORCH else fast_dtype(torch.device(device))
+        self.network = runtime.tower("nanodet", network, dtype, (ANY_SIZE,))
         self.max_boxes = max_boxes
         self.nms_iou = nms_iou
         self.sides = sides
@@ -120,7 +126,8 @@ class NanoDet:
     def of(cls, options: DetectorOptions, name: str, sides: tuple[int, ...] = SIDES) -> "NanoDet":
         """The detector of a name, with the options that all detectors have."""
         minimum = MIN_SCORE if options.min_score is None else options.min_score
-        return cls(options.device, options.max_boxes, options.nms_iou, sides, minimum, name)
+        limits = (options.max_boxes, options.nms_iou)
+        return cls(options.device, *limits, sides, minimum, name, options.runtime)
 
     def preprocess(self, image: ImageArray, side: int) -> tuple[torch.Tensor, FloatArray]:
         """Resize, pad with black at right and bottom to whole cells, and normalise.
@@ -152,12 +159,13 @@ class NanoDet:
         boxes, by_class = [], []
         for side in self.sides:
             x, scale = self.preprocess(image, side)
-            scores, distances = self.network(x)
-            best = scores[0].amax(dim=1)  # (P, E) to (P,)
-            likely = best > self.score_threshold
-            inside = decode(distances[0], *x.shape[-2:])[likely]  # (N, 4)
+            logits = self.network(x)[0]
+            scores = logits[:, :CLASSES].sigmoid()  # (P, E)
+            likely = scores.amax(dim=1) > self.score_threshold
+            distances = logits[:, CLASSES:].reshape(-1, 4, BINS)
+            inside = decode(distances, *x.shape[-2:])[likely]  # (N, 4)
             boxes.append(inside.cpu().numpy() * scale)
-            by_class.append(scores[0][likely].cpu().numpy())
+            by_class.append(scores[likely].cpu().numpy())
         class_scores = np.concatenate(by_class)  # (N, E)
         found = Proposals(
             np.concatenate(boxes),
@@ -262,15 +270,14 @@ class NanoDetNetwork(nn.Module):
             nn.Sequential(ConvAct(128, 128), nn.Conv2d(128, CLASSES + 4 * BINS, 1)) for _ in STRIDES
         )
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Class scores and distance logits of every cell.
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of classes and distances of every cell.
 
         Args:
             x: (B, 3, h, w) normalised BGR; h and w are multiples of 32.
 
         Returns:
-            scores (B, P, 80) in [0, 1] and distance logits (B, P, 4, 11); the cells are row by
-            row, finest stride first.
+            (B, P, 80 + 4 * 11); the cells are row by row, finest stride first.
         """
         x = self.stem(x)
         levels = []
@@ -281,9 +288,7 @@ class NanoDetNetwork(nn.Module):
             head(level).flatten(2)  # (B, 124, h, w) to (B, 124, h w)
             for head, level in zip(self.heads, self.neck(levels), strict=True)
         ]
-        raw = torch.cat(outputs, dim=2).transpose(1, 2)  # (B, 124, P) to (B, P, 124)
-        B, P, _ = raw.shape
-        return raw[..., :CLASSES].sigmoid(), raw[..., CLASSES:].reshape(B, P, 4, BINS)
+        return torch.cat(outputs, dim=2).transpose(1, 2)  # (B, 124, P) to (B, P, 124)
 
 
 def _read_tensors(graph: dict[str, Any], weights: bytes) -> dict[str, npt.NDArray[np.float32]]:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from regionspot.boxes import FloatArray
 from regionspot.config import CropConfig
+from regionspot.devices.runtime import TORCH, Runtime
 from regionspot.devices.transfer import pixels_on
 from regionspot.encoders import VisionLanguageEncoder
 from regionspot.errors import InputError
@@ -78,6 +79,11 @@ class CropClassifier:
         orders labels.
         """
         return ScoreCalibration.of_encoder(self.encoder.logit_scale, self.encoder.logit_bias)
+
+    @property
+    def runtime(self) -> Runtime:
+        """What computes the image tower."""
+        return TORCH
 
     @property
     def in_batches(self) -> bool:

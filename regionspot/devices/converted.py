@@ -1,8 +1,9 @@
 """Frozen image towers that are converted once for another runtime, and kept in the model cache.
 
-A module is converted for squares of a size. The result lies in the model cache,
-`KIND/TOWER-SIDE-KEY/`, under a key of the weights and of the versions that made it. It holds
-float32 weights; the precision of products is chosen when it is compiled, in memory.
+A module is converted for squares of a size, or a detector's network for images of any. The result
+lies in the model cache, `KIND/TOWER-SIDE-KEY/`, under a key of the weights and of the versions that
+made it. It holds float32 weights; the precision of products is chosen when it is compiled, in
+memory.
 
 Axes: B images, S pixels a side.
 """
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from regionspot.devices.runtime import ANY_SIZE
 from regionspot.errors import InputError
 from regionspot.files import atomic_folder
 from regionspot.weights import cache_folder, sha256_of
@@ -28,6 +30,7 @@ from regionspot.weights import cache_folder, sha256_of
 SHA256 = "sha256.json"
 CONVERSION = 1  # to be raised when a conversion changes
 PIXELS = 32 * 128 * 128  # of the squares that are computed together: what caches hold
+EXAMPLE = (64, 96)  # height and width of the image that is traced where any size may come
 
 Compiled = Callable[[np.ndarray], np.ndarray]  # float32, (B, 3, S, S), to a tower's result
 
@@ -47,8 +50,11 @@ class Engine(Protocol):
     files: tuple[str, ...]
     failures: tuple[type[Exception], ...]
 
-    def convert(self, module: nn.Module, squares: torch.Tensor) -> Any:
-        """A module for squares like these: B is fixed where it is 1, any number elsewhere."""
+    def convert(self, module: nn.Module, squares: torch.Tensor, any_size: bool) -> Any:
+        """A module for squares like these: B is fixed where it is 1, any number elsewhere.
+
+        With `any_size` it is for images of any height and width.
+        """
 
     def save(self, graph: Any, folder: Path) -> None:
         """Write what `convert` gave as `files`."""
@@ -101,7 +107,7 @@ class ConvertedTower:
         name: of the tower; begins the name of its folders in the cache.
         module: that takes squares (B, 3, S, S), float32, and returns one tensor.
         dtype: float32, or bfloat16 for products where the engine has them on this CPU.
-        sides: S that `ConvertedRuntime.prepare` gets it ready for.
+        sides: S that `ConvertedRuntime.prepare` gets it ready for; or ANY_SIZE.
     """
 
     engine: Engine
@@ -113,7 +119,7 @@ class ConvertedTower:
     @torch.inference_mode()
     def __call__(self, squares: torch.Tensor) -> torch.Tensor:
         """What the module gives for squares (B, 3, S, S), in parts that caches hold."""
-        side = squares.shape[-1]
+        side = ANY_SIZE if ANY_SIZE in self.sides else squares.shape[-1]
         compute = self.compiled(side)
         parts = torch.split(squares, _together(side))
         return torch.cat([torch.from_numpy(compute(each.contiguous().numpy())) for each in parts])
@@ -163,9 +169,10 @@ class ConvertedTower:
         if not self._is_whole(folder):
             single = _together(side) == 1
             twin = copy.deepcopy(self.module).to(memory_format=torch.contiguous_format)
-            example = torch.zeros(1 if single else 2, 3, side, side)
+            size = EXAMPLE if side == ANY_SIZE else (side, side)
+            example = torch.zeros(1 if single else 2, 3, *size)
             with torch.inference_mode(False), torch.no_grad():
-                graph = self.engine.convert(twin, example)
+                graph = self.engine.convert(twin, example, side == ANY_SIZE)
             try:
                 self._save(graph, folder)
             except OSError:  # a cache that cannot be written costs a conversion each time
@@ -191,7 +198,7 @@ class ConvertedTower:
 
 def _together(side: int) -> int:
     """Squares of a side that are computed together at most."""
-    return max(1, PIXELS // side**2)
+    return 1 if side == ANY_SIZE else max(1, PIXELS // side**2)
 
 
 def _sha256_of_tensors(tensors: Mapping[str, torch.Tensor]) -> str:

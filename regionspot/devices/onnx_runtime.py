@@ -39,10 +39,12 @@ class OnnxRuntime:
         state.InvalidProtobuf,
     )
 
-    def convert(self, module: nn.Module, squares: torch.Tensor) -> bytes:
+    def convert(self, module: nn.Module, squares: torch.Tensor, any_size: bool) -> bytes:
         """See `Engine`; torch's exporter by traces, since the other one needs a package more."""
         found = io.BytesIO()
         axes = {} if len(squares) == 1 else {"squares": {0: "batch"}, "result": {0: "batch"}}
+        if any_size:
+            axes = {"squares": {2: "height", 3: "width"}, "result": {1: "cells"}}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # sizes become constants, as they are here
             torch.onnx.export(

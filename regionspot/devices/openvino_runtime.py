@@ -35,7 +35,7 @@ class OpenVino:
     files: tuple[str, ...] = (GRAPH, WEIGHTS)
     failures: tuple[type[Exception], ...] = (RuntimeError,)  # of which its own exceptions are
 
-    def convert(self, module: nn.Module, squares: torch.Tensor) -> "Model":
+    def convert(self, module: nn.Module, squares: torch.Tensor, any_size: bool) -> "Model":
         """See `Engine`; its own `convert_model` reports its use to its makers, and traces twice."""
         with warnings.catch_warnings():
             # Sizes become constants, as they are here; and torch wants its exporter used instead.
@@ -45,7 +45,8 @@ class OpenVino:
         decoder = TorchScriptPythonDecoder(traced)  # has to live as long as the conversion
         graph = frontend.convert(frontend.load(decoder))
         batch = 1 if len(squares) == 1 else -1
-        graph.reshape({graph.inputs[0]: openvino.PartialShape([batch, *squares.shape[1:]])})
+        sides = [-1, -1] if any_size else squares.shape[2:]
+        graph.reshape({graph.inputs[0]: openvino.PartialShape([batch, 3, *sides])})
         return graph
 
     def save(self, graph: "Model", folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What computes the frozen image towers: torch, or another runtime that a tower is converted for.
+"""What computes frozen image towers, and the network of a detector: torch, or another runtime.
 
 torch is the reference. Training, the head, the localizer's decoder and the text tower know no
 other.
@@ -23,6 +23,7 @@ RUNTIMES = ("auto", "torch", *CONVERTERS)
 CONVERTED = ("mini",)
 # Where OpenVINO was measured to be the fastest, in float32 and in bfloat16.
 _MACHINES = ("x86_64", "AMD64")
+ANY_SIZE = 0  # in place of a side: one graph for images of any height and width
 Tower = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -38,13 +39,14 @@ class Runtime(Protocol):
     def tower(
         self, name: str, module: nn.Module, dtype: torch.dtype, sides: Sequence[int], /
     ) -> Tower:
-        """A function from squares (B, 3, side, side), float32, to what a module gives for them.
+        """A function from squares (B, 3, S, S), float32, to what a module gives for them.
 
         Args:
             name: of the tower, for people.
             module: that takes the squares, and returns one tensor.
             dtype: float32, or bfloat16 for large products; the result is float32.
-            sides: of the squares that are going to come.
+            sides: S of the squares that are going to come; with ANY_SIZE, images (B, 3, H, W) of
+                any sizes, one by one.
         """
 
     def prepare(self, message: Callable[[str], None]) -> None:

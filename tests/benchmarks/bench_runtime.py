@@ -81,15 +81,21 @@ def test_each_part(models: Mapping[str, RegionSpot]) -> None:
     quarter = np.array([width / 4, height / 4])
     boxes = np.concatenate([first, first + quarter], axis=1).astype(np.float32)
     maps = models["torch"].encoder.image_tokens([image])[0]
-    parts: dict[str, Callable[[RegionSpot], object]] = {
-        "MobileSAM's encoder": lambda model: model.localizer.encode(image),
-        "EfficientNet 480, 1200": lambda model: model.encoder.image_tokens([image]),
-        f"EfficientNet, {BOXES} crops": lambda m: m.encoder.pooler.pool(image, maps, boxes),
-        "regions with masks": lambda model: model.regions([image], [boxes], masks=True),
+    detectors = {
+        name: build_detector("nanodet", runtime=model.runtime) for name, model in models.items()
+    }
+    parts: dict[str, Callable[[str], object]] = {
+        "NanoDet": lambda name: detectors[name].detect(image),
+        "MobileSAM's encoder": lambda name: models[name].localizer.encode(image),
+        "EfficientNet 480, 1200": lambda name: models[name].encoder.image_tokens([image]),
+        f"EfficientNet, {BOXES} crops": lambda name: models[name].encoder.pooler.pool(
+            image, maps, boxes
+        ),
+        "regions with masks": lambda name: models[name].regions([image], [boxes], masks=True),
     }
     print(f"\nseconds of the processor, {processor(torch.device('cpu'))}")
     for title, part in parts.items():
-        work = {name: (lambda m=model, p=part: p(m)) for name, model in models.items()}
+        work = {name: (lambda n=name, p=part: p(n)) for name in models}
         found = processor_seconds(work, ROUNDS)
         ratios = {name: found[name] / found["torch"] for name in CONVERTERS}
         others = "  ".join(f"{name} {found[name]:.3f} ({ratios[name]:.2f})" for name in ratios)
