@@ -170,7 +170,9 @@ def find_review(folder: Path, target: FiftyOneTarget, owns_dataset: bool) -> Ear
                 written, names = _written(target.dataset, run)
         except InputError as error:
             uncounted.append(f"labels edited or deleted cannot be counted ({error})")
-        changes.add(changes_of_field(LabelField(target.dataset, field, ""), written, names))
+        source = _carried_from(run) if run is not None else ""
+        place = LabelField(target.dataset, field, "")
+        changes.add(changes_of_field(place, written, names, source))
     return EarlierReview(folder, target.dataset, tuple(fields), changes, "; ".join(uncounted))
 
 
@@ -221,6 +223,17 @@ def _run_that_wrote(folder: Path, dataset: str, field: str) -> Path | None:
     if last and (last.dataset, last.label_field) == (dataset, field):
         return folder
     return run_folder_of(dataset, field)
+
+
+def _carried_from(run: Path) -> str:
+    """The field whose reviewed labels a run carries over; empty: none, or it is gone."""
+    try:
+        manifest = read_manifest(run)
+        if not manifest.carry_reviewed:
+            return ""
+        return label_field(in_fiftyone(Path(manifest.into or manifest.regions_of))).field
+    except InputError:
+        return ""
 
 
 def _written(dataset: str, run: Path) -> tuple[Written, dict[int, str]]:

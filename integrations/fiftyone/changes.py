@@ -94,6 +94,7 @@ def changes_of_field(
     target: LabelField,
     written: Mapping[str, LabelledImage] | None,
     names: Mapping[int, str],
+    carried_from: str = "",
 ) -> Changes:
     """What a person changed in a field, over all samples of its dataset.
 
@@ -102,17 +103,27 @@ def changes_of_field(
         written: the labels that a run wrote, by sample id; None where that is not known: then
             labels that were edited or deleted are not counted.
         names: of the categories of `written`.
+        carried_from: a field that reviewed labels were copied from; where `written` is not known, a
+            label as it stands there is no change of this one. Empty: none.
     """
     dataset, changes = load_dataset(target.dataset), Changes()
     if not holds_detections(dataset, target.field):
         return Changes(values=dataset.count(target.field))
-    view = dataset.select_fields(target.field)
+    view = dataset.select_fields([target.field, *filter(None, [carried_from])])
     for sample, detections in samples_with_detections(view, target.field):
         if written is None:
-            changes.add(_changes_of_labels(detections))
+            source = sample[carried_from] if carried_from else None
+            copied = [_as_a_person_sees_it(each) for each in source.detections] if source else []
+            own = [each for each in detections if _as_a_person_sees_it(each) not in copied]
+            changes.add(_changes_of_labels(own))
         else:
             changes.add(changes_of_image(detections, written.get(sample.id), names))
     return changes
+
+
+def _as_a_person_sees_it(detection: Any) -> tuple[object, ...]:
+    values = (get_value(detection, name) for name in ("predicted", REVIEWED))
+    return (detection.label, list(detection.bounding_box), list(detection.tags or ()), *values)
 
 
 def changes_of_image(

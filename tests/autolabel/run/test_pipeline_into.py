@@ -10,6 +10,7 @@ import pytest
 
 from autolabel import label
 from autolabel.demo import write_photos
+from autolabel.run.outputs import Outputs
 from tests.autolabel.helpers import Autolabel, read_json
 
 Command = list[object]
@@ -101,6 +102,24 @@ def test_what_a_person_reviewed_is_carried_over(autolabel_cli: Autolabel, first:
     assert exported.exit_code == 0, exported.output
     kept = read_json(first.with_name("exported") / "labels.coco.json")
     assert len(kept["annotations"]) == 2
+
+
+def test_carried_labels_are_no_review_of_a_run_that_was_stopped(
+    autolabel_cli: Autolabel, first: Path
+) -> None:
+    def disk_is_full(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    out = first.with_name("stopped")
+    other = [*command(first.parent / "photos", out), "--into", first, "--carry-reviewed"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Outputs, "_register", disk_is_full)
+        assert autolabel_cli(*other).exit_code == 4
+    assert "tabby" in words_in(samples_of(first)["cat"], "predictions_stopped")
+    result = autolabel_cli(*other)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["carried"]["images"] == 2
+    assert words_in(samples_of(first)["cat"], "predictions_stopped").count("tabby") == 1
 
 
 def test_other_words_carry_reviewed_labels_over(autolabel_cli: Autolabel, first: Path) -> None:
