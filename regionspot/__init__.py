@@ -8,14 +8,14 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from regionspot.examples.classes import Examples
     from regionspot.model import Predictor, RegionSpot, load_model
     from regionspot.types import Labels, Vocabulary
-    from regionspot.vocabulary import Examples
 
 __all__ = ["Examples", "Labels", "Predictor", "RegionSpot", "Vocabulary", "load_model"]
 
 _MODULES = {
-    "Examples": "vocabulary",
+    "Examples": "examples.classes",
     "Labels": "types",
     "Predictor": "model",
     "RegionSpot": "model",

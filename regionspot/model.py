@@ -31,6 +31,7 @@ from regionspot.devices.runtime import TORCH, Runtime, build_runtime, resolve_ru
 from regionspot.devices.transfer import pixels_on
 from regionspot.encoders import VisionLanguageEncoder, build_encoder
 from regionspot.errors import InputError
+from regionspot.examples.classes import ExampleRegions, Examples, WordOrExamples
 from regionspot.localizers.masks import masks_of_all
 from regionspot.localizers.sam import SamLocalizer, build_sam
 from regionspot.scoring import (
@@ -53,7 +54,7 @@ from regionspot.types import (
     ScoreCalibration,
     Vocabulary,
 )
-from regionspot.vocabulary import ExampleRegions, Examples, WordOrExamples, Words
+from regionspot.vocabulary import Words
 from regionspot.weights import cache_folder, sha256_by_preset, sha256_of, versions
 
 SHIPPED = Path(__file__).parent / "checkpoints"

@@ -18,18 +18,18 @@ from regionspot.checkpoint import TrainedHead
 from regionspot.devices.transfer import to_host
 from regionspot.encoders import VisionLanguageEncoder
 from regionspot.errors import InputError
+from regionspot.examples.classes import (
+    ExampleRegions,
+    add_examples,
+    check_examples,
+    example_classes,
+)
 from regionspot.head import HeadInputs, RegionHead
 from regionspot.nouns.bank import bank_presence, evidence, noun_bank
 from regionspot.nouns.detector_classes import pooled_probabilities
 from regionspot.nouns.wordnet import noun_hierarchy
 from regionspot.types import ImageArray, Labels, NounBank, Regions, ScoreCalibration, Vocabulary
-from regionspot.vocabulary import (
-    ExampleRegions,
-    Words,
-    add_examples,
-    build_vocabulary,
-    with_example_classes,
-)
+from regionspot.vocabulary import Words, build_vocabulary
 from regionspot.zero_shot import (
     CLASSIFIER_WEIGHT,
     SEEN_DISCOUNT,
@@ -166,7 +166,7 @@ class RegionScorer:
 def class_scores(regions: Regions, vocabulary: Vocabulary) -> torch.Tensor:
     """Scores (N, K) of regions with words, in float32; gradients reach the embeddings.
 
-    Examples of a word add to the score of its text, as `regionspot.vocabulary` says.
+    Examples of a word add to the score of its text, as `regionspot.examples` says.
 
     Raises:
         InputError: the words were embedded by another model.
@@ -176,6 +176,27 @@ def class_scores(regions: Regions, vocabulary: Vocabulary) -> torch.Tensor:
         return scores
     embedding = F.normalize(regions.embedding.float(), dim=-1)
     return add_examples(scores, embedding, regions.class_logits, vocabulary.examples)
+
+
+def with_example_classes(
+    vocabulary: Vocabulary, groups: Sequence[ExampleRegions | None]
+) -> Vocabulary:
+    """A vocabulary whose classes have examples.
+
+    Args:
+        vocabulary: K classes.
+        groups: the examples of each; None: text alone scores it.
+
+    Raises:
+        InputError: a class has no example, or its regions are those of another model.
+    """
+    check_examples(groups, vocabulary.names, vocabulary.embedding.shape[-1])
+    texts = [
+        torch.cat([text_scores(each, vocabulary) for each in group.regions])
+        for group in groups
+        if group
+    ]
+    return replace(vocabulary, examples=example_classes(groups, texts, vocabulary))
 
 
 def text_scores(regions: Regions, vocabulary: Vocabulary) -> torch.Tensor:
@@ -232,7 +253,7 @@ def presence(
         calibration: from scores to probabilities.
     """
     bank, zero_shot, examples = vocabulary.bank, vocabulary.zero_shot, vocabulary.examples
-    with_examples = None if examples is None else examples.bias.to(scores.device) != 0  # (K,)
+    with_examples = None if examples is None else examples.has_examples.to(scores.device)  # (K,)
     if bank is None or zero_shot is None or (with_examples is not None and with_examples.all()):
         return _score_presence(scores, vocabulary, calibration)
     found = bank_presence(

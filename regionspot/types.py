@@ -248,10 +248,34 @@ class ZeroShotClasses:
     Attributes:
         novelty: (K,) in [0, 1]: 0 for a class that the head was trained on, 1 for one far from all.
         mixture: (K, M) weights of the encoder's classes in each class's synthesized row.
+        seen: (S, D) L2-normalised embeddings of the classes that the head was trained on.
     """
 
     novelty: torch.Tensor
     mixture: torch.Tensor
+    seen: torch.Tensor
+
+
+@dataclass(frozen=True)
+class ExampleDiscriminants:
+    """How the classes with examples are told apart; rows of zeros for classes without.
+
+    Attributes:
+        embedding_centre: (D,) subtracted from unit region embeddings, before they are normalised
+            again.
+        logits_centre: (M,) likewise of class logits; (0,) without.
+        embedding: (K, D) multiplied with these embeddings.
+        logits: (K, M) multiplied with these class logits; (K, 0) without.
+        bias: (K,) added to the logit.
+        text_weight: (K,) of the text's score, less its mean over the classes of a weight.
+    """
+
+    embedding_centre: torch.Tensor
+    logits_centre: torch.Tensor
+    embedding: torch.Tensor
+    logits: torch.Tensor
+    bias: torch.Tensor
+    text_weight: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -263,18 +287,36 @@ class ExampleClasses:
         embedding: (K, D) weighted prototypes, multiplied with unit region embeddings.
         logits: (K, M) weighted prototypes, multiplied with unit class logits; (K, 0) without.
         bias: (K,) added to the score.
+        has_examples: (K,) bool.
+        discriminants: among the classes with examples; None where there are fewer than two.
     """
 
     text_weight: torch.Tensor
     embedding: torch.Tensor
     logits: torch.Tensor
     bias: torch.Tensor
+    has_examples: torch.Tensor
+    discriminants: ExampleDiscriminants | None = None
 
     def only(self, rows: Sequence[int]) -> "ExampleClasses":
         """Some of the classes, in the order given."""
         kept = list(rows)
+        among = self.discriminants
+        if among is not None:
+            among = replace(
+                among,
+                embedding=among.embedding[kept],
+                logits=among.logits[kept],
+                bias=among.bias[kept],
+                text_weight=among.text_weight[kept],
+            )
         return ExampleClasses(
-            self.text_weight[kept], self.embedding[kept], self.logits[kept], self.bias[kept]
+            self.text_weight[kept],
+            self.embedding[kept],
+            self.logits[kept],
+            self.bias[kept],
+            self.has_examples[kept],
+            among,
         )
 
 
@@ -322,7 +364,9 @@ class Vocabulary:
         kept = [row[name] for name in names]
         zero_shot = self.zero_shot
         if zero_shot:
-            zero_shot = ZeroShotClasses(zero_shot.novelty[kept], zero_shot.mixture[kept])
+            zero_shot = replace(
+                zero_shot, novelty=zero_shot.novelty[kept], mixture=zero_shot.mixture[kept]
+            )
         synonyms = tuple(self.synonyms[k] for k in kept) if self.synonyms else ()
         examples = self.examples.only(kept) if self.examples else None
         bank = self.bank.only(kept) if self.bank else None
@@ -422,6 +466,15 @@ class Regions:
     masks: tuple[Rle, ...] = ()
     mask_iou: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
     class_logits: torch.Tensor | None = None
+
+    @classmethod
+    def joined(cls, parts: Sequence["Regions"]) -> "Regions":
+        """The rows of several, at least one, without their masks."""
+        logits = [each.class_logits for each in parts if each.class_logits is not None]
+        return cls(
+            torch.cat([each.embedding for each in parts]),
+            class_logits=torch.cat(logits) if len(logits) == len(parts) else None,
+        )
 
     def select(self, rows: Sequence[int]) -> "Regions":
         """The regions of some rows, without their masks."""

@@ -83,9 +83,8 @@ class ZeroShotClassifier:
     def extend(self, vocabulary: Vocabulary) -> Vocabulary:
         """The vocabulary with its zero-shot part."""
         words = vocabulary.embedding
-        return replace(
-            vocabulary, zero_shot=ZeroShotClasses(self.novelty(words), self._mixture(words))
-        )
+        classes = ZeroShotClasses(self.novelty(words), self._mixture(words), self.seen)
+        return replace(vocabulary, zero_shot=classes)
 
     def novelty(self, words: torch.Tensor) -> torch.Tensor:
         """(K,) in [0, 1] for unit embeddings (K, D): 0 for a seen class, 1 for one far from all."""

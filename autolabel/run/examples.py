@@ -19,10 +19,10 @@ from integrations.images import check_stated_size, find_images, image_size, read
 from integrations.vocabulary_file import WordList
 from regionspot.boxes import FloatArray, box_iou, relative_to_pixels
 from regionspot.errors import InputError
+from regionspot.examples.classes import ExampleRegions
 from regionspot.model import RegionModel
 from regionspot.names import name_key
 from regionspot.types import Regions
-from regionspot.vocabulary import ExampleRegions
 from regionspot.weights import sha256_of
 
 LABEL_MARK = "#"

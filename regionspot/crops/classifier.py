@@ -20,6 +20,7 @@ from regionspot.devices.runtime import TORCH, Runtime
 from regionspot.devices.transfer import pixels_on
 from regionspot.encoders import VisionLanguageEncoder
 from regionspot.errors import InputError
+from regionspot.examples.classes import ExampleRegions, Examples, WordOrExamples
 from regionspot.localizers.masks import masks_of_all
 from regionspot.localizers.sam import SamLocalizer
 from regionspot.scoring import Stage, checked_batch, label_regions, untimed
@@ -33,7 +34,7 @@ from regionspot.types import (
     Vocabulary,
     decode_mask,
 )
-from regionspot.vocabulary import ExampleRegions, Examples, WordOrExamples, Words, build_vocabulary
+from regionspot.vocabulary import Words, build_vocabulary
 from regionspot.weights import sha256_by_preset, versions
 
 BACKGROUND = (122, 116, 104)  # CLIP's mean colour, which its normalisation turns into zeros

@@ -21,9 +21,9 @@ from integrations.output import cells
 from integrations.progress import Reporter
 from regionspot.checkpoint import load_head
 from regionspot.config import preset
-from regionspot.scoring import RegionScorer, class_scores
+from regionspot.examples.classes import ExampleRegions
+from regionspot.scoring import RegionScorer, class_scores, with_example_classes
 from regionspot.types import Regions, Vocabulary
-from regionspot.vocabulary import ExampleRegions, with_example_classes
 from train.data.coco import read_folder
 from train.data.dataset import AnnotatedImage, used_classes
 from train.data.registry import known_classes
@@ -84,6 +84,14 @@ class ExamplePool:
         return ExamplePool(
             {word: generator.sample(found, len(found)) for word, found in self.by_word.items()}
         )
+
+    def by_image(self, word: str, places: Sequence[int]) -> list[Regions]:
+        """The regions of a word at some places, those of one image together."""
+        found: dict[int, list[Regions]] = defaultdict(list)
+        for place in places:
+            image, regions = self.by_word[word][place]
+            found[image].append(regions)
+        return [Regions.joined(each) for each in found.values()]
 
     def first(self, count: int, without: int | None = None) -> dict[str, list[int]]:
         """Places of the first regions of each word, none of them of one image."""
@@ -262,9 +270,7 @@ class Experiment:
     ) -> Vocabulary:
         """The vocabulary with examples, given by their places in the pool."""
         groups = [
-            ExampleRegions(
-                [pool.by_word[name][place][1] for place in places[name]], [name] if has_text else ()
-            )
+            ExampleRegions(pool.by_image(name, places[name]), [name] if has_text else ())
             if places.get(name)
             else None
             for name in self.vocabulary.names

@@ -1,0 +1,1 @@
+"""Classes that a few example regions stand for."""
