@@ -9,6 +9,7 @@ Friedman 1989).
 Axes: n examples of all classes together, J classes, F features, V examples of classes with several.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -79,15 +80,13 @@ class DiscriminantSpace:
         counts = torch.bincount(self.label)
         deviations = (self.rows - _means(self.rows, self.label)[self.label])[counts[self.label] > 1]
         freedom = max(len(deviations) - int((counts > 1).sum()), 1)
-        return deviations * (WITHIN / freedom) ** 0.5
+        return deviations * math.sqrt(WITHIN / freedom)
 
     @cached_property
     def _inner(self) -> torch.Tensor:
         """(V, V) of Woodbury's identity."""
-        V = len(self._deviations)
-        return torch.as_tensor(
-            torch.linalg.inv(torch.eye(V) + self._deviations @ self._deviations.T)
-        )
+        scatter = self._deviations @ self._deviations.T
+        return torch.as_tensor(torch.linalg.inv(torch.eye(len(scatter)) + scatter))
 
     def _whitened(self, vectors: torch.Tensor) -> torch.Tensor:
         """Vectors (m, F), multiplied with the inverse covariance."""
