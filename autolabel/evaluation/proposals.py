@@ -27,10 +27,12 @@ from integrations.formats.coco import read_coco
 from integrations.images import read_image
 from integrations.progress import Reporter, RichReporter
 from regionspot.config import resolve_device
+from regionspot.devices.runtime import TORCH, build_runtime, resolve_runtime
 from regionspot.errors import InputError
 from regionspot.localizers.sam import build_sam
 from regionspot.types import Proposals
 
+PRESET = "mini"  # whose detector NanoDet is
 _OBJECT = Category(1, "object")
 
 
@@ -155,6 +157,9 @@ def main(
     ] = None,
     sam: Annotated[str, typer.Option(help="The model behind sam-grid.")] = "mobile-sam",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="What computes NanoDet, as of autolabel run.")] = (
+        TORCH.name
+    ),
 ) -> None:
     """Recall and precision of a detector's boxes, whatever their class, as JSON."""
     with reported():
@@ -168,6 +173,7 @@ def main(
             words=[string for each in vocabulary_of(categories).values() for string in each],
             min_score=min_score,
             tile=tile,
+            runtime=build_runtime(resolve_runtime(runtime, where, PRESET)),
         )
         with RichReporter(Console(stderr=True)) as reporter:
             metrics = asdict(evaluate_detector(built, data, reporter, max_images, max_boxes))

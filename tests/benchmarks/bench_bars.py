@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from integrations.detectors.nanodet import COCO_CLASSES
 from integrations.fiftyone.session import connect
 from integrations.formats.coco import read_coco
 from integrations.images import read_image
@@ -30,7 +31,6 @@ from tests.benchmarks.bench_stored import (
     MOST_OF_RUN,
     fiftyone_share,
     measured_run,
-    nouns,
     words_share,
 )
 from tests.benchmarks.measure import matmul_rate, processor, time_side_by_side
@@ -137,7 +137,7 @@ def label_both(trees: dict[str, Path], paths: list[Path], folder: Path) -> dict[
         place.mkdir()
         for path in some:
             shutil.copy(path, place)
-    words.write_text("\n".join(["person", "cat", "cup", "motorcycle", *nouns(WORDS - 4)]))
+    words.write_text("\n".join(COCO_CLASSES[:WORDS]))
     found: dict[str, list[Used]] = {name: [] for name in trees}
     for _ in range(ROUNDS):
         for name, tree in trees.items():

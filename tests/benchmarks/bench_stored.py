@@ -17,11 +17,13 @@ import pytest
 
 from autolabel.api import label
 from autolabel.run.images import ImageRef
-from autolabel.run.manifest import FiftyOneTarget, RunFolder, count_images
-from autolabel.run.outputs import Outputs
+from autolabel.run.manifest import LVIS, FiftyOneTarget, RunFolder, count_images
+from autolabel.run.outputs import Outputs, categories_of
 from autolabel.run.postprocess import Labeller
 from autolabel.run.shards import ImageRegions, read_shards, write_shard
 from integrations.fiftyone.session import connect
+from integrations.formats.lvis import stream_lvis
+from integrations.formats.parquet import IMAGES_PER_GROUP, write_parquet
 from regionspot import RegionSpot, load_model
 from regionspot.nouns.wordnet import noun_hierarchy
 from tests.benchmarks.measure import PeakMemory
@@ -171,3 +173,22 @@ def test_into_fiftyone(measured: Measured, tmp_path: Path, request: pytest.Fixtu
     )
     assert share <= MOST_OF_RUN["FiftyOne"]
     assert peak <= MOST_GROWTH * before
+
+
+def test_as_parquet(measured: Measured, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    peaks = []
+    for images in (2 * IMAGES_PER_GROUP, int(request.config.getoption("--images"))):
+        outputs = measured.repeated(images, tmp_path / f"run {images}", nouns(80))
+        outputs.write_label_files()
+        file, out = outputs.run.folder / LVIS, tmp_path / f"parquet {images}"
+        categories = categories_of(outputs.run.manifest)
+        peak = PeakMemory()
+        used = Used.by(lambda i=file, o=out, c=categories: write_parquet(o, c, stream_lvis(i)))
+        peaks.append(peak.megabytes())
+        size = sum(path.stat().st_size for path in out.rglob("*.parquet"))
+        print(
+            f"\n{images} images as Parquet: {1e3 * used.here / images:.2f} ms of the processor an "
+            f"image, {size / images / 1e3:.2f} kB beside the JSON's "
+            f"{file.stat().st_size / images / 1e3:.2f} kB; peak {peaks[-1]:.0f} MB"
+        )
+    assert peaks[1] <= MOST_GROWTH * peaks[0]

@@ -1,6 +1,7 @@
 """The command line answers at once, and says what it can do."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -20,6 +21,15 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert done.stdout == b"[]\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["models", "list"]])
+def test_it_answers_within_a_second_of_the_processor(arguments: list[str]) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "autolabel", *arguments]
+    subprocess.run(command, capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
 
 
 def test_help_names_every_command(autolabel_cli: Autolabel) -> None:
