@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -192,57 +193,50 @@ def tower_rates(path: Path) -> list[Bar]:
     ]
 
 
-def test_all_bars(request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    option = request.config.getoption
-    if option("--against") is None:
-        pytest.exit("bench_bars needs --against COMMIT", 2)
-    paths = photos(option("--labelled"), int(option("--photos")))
-    with worktree(option("--against"), tmp_path / "before") as before:
-        trees = {"before": before, "now": ROOT}
-        seconds = label_both(trees, paths, tmp_path)
-        tokens = {
-            name: float(python(tree, "-c", TOKENS, paths[0], BOXES)[1].split()[-1])
-            for name, tree in trees.items()
-        }
-    again = tmp_path / "same options"
-    options = ("--detector-weight", "0", "--containment", "1", "--out", again, "--quiet")
-    words = ("--vocab", tmp_path / "words.txt", "--conf-threshold", "0.05")
-    python(ROOT, "-m", "autolabel", "relabel", tmp_path / "now/many", *words, *options)
-    runs = tmp_path / "before/many", again
-    connect()
-    measured = measured_run(tmp_path / "stored")
-    bars = [
-        Bar(
-            "images a second of the processor, now over before",
-            seconds["before"].processor / seconds["now"].processor,
-            LEAST_FASTER,
-            at_least=True,
-        ),
-        Bar("tokens, masks, run lengths", tokens["now"] / tokens["before"], MOST_OF_TOKENS),
-        *tower_rates(paths[0]),
-        Bar(
-            "boxes with the same word",
-            same_words(*(run / "labels.coco.json" for run in runs)),
-            LEAST_SAME,
-            at_least=True,
-        ),
-        *(
-            Bar(
-                f"{count} other words over the run",
-                words_share(measured, tmp_path / f"{count} words", count),
-                MOST_OF_RUN[count],
-            )
-            for count in (80, 1203)
-        ),
-        Bar(
-            "stored regions into FiftyOne over the run",
-            fiftyone_share(measured, tmp_path / "fiftyone", int(option("--images")))[0],
-            MOST_OF_RUN["FiftyOne"],
-        ),
-        Bar("evaluate over pycocotools", evaluate_share(), MOST_OF_PYCOCOTOOLS),
-    ]
-    print(f"\n{len(paths)} photos, {processor(torch.device('cpu'))}, against {option('--against')}")
+def run_bars(trees: dict[str, Path], paths: list[Path], folder: Path) -> Iterator[Bar]:
+    """The bars of a run of photos."""
+    seconds = label_both(trees, paths, folder)
     for name, each in seconds.items():
         print(f"  {name:7} {each.processor:.2f} s of the processor an image, {each.wall:.2f} s")
-    print(*bars, sep="\n")
+    before, now = (seconds[name] for name in trees)
+    faster = before.processor / now.processor
+    yield Bar("images a second of the processor", faster, LEAST_FASTER, at_least=True)
+    tokens = [
+        float(python(tree, "-c", TOKENS, paths[0], BOXES)[1].split()[-1]) for tree in trees.values()
+    ]
+    yield Bar("tokens, masks and run lengths", tokens[1] / tokens[0], MOST_OF_TOKENS)
+    yield from tower_rates(paths[0])
+    again = folder / "same options"
+    options = ("--detector-weight", "0", "--containment", "1", "--out", again, "--quiet")
+    words = ("--vocab", folder / "words.txt", "--conf-threshold", "0.05")
+    python(ROOT, "-m", "autolabel", "relabel", folder / "now/many", *words, *options)
+    runs = (folder / "before/many/labels.coco.json", again / "labels.coco.json")
+    yield Bar("boxes with the same word", same_words(*runs), LEAST_SAME, at_least=True)
+
+
+def stored_bars(folder: Path, images: int) -> Iterator[Bar]:
+    """The bars of stored regions and of labels, against this commit's own run."""
+    connect()
+    measured = measured_run(folder / "stored")
+    for count in (80, 1203):
+        share = words_share(measured, folder / f"{count} words", count)
+        yield Bar(f"{count} other words over the run", share, MOST_OF_RUN[count])
+    share, _ = fiftyone_share(measured, folder / "fiftyone", images)
+    yield Bar("stored regions into FiftyOne over the run", share, MOST_OF_RUN["FiftyOne"])
+    yield Bar("evaluate over pycocotools", evaluate_share(), MOST_OF_PYCOCOTOOLS)
+
+
+def test_all_bars(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    option = request.config.getoption
+    commit = option("--against")
+    if commit is None:
+        pytest.exit("bench_bars needs --against COMMIT", 2)
+    paths = photos(option("--labelled"), int(option("--photos")))
+    print(f"\n{len(paths)} photos, {processor(torch.device('cpu'))}, against {commit}")
+    bars = []
+    with worktree(commit, tmp_path / "tree") as before:
+        of_run = run_bars({"before": before, "now": ROOT}, paths, tmp_path)
+        for bar in chain(of_run, stored_bars(tmp_path, int(option("--images")))):
+            print(bar, flush=True)
+            bars.append(bar)
     assert all(each.holds for each in bars)
