@@ -102,6 +102,7 @@ def torture(
     dataset: str | None = None,
     environ: Mapping[str, str] | None = None,
     faults: Sequence[str] = ("kill", "disk"),
+    copy_of: str | None = None,
 ) -> None:
     """Break a command at its operations, each time from the same beginning.
 
@@ -113,6 +114,7 @@ def torture(
         dataset: of FiftyOne that it makes, too; its name is free at the beginning.
         environ: of the command, beside this process's.
         faults: each as the server has it.
+        copy_of: the dataset that `dataset` is a copy of at the beginning; None: it is not there.
     """
     run = functools.partial(server.run, argv, root, environ=environ or {})
     beginning = root / "beginning"
@@ -120,13 +122,13 @@ def torture(
         shutil.copytree(out, beginning)
     failures = []
     for fault in faults:
-        reset(out, beginning, dataset)
+        reset(out, beginning, dataset, copy_of)
         whole = run(dataset=dataset, fault=fault)
         assert whole["code"] == 0, whole["output"]
         expected = content(out)
         chosen = points(whole["operations"])
         for number in chosen:
-            reset(out, beginning, dataset)
+            reset(out, beginning, dataset, copy_of)
             broken = run(at=number, fault=fault)
             again = run(dataset=dataset)
             left = [str(path) for path in root.rglob(".autolabel-*")]
@@ -152,7 +154,7 @@ def ended_well(broken: Mapping[str, Any], fault: str) -> bool:
     return broken["code"] in (1, 4) and len(lines) == 1 and "Traceback" not in broken["output"]
 
 
-def reset(out: Path, beginning: Path, dataset: str | None) -> None:
+def reset(out: Path, beginning: Path, dataset: str | None, copy_of: str | None = None) -> None:
     shutil.rmtree(out, ignore_errors=True)
     if beginning.exists():
         shutil.copytree(beginning, out)
@@ -161,6 +163,8 @@ def reset(out: Path, beginning: Path, dataset: str | None) -> None:
 
         if fo.dataset_exists(dataset):
             fo.delete_dataset(dataset)
+        if copy_of is not None:
+            fo.load_dataset(copy_of).clone(dataset, persistent=True)
 
 
 @pytest.fixture
@@ -183,6 +187,30 @@ def test_run(server: Server, finished: FinishedRun, tmp_path: Path) -> None:
     files = ["--vocab", str(finished.words), "--out", str(tmp_path / name)]
     argv = ["run", str(photos), *files, "--shard-size", "1"]
     torture(server, argv, tmp_path, tmp_path / name, dataset=name)
+
+
+def test_run_into_the_dataset_of_another(
+    server: Server, finished: FinishedRun, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The other run's labels stay, and what a person reviewed of them is carried over."""
+    import fiftyone as fo
+
+    photos, out = tmp_path / "photos", tmp_path / "other"
+    photos.mkdir()
+    for name in ("cat.jpg", "rocket.jpg"):
+        shutil.copyfile(finished.photos / name, photos / name)
+    name = f"first-{os.getpid()}"
+    options = ["--vocab", str(finished.words), "--no-masks", "--shard-size", "1"]
+    command = ["run", str(photos), *options]
+    first = server.run([*command, "--out", str(tmp_path / name)], tmp_path)
+    assert first["code"] == 0, first["output"]
+    dataset = fo.load_dataset(name)
+    sample = dataset.match(fo.ViewField("filepath").ends_with("cat.jpg")).first()
+    sample.predictions.detections[0].label = "tabby"
+    sample.save()
+    request.addfinalizer(dataset.clone(f"{name} before", persistent=True).delete)
+    into = ["--into", str(tmp_path / name), "--carry-reviewed", "--out", str(out)]
+    torture(server, [*command, *into], tmp_path, out, name, copy_of=f"{name} before")
 
 
 def test_relabel(server: Server, source: Path, tmp_path: Path) -> None:
