@@ -287,6 +287,9 @@ def test_run_whose_database_dies(finished: FinishedRun, tmp_path: Path) -> None:
         ]
 
     try:
+        # Sets up the database, which takes commands, too.
+        first = server.run(argv("first"), tmp_path)
+        assert first["code"] == 0, first["output"]
         whole = server.run(argv("whole"), tmp_path, fault="database", dataset="whole")
         assert whole["code"] == 0, whole["output"]
         chosen = points(whole["operations"])
