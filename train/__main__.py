@@ -469,24 +469,36 @@ def simulate_review(
 @app.command()
 def fit_presence(
     data: Annotated[Path, typer.Option(help="Folder that --checkpoint was trained on by mini.")],
-    checkpoint: Annotated[Path, typer.Option(help="A head trained without some of the classes.")],
-    test: Annotated[list[Path], typer.Option(help="Folder to measure on; may be repeated.")],
+    checkpoint: Annotated[
+        list[Path],
+        typer.Option(
+            help="A head; may be repeated. One at least was trained without some of the classes; "
+            "--test is measured with the first."
+        ),
+    ],
+    test: Annotated[
+        list[Path] | None, typer.Option(help="Folder to measure on; may be repeated.")
+    ] = None,
     held_out: Annotated[
         float, typer.Option(min=0, max=1, help="Fraction of the images that training held out.")
     ] = recipes.Recipe.held_out,
     cache: Cache = FEATURES,
     workers: Workers = CORES,
+    limit: Limit = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Fit the constants of presence on classes that a head was not trained on, and test them.
 
-    They stand in regionspot/nouns/bank.py. The table has the calibration on --test.
+    They stand in regionspot/nouns/bank.py. The table has the calibration on left-out classes, by
+    constants fitted without them, and on --test.
     """
     with Output(as_json, quiet) as output:
         with output.progress() as reporter:
             features = FeatureExtractor.of(preset("mini"), cache, workers, reporter)
-            found = fit_constants_of_presence(data, checkpoint, test, held_out, features)
+            found = fit_constants_of_presence(
+                data, checkpoint, test or [], held_out, features, limit
+            )
         output.show(presence_table(found))
         output.summary(asdict(found))
 

@@ -23,14 +23,18 @@ TINY = 1e-30  # of a sum of probabilities, so that its logarithm is finite
 
 @dataclass(frozen=True)
 class PresenceConstants:
-    """Log odds of presence: slope * evidence + bias + novelty_bias * novelty."""
+    """Log odds of presence: (slope + novelty_slope * n) * evidence + bias + novelty_bias * n, where
+    n is the novelty of the word: evidence counts less for one far from the training."""
 
     slope: float
     bias: float
     novelty_bias: float
+    novelty_slope: float
 
 
-FITTED = PresenceConstants(slope=0.85, bias=2.47, novelty_bias=-1.9)  # by `train fit-presence`
+FITTED = PresenceConstants(  # by `train fit-presence`
+    slope=0.95, bias=2.43, novelty_bias=-2.80, novelty_slope=-0.38
+)
 
 
 def noun_bank(nouns: Vocabulary, words: Vocabulary) -> NounBank:
@@ -70,5 +74,6 @@ def bank_presence(
     evidence: torch.Tensor, novelty: torch.Tensor, constants: PresenceConstants = FITTED
 ) -> torch.Tensor:
     """Presence (N, K) of words, from the evidence (N, K) for them and their novelty (K,)."""
-    by_novelty = constants.novelty_bias * novelty.to(evidence.device)
-    return torch.sigmoid(constants.slope * evidence + constants.bias + by_novelty)
+    novelty = novelty.to(evidence.device)
+    slope = constants.slope + constants.novelty_slope * novelty
+    return torch.sigmoid(slope * evidence + constants.bias + constants.novelty_bias * novelty)

@@ -4,8 +4,8 @@ A head is trained without some classes. In the images that its training held out
 of the classes that it has not seen, each region's best word is either right or wrong; a logistic
 regression (Platt scaling) estimates which from the evidence of `regionspot.nouns.bank` and the
 novelty of the word. So that it does not depend on which words are asked for, the best word is also
-taken among random halves of the classes, where the right one is often missing. Seen and unseen
-classes weigh alike.
+taken among random halves of the classes, where the right one is often missing. Labels of seen and
+of unseen classes weigh alike. Several heads may be given, of which one was trained on all classes.
 
 Axes: N regions, K classes, F features of the regression, E bins.
 """
@@ -32,6 +32,8 @@ from train.sampler import generator_of, held_out_images
 
 HALVES = 4  # random halves of the classes
 BINS = 10
+ROUNDING = 1e-3  # novelty of a class that the head was trained on, at most
+FOLDS = 4  # of the unseen classes
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,32 @@ class Answers:
     Attributes:
         evidence: (N,) for the best word.
         novelty: (N,) of the best word.
-        right: (N,) whether the region shows it.
+        word: (N,) number of the best word among all classes.
+        target: (N,) number of the class that the region shows.
         unseen: (N,) whether the best word is a class that the head was not trained on.
         shows_unseen: (N,) whether the region shows one.
     """
 
     evidence: torch.Tensor
     novelty: torch.Tensor
-    right: torch.Tensor
+    word: torch.Tensor
+    target: torch.Tensor
     unseen: torch.Tensor
     shows_unseen: torch.Tensor
+
+    @property
+    def right(self) -> torch.Tensor:
+        """(N,) whether the region shows its best word."""
+        return self.word == self.target
+
+    def only(self, rows: torch.Tensor) -> "Answers":
+        """Those where a mask (N,) is true."""
+        return Answers(*(each[rows] for each in _values(self)))
+
+    @classmethod
+    def joined(cls, parts: Sequence["Answers"]) -> "Answers":
+        """All of several."""
+        return cls(*(torch.cat(each) for each in zip(*map(_values, parts), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -87,42 +105,50 @@ class PresenceFit:
 
 def fit_presence(
     data: Path,
-    checkpoint: Path,
+    checkpoints: Sequence[Path],
     tests: Sequence[Path],
     held_out: float,
     features_of: FeatureExtractor,
+    limit: int | None = None,
 ) -> PresenceFit:
     """Fit the constants of presence and test them on other data.
 
     Args:
-        data: folder that the head was trained on, with `instances.json` and `images/`.
-        checkpoint: a head that was trained without some of the data's classes.
-        tests: folders to measure the calibration on.
+        data: folder that the heads were trained on, with `instances.json` and `images/`.
+        checkpoints: heads, of which one at least was trained without some of the data's classes.
+        tests: folders to measure the calibration of the first head on.
         held_out: fraction of the images that the training held out.
         features_of: extracts features of images.
+        limit: number of the first images; None: all.
 
     Raises:
         InputError: a folder or checkpoint that cannot be used.
     """
     recipe = mini()
-    trained = load_head(checkpoint, recipe.model)
-    scorer = RegionScorer.of(features_of.encoder, trained, recipe.model.encoder.templates)
-    seen = frozenset(trained.seen_classes)
-    features = features_of(recipe.model, load_coco(data))
+    features = features_of(recipe.model, load_coco(data, limit))
     kept = held_out_images(len(features), held_out, recipe.seed, short_name(str(data)))
-    usable = [
-        image.only(rows)
-        for place, image in enumerate(features)
-        if (rows := [r for r, n in enumerate(image.names) if place in kept or n not in seen])
-    ]
     classes = sorted({name for image in features for name in image.names})
-    constants = fit_constants(answers(scorer, usable, scorer.vocabulary(classes), HALVES))
-    calibrations = []
+    scorers, found = [], []
+    for checkpoint in checkpoints:
+        trained = load_head(checkpoint, recipe.model)
+        scorer = RegionScorer.of(features_of.encoder, trained, recipe.model.encoder.templates)
+        seen = frozenset(trained.seen_classes)
+        usable = [
+            image.only(rows)
+            for place, image in enumerate(features)
+            if (rows := [r for r, n in enumerate(image.names) if place in kept or n not in seen])
+        ]
+        scorers.append(scorer)
+        found.append(answers(scorer, usable, scorer.vocabulary(classes), HALVES))
+    every = Answers.joined(found)
+    constants = fit_constants(every)
+    calibrations = [calibration_of_left_out(every)]
     for folder in tests:
         dataset = read_folder(folder)
         tested = features_of(recipe.model, list(dataset.images))
-        found = answers(scorer, tested, scorer.vocabulary(list(dataset.classes)), 0)
-        calibrations += calibrations_of(folder.name, found, constants)
+        vocabulary = scorers[0].vocabulary(list(dataset.classes))
+        of_test = answers(scorers[0], tested, vocabulary, 0)
+        calibrations += calibrations_of(folder.name, of_test, constants)
     return PresenceFit(constants, tuple(calibrations))
 
 
@@ -154,7 +180,7 @@ def answers(
     )
     column = {name: k for k, name in enumerate(vocabulary.names)}
     target = torch.tensor([column[name] for image in images for name in image.names])
-    unseen = vocabulary.zero_shot.novelty > 0
+    unseen = vocabulary.zero_shot.novelty > ROUNDING
     generator = generator_of(0, "halves")
     rows = []
     for number in range(1 + halves):
@@ -165,23 +191,26 @@ def answers(
             Answers(
                 found.gather(1, best[:, None])[:, 0],
                 vocabulary.zero_shot.novelty[best],
-                best == target,
+                best,
+                target,
                 unseen[best],
                 unseen[target],
             )
         )
-    return Answers(*(torch.cat(parts) for parts in zip(*map(_values, rows), strict=True)))
+    return Answers.joined(rows)
 
 
 def _values(each: Answers) -> tuple[torch.Tensor, ...]:
-    return each.evidence, each.novelty, each.right, each.unseen, each.shows_unseen
+    return tuple(vars(each).values())
 
 
 def fit_constants(found: Answers) -> PresenceConstants:
-    """Least log loss, with regions of seen and of unseen classes weighted alike."""
-    columns = torch.stack([found.evidence, torch.ones_like(found.evidence), found.novelty], 1)
-    number = found.shows_unseen.sum().clamp_min(1), (~found.shows_unseen).sum().clamp_min(1)
-    weights = torch.where(found.shows_unseen, 0.5 / number[0], 0.5 / number[1])
+    """Least log loss, with labels of seen and of unseen classes weighted alike."""
+    evidence, novelty = found.evidence, found.novelty
+    features = evidence, torch.ones_like(evidence), novelty, novelty * evidence
+    columns = torch.stack(features, 1)  # (N, F), in the order of the constants
+    number = found.unseen.sum().clamp_min(1), (~found.unseen).sum().clamp_min(1)
+    weights = torch.where(found.unseen, 0.5 / number[0], 0.5 / number[1])
     constants = torch.zeros(columns.shape[1], requires_grad=True)  # (F,)
     optimizer = torch.optim.LBFGS([constants], max_iter=100, line_search_fn="strong_wolfe")
 
@@ -200,25 +229,48 @@ def fit_constants(found: Answers) -> PresenceConstants:
     return PresenceConstants(*constants.tolist())
 
 
+def calibration_of_left_out(found: Answers, folds: int = FOLDS) -> Calibration:
+    """Of labels of unseen classes, by constants that were fitted without these classes.
+
+    The unseen classes are dealt into folds; the constants of a fold are fitted to regions that show
+    none of its classes and whose best word is none of them.
+    """
+    of_word = torch.randperm(
+        int(torch.cat([found.word, found.target]).max()) + 1, generator=generator_of(0, "folds")
+    ).remainder(folds)
+    presence = torch.zeros_like(found.evidence)
+    for fold in range(folds):
+        tested = found.unseen & (of_word[found.word] == fold)
+        shown = found.shows_unseen & (of_word[found.target] == fold)
+        constants = fit_constants(found.only(~tested & ~shown))
+        presence[tested] = bank_presence(found.evidence, found.novelty, constants)[tested]
+    return _calibration("left-out classes", found, presence, found.unseen)
+
+
+def _calibration(
+    title: str, found: Answers, presence: torch.Tensor, rows: torch.Tensor
+) -> Calibration:
+    """Of some rows (N,) bool."""
+    return Calibration(
+        title,
+        int(rows.sum()),
+        100 * float(found.right[rows].float().mean()),
+        100 * float(presence[rows].mean()),
+        expected_calibration_error(presence[rows], found.right[rows]),
+    )
+
+
 def calibrations_of(name: str, found: Answers, constants: PresenceConstants) -> list[Calibration]:
     """Calibration over all labels, and over those with and of unseen classes."""
     presence = bank_presence(found.evidence, found.novelty, constants)  # (N,)
-    everything = torch.ones_like(found.right)
+    everything = torch.ones_like(found.unseen)
     groups = {
         name: everything,
         f"{name}: labels of unseen classes": found.unseen,
         f"{name}: boxes of unseen classes": found.shows_unseen,
     }
     return [
-        Calibration(
-            title,
-            int(rows.sum()),
-            100 * float(found.right[rows].float().mean()),
-            100 * float(presence[rows].mean()),
-            expected_calibration_error(presence[rows], found.right[rows]),
-        )
-        for title, rows in groups.items()
-        if rows.any()
+        _calibration(title, found, presence, rows) for title, rows in groups.items() if rows.any()
     ]
 
 
