@@ -64,6 +64,7 @@ TEXT_SHARES = 1.0, 0.5, 0.0  # of TEXT_SHARPNESS
 MOST_COUNTED = 5.0  # examples of a class, in the log loss
 # Log loss of one example a class, as a part of that of a guess, where none can be left out.
 ONE_EXAMPLE = 0.6
+TINY = 1e-12  # of a squared length
 GROUP_SCALE = 20.0  # of scores, in the softmax whose probability is shared out
 
 
@@ -347,13 +348,25 @@ def _logits_among(
 ) -> torch.Tensor:
     """Logits (N, K) among the classes with examples; arguments as of `add_examples`."""
     device = scores.device
-    centred = F.normalize(embedding - among.embedding_centre.to(device), dim=-1)
-    found = centred @ among.embedding.to(device).T + among.bias.to(device)
+    found = _centred_product(embedding, among.embedding_centre.to(device), among.embedding)
     if logits is not None:
-        centred = F.normalize(logits - among.logits_centre.to(device), dim=-1)
-        found = found + centred @ among.logits.to(device).T
+        found = found + _centred_product(logits, among.logits_centre.to(device), among.logits)
+    found = found + among.bias.to(device)
     weight = among.text_weight.to(device)
     return found + weight.amax() * _centred(scores, (weight > 0).float())
+
+
+def _centred_product(
+    unit: torch.Tensor, centre: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """Products (N, K) of weights (K, F) with `unit - centre`, L2-normalised.
+
+    There is no copy of the unit rows (N, F), of which a run has many: of their difference to the
+    centre (F,), only the products and the length are computed.
+    """
+    weights = weights.to(unit.device)
+    length = (1 - 2 * unit @ centre + centre @ centre).clamp_min(TINY).sqrt()  # (N,)
+    return (unit @ weights.T - weights @ centre) / length[:, None]
 
 
 def _centred(scores: torch.Tensor, having_text: torch.Tensor) -> torch.Tensor:

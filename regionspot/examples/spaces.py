@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional as F
 
 CENTRE_PRIOR = 1.0  # classes that the origin counts as
+MOST_DEVIATIONS = 1000  # examples that the variance is estimated from, about
 WITHIN = 50.0  # weight of the variance about class means, beside the identity
 
 
@@ -27,7 +28,7 @@ class DiscriminantSpace:
     Attributes:
         rows: (n, F) centred and L2-normalised.
         label: (n,) class of each, in [0, J).
-        image: (n,) the image of each.
+        image: (n,) number of the image of each, of which the classes have none in common.
         centre: (F,) that was subtracted.
     """
 
@@ -68,9 +69,9 @@ class DiscriminantSpace:
         them, (n,) whether its class has an example in another image.
         """
         found = self.rows @ self.prototypes.T - 0.5
-        others = (self.label[:, None] == self.label) & (self.image[:, None] != self.image)  # (n, n)
-        count = others.sum(1)
-        own = F.normalize(others.float() @ self.rows, dim=-1)  # (n, F) prototypes without the image
+        of_class, of_image = (_sums(self.rows, each)[each] for each in (self.label, self.image))
+        own = F.normalize(of_class - of_image, dim=-1)  # (n, F) prototypes without the image
+        count = torch.bincount(self.label)[self.label] - torch.bincount(self.image)[self.image]
         score = (self.rows * own).sum(1, keepdim=True) - 0.5
         return found.scatter(1, self.label[:, None], score), count > 0
 
@@ -80,7 +81,9 @@ class DiscriminantSpace:
         counts = torch.bincount(self.label)
         deviations = (self.rows - _means(self.rows, self.label)[self.label])[counts[self.label] > 1]
         freedom = max(len(deviations) - int((counts > 1).sum()), 1)
-        return deviations * math.sqrt(WITHIN / freedom)
+        step = -(-len(deviations) // MOST_DEVIATIONS)  # rounded up
+        some = deviations[:: max(step, 1)]
+        return some * math.sqrt(WITHIN / freedom * len(deviations) / max(len(some), 1))
 
     @cached_property
     def _inner(self) -> torch.Tensor:
@@ -94,7 +97,11 @@ class DiscriminantSpace:
         return torch.as_tensor(vectors - across @ self._deviations)
 
 
+def _sums(rows: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """The sum (J, F) of the rows of each class."""
+    return rows.new_zeros(int(label.max()) + 1, rows.shape[1]).index_add(0, label, rows)
+
+
 def _means(rows: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
     """The mean (J, F) of each class."""
-    members = F.one_hot(label).float()  # (n, J)
-    return members.T @ rows / members.sum(0)[:, None]
+    return _sums(rows, label) / torch.bincount(label)[:, None]

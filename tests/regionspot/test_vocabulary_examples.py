@@ -1,5 +1,7 @@
 """Classes that examples stand for. Axes: N regions, D text width, M classes of the encoder."""
 
+import time
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -120,6 +122,15 @@ def test_an_image_is_left_out_as_a_whole() -> None:
     found, usable = space.left_out
     assert usable.tolist() == [True, True, True, False, False]
     assert found[0, 0].item() == pytest.approx(float(space.rows[0] @ space.rows[2]) - 0.5, abs=1e-6)
+
+
+def test_thousands_of_examples_take_seconds() -> None:
+    started = time.process_time()
+    groups = [ExampleRegions(_images(_cluster(k, 2_000)), ("a text",)) for k in range(4)]
+    vocabulary = _vocabulary(*groups)
+    for k in range(4):
+        assert (class_scores(_cluster(k, 20), vocabulary).argmax(1) == k).all()
+    assert time.process_time() - started < 10
 
 
 def test_examples_that_cannot_be_used_are_refused() -> None:
