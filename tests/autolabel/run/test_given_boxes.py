@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from autolabel import label
+from autolabel.convert import convert
 from autolabel.demo import write_photos
 from autolabel.run.given_boxes import read_given_boxes
 from autolabel.run.images import open_source
@@ -98,6 +99,17 @@ def test_label_files_alone_are_of_the_images_that_are_labelled(
     x, y = width / 4, height * 3 / 8
     assert np.allclose(found, [[x, y, width - x, height - y]], atol=0.01)
     assert "1 x image: it has no label file" in given.lines[0]
+
+
+def test_boxes_of_parquet_are_those_of_the_json(photos: Path, tmp_path: Path) -> None:
+    path, width, height = size_of(photos)
+    boxes, folder = coco_boxes(tmp_path / "boxes.json", width, height), tmp_path / "parquet"
+    boxes.write_text(boxes.read_text().replace("cat.png", path.name))
+    convert(boxes, folder, from_format="coco", to_format="parquet")
+    source = open_source(str(photos))
+    given = [read_given_boxes(str(each), source, None, keep_score=True) for each in (boxes, folder)]
+    assert given[0].contents == given[1].contents
+    assert given[0].contents
 
 
 def test_the_classes_of_scored_boxes_count(photos: Path, tmp_path: Path) -> None:
