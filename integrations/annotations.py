@@ -1,7 +1,9 @@
 """Labelled images as every format's reader gives them and every writer takes them."""
 
+import gc
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -382,3 +384,19 @@ def area(annotation: Annotation, width: int, height: int) -> float:
         return float(coco_mask.area({"size": rle["size"], "counts": rle["counts"].encode()}))
     x1, y1, x2, y2 = annotation.box
     return round((x2 - x1) * (y2 - y1), 4)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Let Python's garbage collector rest while a set of labels grows; also a decorator.
+
+    It would go through all objects of the set again and again, which doubles the time. Cycles that
+    are garbage, of which readers make none, wait.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

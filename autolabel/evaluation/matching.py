@@ -32,6 +32,7 @@ from integrations.annotations import (
     area,
     as_rle,
     class_labels,
+    uncollected,
     without_unused_twins,
 )
 from regionspot.boxes import xyxy_to_xywh
@@ -98,6 +99,7 @@ def is_federated(ground_truth: LabelledSet) -> bool:
     return any(image.absent or image.unverified for image in ground_truth.images)
 
 
+@uncollected()
 def pair_images(
     ground_truth: LabelledSet,
     predictions: LabelledSet,
@@ -213,6 +215,7 @@ class Matches:
     ground_truth_counts: Ints
 
 
+@uncollected()
 def match_predictions(pairs: PairedImages, iou_type: IouType) -> Matches:
     """Match the predictions of each image and class with its ground truth.
 

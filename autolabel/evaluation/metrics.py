@@ -24,7 +24,7 @@ from autolabel.evaluation.matching import (
     score_of,
     shapes_of,
 )
-from integrations.annotations import Annotation, Category, LabelledImage, area
+from integrations.annotations import Annotation, Category, LabelledImage, area, uncollected
 from integrations.bootstrap import bootstrap_weights, percentile_interval
 
 RECALL_LEVELS = np.linspace(0, 1, 101)
@@ -176,6 +176,7 @@ def bootstrap(matches: Matches, pairs: PairedImages, resamples: int) -> Iterator
         yield accumulate(matches, weights, pairs.detection_limits)
 
 
+@uncollected()
 def evaluate_coco(
     pairs: PairedImages, iou_type: IouType, limits: Sequence[int] = ()
 ) -> PrecisionRecall:

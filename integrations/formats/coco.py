@@ -23,6 +23,7 @@ from integrations.annotations import (
     Tally,
     area,
     as_rle,
+    uncollected,
 )
 from integrations.formats.coco_annotations import (
     ANNOTATION_KEYS,
@@ -96,6 +97,7 @@ def read_coco_images(path: Path, folder: Path) -> tuple[LabelledImage, ...]:
     return tuple(_by_id(records, lambda record: _named_image(record, folder)).values())
 
 
+@uncollected()
 def read_coco_results(path: Path, truth: LabelledSet) -> LabelledSet:
     """Read predictions: a COCO JSON, or COCO's list of results with the ground truth's ids.
 
@@ -155,6 +157,7 @@ def _image_of_result(
     return images.get(record.whole("image_id"))
 
 
+@uncollected()
 def read_instances(
     path: Path, folder: Path | None, options: ReadOptions, federated: bool
 ) -> LabelledSet:

@@ -29,6 +29,7 @@ from integrations.annotations import (
     Tally,
     area,
     as_rle,
+    uncollected,
 )
 from integrations.formats.coco import (
     GROUPS,
@@ -197,6 +198,7 @@ def _category_schema(pa: Any) -> "pyarrow.Schema":
     return pa.schema([(key, types.get(key, pa.string())) for key in _CATEGORY_COLUMNS])
 
 
+@uncollected()
 def read_parquet(
     path: Path, folder: Path | None = None, options: ReadOptions = ReadOptions()
 ) -> LabelledSet:

@@ -1,10 +1,17 @@
-"""Labels of a model as annotations, and a vocabulary as categories."""
+"""Labels of a model as annotations, a vocabulary as categories, and the collector meanwhile."""
 
+import gc
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from integrations.annotations import as_rle, labelled_image, vocabulary_categories
+from integrations.annotations import (
+    as_rle,
+    labelled_image,
+    uncollected,
+    vocabulary_categories,
+)
 from integrations.formats.lvis import read_lvis, write_lvis
 from regionspot.types import Labels, decode_mask, encode_mask
 
@@ -43,3 +50,25 @@ def test_vocabulary_gives_stable_ids() -> None:
         (1, "dog", ()),
         (2, "cat", ("kitty",)),
     ]
+
+
+def test_the_collector_goes_on_after_a_failure() -> None:
+    @uncollected()
+    def read() -> None:
+        assert not gc.isenabled()
+        raise ValueError
+
+    assert gc.isenabled()
+    with pytest.raises(ValueError, match=r"^$"):
+        read()
+    assert gc.isenabled()
+
+
+def test_where_it_was_off_it_stays_off() -> None:
+    gc.disable()
+    try:
+        with uncollected():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
