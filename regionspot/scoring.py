@@ -19,6 +19,8 @@ from regionspot.devices.transfer import to_host
 from regionspot.encoders import VisionLanguageEncoder
 from regionspot.errors import InputError
 from regionspot.examples.classes import (
+    PRESENCE_BIAS,
+    PRESENCE_SCALE,
     ExampleRegions,
     add_examples,
     check_examples,
@@ -244,7 +246,8 @@ def presence(
     """Probability (N, K) that a region shows a word, which does not depend on the other words.
 
     It compares the word with a bank of common nouns, as `regionspot.nouns.bank` says. Of a model
-    without a bank, and of a word with examples, it is the sigmoid of the word's score alone.
+    without a bank, and of a word with examples, it is a sigmoid of the word's score alone, which
+    depends on the examples of the other words, too.
 
     Args:
         regions: N of them.
@@ -277,14 +280,17 @@ def _score_presence(
     """Sigmoid (N, K) of each score alone.
 
     The bias of unseen classes is subtracted: it only makes up for the head's preference for seen
-    ones.
+    ones. Words with examples have a scale and bias of their own.
     """
+    given = scores
     if vocabulary.zero_shot is not None:
         bias = UNSEEN_BIAS * vocabulary.zero_shot.novelty.to(scores.device)  # (K,)
-        if vocabulary.examples is not None:
-            bias = bias * vocabulary.examples.text_weight.to(scores.device)
         scores = scores - bias
-    return torch.sigmoid(scores * calibration.presence_scale + calibration.presence_bias)
+    found = torch.sigmoid(scores * calibration.presence_scale + calibration.presence_bias)
+    if vocabulary.examples is None:
+        return found
+    by_examples = torch.sigmoid(given * PRESENCE_SCALE + PRESENCE_BIAS)
+    return torch.where(vocabulary.examples.has_examples.to(scores.device), by_examples, found)
 
 
 def label_regions(

@@ -9,11 +9,12 @@ from torch.nn import functional as F
 from regionspot.errors import InputError
 from regionspot.examples.classes import ExampleRegions
 from regionspot.examples.spaces import DiscriminantSpace
-from regionspot.scoring import class_scores, with_example_classes
+from regionspot.scoring import class_scores, presence, with_example_classes
 from regionspot.types import (
     ExampleClasses,
     ExampleDiscriminants,
     Regions,
+    ScoreCalibration,
     Vocabulary,
     ZeroShotClasses,
 )
@@ -122,6 +123,21 @@ def test_an_image_is_left_out_as_a_whole() -> None:
     found, usable = space.left_out
     assert usable.tolist() == [True, True, True, False, False]
     assert found[0, 0].item() == pytest.approx(float(space.rows[0] @ space.rows[2]) - 0.5, abs=1e-6)
+
+
+@pytest.mark.parametrize("others", [0, 3])
+def test_presence_is_of_what_the_examples_show(others: int) -> None:
+    groups = [ExampleRegions([_cluster(k, 10)]) for k in range(1 + others)]
+    vocabulary = _vocabulary(*groups)
+    calibration = ScoreCalibration(20.0, 5.0, -1.8)
+
+    def present(seed: int) -> torch.Tensor:
+        regions = _cluster(seed, 20)
+        scores = class_scores(regions, vocabulary)
+        return presence(regions, scores, vocabulary, calibration)[:, 0]
+
+    assert present(0).min() > 0.3
+    assert present(50).max() < 0.1
 
 
 def test_thousands_of_examples_take_seconds() -> None:
