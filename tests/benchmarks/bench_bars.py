@@ -170,6 +170,7 @@ def same_words(one: Path, other: Path) -> float:
                 if row.max() >= SAME_BOX:
                     same.append(mine.category_id == labels[int(row.argmax())].category_id)
     assert same
+    print(f"  {sum(same)} of {len(same)} boxes have the same word")
     return sum(same) / len(same)
 
 
