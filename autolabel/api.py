@@ -47,7 +47,7 @@ def label(
     presence_threshold: float | None = None,
     iou: float | None = None,
     containment: float | None = None,
-    max_boxes: int = Options.max_boxes,
+    max_boxes: int | None = Options.max_boxes,
     masks: bool = Options.masks,
     model: str = Options.model,
     checkpoint: PathLike | None = None,
@@ -114,7 +114,8 @@ def label(
         containment: a label goes where more than this share of its mask (or box) lies in that of a
             more confident label of the same word, or of that in its own; None: 0.9, or 1, which
             keeps all, for `boxes`.
-        max_boxes: maximum number of proposals per image, highest scores first.
+        max_boxes: maximum number of proposals per image, highest scores first; None: 100, or 200
+            where the detector names classes and not all of the words are among them.
         masks: whether each label gets a mask.
         model: `mini`, `bb`, `bl` or `bl-336`; without a trained head `clip-b16`, `clip-l14`,
             `siglip2-b16` or `openclip:MODEL/PRETRAINED`, PRETRAINED a name or a file.

@@ -46,6 +46,7 @@ RuntimeName = Annotated[
 ]
 
 
+MaxBoxes = Annotated[int | None, Field(ge=1, description="1 or more")]
 TileSide = Annotated[int | None, Field(ge=64, description="64 pixels or more")]
 TileOverlap = Annotated[float, Field(ge=0, le=0.9, description="from 0 to 0.9")]
 
@@ -55,7 +56,7 @@ class Options:
     """What decides the content of a run folder, besides the images and the words.
 
     `autolabel.label` describes each. An empty `detector` or `checkpoint` is the model's own; the
-    path of a checkpoint is absolute, and so is that of boxes.
+    path of a checkpoint is absolute, and so is that of boxes. Without `max_boxes` the words decide.
     """
 
     model: str = "mini"
@@ -64,7 +65,7 @@ class Options:
     presence_threshold: Probability = 0.1
     iou: Probability = 0.5
     containment: Probability = 0.9
-    max_boxes: Count = 100
+    max_boxes: MaxBoxes = None
     masks: bool = True
     batch_size: Count = 4
     shard_size: Count = 32

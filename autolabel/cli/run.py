@@ -123,9 +123,10 @@ def run(
     ] = None,
     detector_weight: shared.DetectorWeight[float] = Options.detector_weight,
     max_boxes: Annotated[
-        int,
+        int | None,
         typer.Option(
             help="Maximum number of proposals per image, highest scores first.",
+            show_default="100; 200 where a word is none of the detector's classes",
             rich_help_panel=SELECTION,
         ),
     ] = Options.max_boxes,

@@ -108,6 +108,7 @@ class ShardActor:
             options,
             self._timer,
             job.plan.lowest_score,
+            job.plan.words.synonyms,
             overlap=cpus > 1,
         )
         self._earlier = EarlierRegions(self._run.folder, self._run.manifest.earlier)

@@ -20,11 +20,18 @@ from autolabel.overlap import overlapped
 from autolabel.run.given_boxes import GivenBoxes, content_with_boxes
 from autolabel.run.images import ImageRef, ImageSource
 from autolabel.run.shards import NO_BOXES, ImageRegions, skipped_image
-from integrations.detectors.base import Detector
+from integrations.detectors.base import (
+    MAX_BOXES,
+    MIN_SCORE,
+    OTHER_WORDS_MAX_BOXES,
+    OTHER_WORDS_MIN_SCORE,
+    Detector,
+)
 from integrations.images import UnreadableImage, check_stated_size, read_image
 from regionspot.crops.classifier import CropClassifier
 from regionspot.errors import InputError
 from regionspot.model import RegionModel, RegionSpot
+from regionspot.nouns.detector_classes import classes_of_words
 from regionspot.types import (
     ImageArray,
     ImageEmbedding,
@@ -110,6 +117,7 @@ class RegionComputer:
 
     Attributes:
         min_score: proposals of a detector with a lower score are left out.
+        words: the strings of each word of the vocabulary, by which proposals are limited.
         overlap: whether each step has a thread of its own on a CPU, so that several images are
             computed at once; else images are only read ahead.
     """
@@ -120,6 +128,7 @@ class RegionComputer:
     options: Options
     timer: StageTimer
     min_score: float
+    words: tuple[tuple[str, ...], ...] = ()
     overlap: bool = True
 
     def batches(self, refs: Sequence[ImageRef]) -> list[Sequence[ImageRef]]:
@@ -236,10 +245,23 @@ class RegionComputer:
         # A label's confidence is at most its proposal's score, so proposals below every threshold
         # have no label. Thousandths of a pixel survive every file format.
         boxes = np.round(found.boxes, 3)
-        kept = found.score >= self.min_score
+        max_boxes, min_score = self._limits(found)
+        kept = found.score >= max(self.min_score, min_score)
         kept &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        rows = np.flatnonzero(kept)[: self.options.max_boxes]
+        rows = np.flatnonzero(kept)[:max_boxes]
         return replace(each, proposals=replace(found, boxes=boxes)[rows])
+
+    def _limits(self, found: Proposals) -> tuple[int, float]:
+        """The most proposals of an image, and their least score.
+
+        A detector that names classes says less of objects of other words, so that more of its
+        proposals are of use.
+        """
+        if not found.class_names:
+            return self.options.max_boxes or MAX_BOXES, 0.0
+        if all(classes_of_words(self.words, found.class_names)):
+            return self.options.max_boxes or MAX_BOXES, MIN_SCORE
+        return self.options.max_boxes or OTHER_WORDS_MAX_BOXES, OTHER_WORDS_MIN_SCORE
 
     def _model_steps(self) -> list[Step]:
         """The steps from boxes to regions."""

@@ -42,6 +42,11 @@ from autolabel.run.plan import Plan, RunRequest, choose_target, make_plan
 from autolabel.run.postprocess import Labeller
 from autolabel.run.shards import shard_file, write_shard
 from integrations.detectors import Detector, build_detector, detector_weights
+from integrations.detectors.base import (
+    MIN_SCORE,
+    OTHER_WORDS_MAX_BOXES,
+    OTHER_WORDS_MIN_SCORE,
+)
 from integrations.fiftyone import dataset as fiftyone_dataset
 from integrations.fiftyone.carrying import ReviewedLabels
 from integrations.fiftyone.dataset import LabelField, Sample, samples_not_there
@@ -154,7 +159,13 @@ def run(request: RunRequest, reporter: Reporter, workers: ShardWorkers | None = 
         timer = StageTimer(run.manifest.seconds)
         if workers is None:
             computer = RegionComputer(
-                plan.source, detector, model, options, timer, plan.lowest_score
+                plan.source,
+                detector,
+                model,
+                options,
+                timer,
+                plan.lowest_score,
+                vocabulary.strings,
             )
             known = EarlierRegions(run.folder, run.manifest.earlier)
             write = partial(write_shards, computer, known, reporter)
@@ -295,11 +306,13 @@ def runtime_of(plan: Plan, device: torch.device) -> str:
 def detector_of(plan: Plan, model: RegionModel) -> Detector:
     """The detector of a run."""
     options = plan.request.options
+    is_low = plan.lowest_score < MIN_SCORE
     return build_detector(
         options.detector or model.config.detector,
         sam=lambda: model.localizer.sam,
         device=model.device,
-        max_boxes=options.max_boxes,
+        max_boxes=options.max_boxes or OTHER_WORDS_MAX_BOXES,
+        min_score=OTHER_WORDS_MIN_SCORE if is_low else None,
         words=plan.words.strings,
         tile=options.tile,
         tile_overlap=options.tile_overlap,

@@ -19,6 +19,10 @@ from regionspot.types import ImageArray, IntArray, Proposals
 
 NMS_IOU = 0.65
 MAX_BOXES = 100
+MIN_SCORE = 0.02
+# Where words are none of a detector's classes: it says less of their objects.
+OTHER_WORDS_MAX_BOXES = 200
+OTHER_WORDS_MIN_SCORE = 0.005
 
 
 @dataclass(frozen=True)

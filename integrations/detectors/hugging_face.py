@@ -19,11 +19,10 @@ from huggingface_hub.constants import SAFETENSORS_INDEX_FILE, SAFETENSORS_SINGLE
 from PIL import Image
 from torchvision.ops import box_convert
 
-from integrations.detectors.base import Detector, DetectorOptions, check_image, select
+from integrations.detectors.base import MIN_SCORE, Detector, DetectorOptions, check_image, select
 from regionspot.errors import InputError
 from regionspot.types import ImageArray, Proposals
 
-MIN_SCORE = 0.02
 # Words of one prompt, where each word is a text of its own and only memory limits their number.
 MAX_QUERIES = 100
 _SPECIAL_TOKENS = 2  # of the beginning and the end of a prompt

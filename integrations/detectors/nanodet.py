@@ -19,6 +19,7 @@ from torch import nn
 
 from integrations.detectors.base import (
     MAX_BOXES,
+    MIN_SCORE,
     NMS_IOU,
     DetectorOptions,
     check_image,
@@ -33,7 +34,6 @@ from regionspot.weights import locate
 
 PUBLISHED_SIDE = 416
 SIDES = (PUBLISHED_SIDE, 640)
-MIN_SCORE = 0.02
 _MEAN_BGR = (103.53, 116.28, 123.675)
 _STD_BGR = (57.375, 57.12, 58.395)
 # COCO's, in the order of the network's outputs.

@@ -20,6 +20,7 @@ from torchvision.models import (
 )
 
 from integrations.detectors.base import (
+    MIN_SCORE,
     Detector,
     DetectorOptions,
     check_image,
@@ -31,7 +32,6 @@ from regionspot.errors import InputError
 from regionspot.types import ImageArray, Proposals
 
 DEFAULT_WEIGHTS = "DEFAULT"
-MIN_SCORE = 0.02
 _NO_CLASS = ("__background__", "N/A")
 # Boxes of several classes that overlap by this are one object, of which each class is scored.
 _SAME_BOX_IOU = 0.9

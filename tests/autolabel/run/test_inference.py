@@ -108,6 +108,28 @@ def test_every_kind_is_labelled_or_listed(
     assert (out / "contact_sheet.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("names", "options", "regions"),
+    [
+        ("cat: kitten\nanimal", [], 100),
+        ("cat\nstirrup", [], 200),
+        ("cat\nstirrup", ["--max-boxes", "7"], 7),
+    ],
+)
+def test_more_boxes_are_proposed_where_a_word_is_none_of_the_detectors_classes(
+    autolabel_cli: Autolabel, tmp_path: Path, names: str, options: list[str], regions: int
+) -> None:
+    photos, words, out = write_photos(tmp_path, ["cat"]), tmp_path / "words.txt", tmp_path / "run"
+    words.write_text(names)
+    result = autolabel_cli(
+        *("run", photos / "cat.jpg", "--vocab", words, "--out", out, "--no-fiftyone"),
+        *("--no-masks", "--conf-threshold", "0.005", *options),
+    )
+    assert result.exit_code == 0, result.output
+    (shard,) = json.loads((out / "run.json").read_text())["shards"]
+    assert shard["regions"] == regions
+
+
 def test_where_all_are_broken_the_run_still_ends_well(
     autolabel_cli: Autolabel, words: Path, tmp_path: Path
 ) -> None:
