@@ -20,6 +20,8 @@ import typer
 from autolabel.evaluation.matching import Matches, PairedImages, match_predictions, pair_images
 from autolabel.evaluation.metrics import evaluate_coco
 from autolabel.options import Options
+from autolabel.review.learn import words_of_run
+from autolabel.run.examples import words_with_examples
 from autolabel.run.manifest import read_complete
 from autolabel.run.postprocess import Labeller
 from autolabel.run.shards import read_shards
@@ -73,12 +75,13 @@ def kept_labels(
     manifest = read_complete(run)
     images = list(read_shards(run, manifest.shards))
     model = load_model(manifest.options.model, "cpu", manifest.options.checkpoint or None)
-    words = manifest.vocabulary["words"]
-    vocabulary = model.vocabulary(words)
-    categories = vocabulary_categories(words, manifest.vocabulary["synonyms"])
+    words = words_of_run(manifest)
+    vocabulary = model.vocabulary(words_with_examples(words, model))
+    categories = vocabulary_categories(words.names, words.synonyms)
 
     def pairs(options: Options) -> PairedImages:
-        labelled = Labeller(model, vocabulary, options).label(images)
+        labeller = Labeller(model, vocabulary, options, words.thresholds, words.background)
+        labelled = labeller.label(images)
         return pair_images(truth, LabelledSet(categories, tuple(image for _, image in labelled)))
 
     for weight, containment in product(weights, containments):
