@@ -68,15 +68,18 @@ def test_a_failure_comes_after_the_results_before_it_and_ends_the_threads() -> N
 
 def test_where_the_caller_stops_no_other_item_is_begun() -> None:
     begun: list[int] = []
-    may_end = threading.Event()
+    has_begun, may_end = threading.Event(), threading.Event()
 
     def step(item: int) -> int:
         begun.append(item)
-        assert item == 0 or may_end.wait(WAIT_S)
+        if item > 0:
+            has_begun.set()
+            assert may_end.wait(WAIT_S)
         return item
 
     results = overlapped(range(9), [step], ahead=4)
     assert next(results) == 0
+    assert has_begun.wait(WAIT_S)
     threading.Timer(0.05, may_end.set).start()
     results.close()
     assert begun == [0, 1]
