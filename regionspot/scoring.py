@@ -282,14 +282,14 @@ def _score_presence(
     The bias of unseen classes is subtracted: it only makes up for the head's preference for seen
     ones. Words with examples have a scale and bias of their own.
     """
-    given = scores
+    unbiased = scores
     if vocabulary.zero_shot is not None:
         bias = UNSEEN_BIAS * vocabulary.zero_shot.novelty.to(scores.device)  # (K,)
-        scores = scores - bias
-    found = torch.sigmoid(scores * calibration.presence_scale + calibration.presence_bias)
+        unbiased = scores - bias
+    found = torch.sigmoid(unbiased * calibration.presence_scale + calibration.presence_bias)
     if vocabulary.examples is None:
         return found
-    by_examples = torch.sigmoid(given * PRESENCE_SCALE + PRESENCE_BIAS)
+    by_examples = torch.sigmoid(scores * PRESENCE_SCALE + PRESENCE_BIAS)
     return torch.where(vocabulary.examples.has_examples.to(scores.device), by_examples, found)
 
 

@@ -13,9 +13,16 @@ from pathlib import Path
 
 from autolabel.run.growth import EarlierRegions
 from autolabel.run.images import ImageRef
-from autolabel.run.inference import RegionComputer, StageTimer
+from autolabel.run.inference import StageTimer
 from autolabel.run.manifest import RunFolder, read_manifest
-from autolabel.run.pipeline import Todo, WrittenShard, detector_of, provenance_of, write_shards
+from autolabel.run.pipeline import (
+    Todo,
+    WrittenShard,
+    detector_of,
+    provenance_of,
+    region_computer,
+    write_shards,
+)
 from autolabel.run.plan import Plan
 from integrations.cluster.ray_pool import RayPool, ray_pool
 from integrations.progress import NullReporter, Reporter
@@ -101,16 +108,7 @@ class ShardActor:
                 "install the same versions and weights on all machines"
             )
         self._timer = StageTimer()
-        self._computer = RegionComputer(
-            job.plan.source,
-            detector,
-            model,
-            options,
-            self._timer,
-            job.plan.lowest_score,
-            job.plan.words.synonyms,
-            overlap=cpus > 1,
-        )
+        self._computer = region_computer(job.plan, detector, model, self._timer, overlap=cpus > 1)
         self._earlier = EarlierRegions(self._run.folder, self._run.manifest.earlier)
 
     def __call__(self, task: tuple[int, Sequence[ImageRef]]) -> WrittenShard:

@@ -117,9 +117,9 @@ class RegionComputer:
 
     Attributes:
         min_score: proposals of a detector with a lower score are left out.
-        words: the strings of each word of the vocabulary, by which proposals are limited.
         overlap: whether each step has a thread of its own on a CPU, so that several images are
             computed at once; else images are only read ahead.
+        words: the strings of each word of the vocabulary, by which proposals are limited.
     """
 
     source: ImageSource
@@ -128,8 +128,8 @@ class RegionComputer:
     options: Options
     timer: StageTimer
     min_score: float
-    words: tuple[tuple[str, ...], ...] = ()
     overlap: bool = True
+    words: tuple[tuple[str, ...], ...] = ()
 
     def batches(self, refs: Sequence[ImageRef]) -> list[Sequence[ImageRef]]:
         """The images that are computed together, of one shard.
@@ -258,10 +258,13 @@ class RegionComputer:
         proposals are of use.
         """
         if not found.class_names:
-            return self.options.max_boxes or MAX_BOXES, 0.0
-        if all(classes_of_words(self.words, found.class_names)):
-            return self.options.max_boxes or MAX_BOXES, MIN_SCORE
-        return self.options.max_boxes or OTHER_WORDS_MAX_BOXES, OTHER_WORDS_MIN_SCORE
+            limits = MAX_BOXES, 0.0
+        elif all(classes_of_words(self.words, found.class_names)):
+            limits = MAX_BOXES, MIN_SCORE
+        else:
+            limits = OTHER_WORDS_MAX_BOXES, OTHER_WORDS_MIN_SCORE
+        max_boxes, min_score = limits
+        return self.options.max_boxes or max_boxes, min_score
 
     def _model_steps(self) -> list[Step]:
         """The steps from boxes to regions."""

@@ -17,6 +17,7 @@ import torch
 from autolabel.draw.contact_sheet import draw_contact_sheet
 from autolabel.run.earlier_review import check_review, keep_review, note_tagged, reviewed_labels
 from autolabel.run.examples import words_with_examples
+from autolabel.run.given_boxes import GivenBoxes
 from autolabel.run.growth import EarlierRegions, describe_growth, keep_earlier, remove_earlier
 from autolabel.run.images import ImageRef, SkippedEntry
 from autolabel.run.inference import RegionComputer, StageTimer
@@ -158,15 +159,7 @@ def run(request: RunRequest, reporter: Reporter, workers: ShardWorkers | None = 
         run = begin(plan, dataclasses.replace(plan.wanted, model=provenance, fiftyone=target))
         timer = StageTimer(run.manifest.seconds)
         if workers is None:
-            computer = RegionComputer(
-                plan.source,
-                detector,
-                model,
-                options,
-                timer,
-                plan.lowest_score,
-                vocabulary.strings,
-            )
+            computer = region_computer(plan, detector, model, timer)
             known = EarlierRegions(run.folder, run.manifest.earlier)
             write = partial(write_shards, computer, known, reporter)
             compute_shards(run, plan, write, timer, reporter)
@@ -301,6 +294,27 @@ def runtime_of(plan: Plan, device: torch.device) -> str:
             f"{plan.folder} was begun with {begun}, which cannot go on here: {error}; "
             "choose another --out, or say --overwrite"
         ) from error
+
+
+def region_computer(
+    plan: Plan,
+    detector: Detector | GivenBoxes,
+    model: RegionModel,
+    timer: StageTimer,
+    overlap: bool = True,
+) -> RegionComputer:
+    """What computes the regions of a plan's images, in one process or in a worker."""
+    words = zip(plan.words.names, plan.words.synonyms, strict=True)
+    return RegionComputer(
+        plan.source,
+        detector,
+        model,
+        plan.request.options,
+        timer,
+        plan.lowest_score,
+        overlap,
+        tuple((name, *strings) for name, strings in words),
+    )
 
 
 def detector_of(plan: Plan, model: RegionModel) -> Detector:
